@@ -1,0 +1,3 @@
+from unet_dist.cli import main
+
+main()

@@ -1,0 +1,385 @@
+"""What a run is asked to do: defaults < YAML file < ``a.b=c`` on the command line.
+
+The configuration holds intent only, no rank and no device, so the same file serves one
+simulated rank and a thousand cards. Every key has a default, a unit and a sentence here, and
+nowhere else.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from unet_dist.errors import UserError
+
+MAX_YAML_BYTES = 1_000_000
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,  # a directory may be called 2012
+        use_attribute_docstrings=True,
+    )
+
+
+class SplitConfig(Section):
+    """Which samples train, which validate (choose the epoch and the threshold), which test."""
+
+    by: Literal["official", "ratio", "fold", "list"] = "ratio"
+    """official: the data set's own; ratio: shares of the patients; fold: cross-validation;
+    list: read from ``file``."""
+    file: str = ""
+    """YAML file with the keys train, val and test, each a list of sample ids (by: list)."""
+    folds: int = Field(5, ge=2)
+    """Number of folds (by: fold)."""
+    fold: int = Field(0, ge=0)
+    """The fold that validates; the rest trains (by: fold)."""
+    val: Fraction = 0.2
+    """Share of the training patients that validate (by: ratio and official)."""
+    test: Fraction = 0.2
+    """Share of the patients kept for the test (by: ratio and fold)."""
+    group: str = ""
+    """Regular expression on the sample id; its first group is the patient. Empty: the data
+    set's own rule (CHASE_DB1: ``Image_01``), or each sample for itself."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.by == "list" and not self.file:
+            raise ValueError("split.by is list, so split.file must name a YAML file")
+        if self.by == "fold" and self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold} but there are {self.folds}: 0..{self.folds - 1}")
+        return self
+
+
+class DataConfig(Section):
+    """The images on disk and what their masks mean."""
+
+    format: Literal["folder", "isbi2012", "drive", "chasedb1", "stare", "labelmap"] = "folder"
+    """Layout below ``root``; labelmap is a folder whose masks number the objects (DSB2018)."""
+    root: str = ""
+    """Directory of the data set."""
+    images: str = "images"
+    """Folder of the images below root (folder, labelmap)."""
+    masks: str = "masks"
+    """Folder of the masks below root (folder, labelmap)."""
+    fov_masks: str = ""
+    """Folder of field-of-view masks below root, empty for none (folder, labelmap)."""
+    mask_suffix: str = ""
+    """A mask's stem is its image's stem and this, for example ``_mask`` (folder, labelmap)."""
+    observer: Literal["first", "second"] = "first"
+    """Whose masks are the truth (drive, chasedb1, stare)."""
+    fov: Literal["file", "estimate", "none"] = "none"
+    """Field of view: read from masks, estimated from the image's dark rim, or everything."""
+    channels: Literal["rgb", "grey", "green"] = "rgb"
+    """Input channels: three, the luminance, or the green one. Grey images fit all three."""
+    mask: Literal["auto", "binary", "inverted", "labels", "instances", "instances_border"] = "auto"
+    """Meaning of mask values. auto recognises 0/1, 0/255, booleans, palettes and class numbers
+    and says which; inverted: 0 is the foreground; instances: every object number is foreground;
+    instances_border: class 1 inside, class 2 where objects end or touch."""
+    classes: int = Field(2, ge=2, le=64)
+    """Number of classes with the background; 2 is one sigmoid output."""
+    ignore: int = Field(-1, ge=-1, le=65535)
+    """Mask value that is left out of loss and metrics; -1 for none (mask: labels)."""
+    resize: float = Field(1.0, gt=0, le=4)
+    """Factor on height and width before the network; predictions return to the true size."""
+    cache_mb: int = Field(2048, ge=0)
+    """Memory for decoded images, per rank, in MiB; the rest is read again each time."""
+    split: SplitConfig = SplitConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mask == "instances_border" and self.classes != 3:
+            raise ValueError("mask: instances_border has 3 classes, so set data.classes to 3")
+        if self.classes > 2 and self.mask in ("binary", "inverted", "instances"):
+            raise ValueError(
+                f"mask: {self.mask} has 2 classes, but data.classes is {self.classes}"
+            )
+        if self.ignore >= 0 and self.mask != "labels":
+            raise ValueError("ignore needs mask: labels, since other masks have no such value")
+        if self.fov == "file" and self.format in ("folder", "labelmap") and not self.fov_masks:
+            raise ValueError("fov: file needs data.fov_masks, the folder of the masks")
+        return self
+
+    @property
+    def in_channels(self) -> int:
+        return 3 if self.channels == "rgb" else 1
+
+
+class AugmentConfig(Section):
+    """Random changes to image and mask together; 0 switches each one off."""
+
+    crop: int = Field(256, ge=0)
+    """Side of the square training crop, in pixels after resize; 0 takes the largest image's
+    size for all."""
+    crops_per_image: int = Field(1, ge=1)
+    """How many crops of each image make an epoch."""
+    flip: bool = True
+    """Mirror left-right and up-down, each with probability 1/2."""
+    rotate: float = Field(180.0, ge=0, le=180)
+    """Largest rotation in degrees, either way."""
+    scale: float = Field(0.15, ge=0, lt=1)
+    """Zoom between 1 - scale and 1 + scale."""
+    elastic: NonNegative = 4.0
+    """Elastic deformation: standard deviation of the displacement, in pixels."""
+    elastic_smooth: float = Field(24.0, gt=0)
+    """Length over which the displacement varies, in pixels."""
+    brightness: Fraction = 0.1
+    """Largest shift of the intensity, as a share of the full range."""
+    contrast: float = Field(0.2, ge=0, lt=1)
+    """Intensity is scaled about its mean by 1 - contrast to 1 + contrast."""
+    gamma: float = Field(0.2, ge=0, lt=1)
+    """Exponent between 1 / (1 + gamma) and 1 + gamma."""
+    noise: Fraction = 0.02
+    """Standard deviation of Gaussian noise, as a share of the full range."""
+
+
+class ModelConfig(Section):
+    """The U-Net (Ronneberger et al., MICCAI 2015, arXiv:1505.04597)."""
+
+    width: int = Field(16, ge=1)
+    """Channels of the first level; each level below has twice as many."""
+    depth: int = Field(3, ge=1, le=8)
+    """Number of halvings of the resolution."""
+    norm: Literal["batch", "sync_batch", "group", "instance"] = "group"
+    """Normalisation after each convolution. sync_batch: statistics over all ranks."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the deepest level's channels that are dropped in training."""
+    upsample: Literal["transpose", "resize"] = "transpose"
+    """Transposed convolution, or nearest neighbour and a convolution."""
+
+
+class LossConfig(Section):
+    """Weighted sum of cross entropy and soft Dice, each a mean over images."""
+
+    cross_entropy: NonNegative = 1.0
+    """Weight of the (binary) cross entropy."""
+    dice: NonNegative = 1.0
+    """Weight of the soft Dice loss over the foreground classes."""
+    class_weights: tuple[NonNegative, ...] = ()
+    """Weight of each class in the cross entropy, background first; empty for all ones."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.cross_entropy + self.dice == 0:
+            raise ValueError("cross_entropy and dice are both 0, so there is nothing to minimise")
+        return self
+
+
+class TrainConfig(Section):
+    """Optimisation. Counts of images are over all ranks, so that no number depends on them."""
+
+    epochs: int = Field(60, ge=1)
+    """Passes over the training images."""
+    batch: int = Field(8, ge=1)
+    """Images per optimiser step, over all ranks and accumulation steps."""
+    accumulation: int = Field(1, ge=1)
+    """Forward and backward passes per optimiser step."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW (Loshchilov and Hutter, arXiv:1711.05101) or SGD with momentum."""
+    lr: float = Field(2e-3, gt=0)
+    """Peak learning rate."""
+    weight_decay: NonNegative = 1e-4
+    """Decoupled weight decay (adamw), or the L2 penalty (sgd)."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of sgd."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Course of the learning rate after warm-up."""
+    warmup: Fraction = 0.05
+    """Share of all steps over which the learning rate rises linearly from 0."""
+    min_lr: Fraction = 0.01
+    """Last learning rate of the cosine, as a share of lr."""
+    clip_norm: NonNegative = 1.0
+    """Largest global norm of the gradients; 0 for no limit."""
+    ema: float = Field(0.98, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights, which is what is evaluated;
+    0 evaluates the weights themselves."""
+    amp: Literal["off", "fp16", "bf16"] = "off"
+    """Precision of convolutions; norms, loss and weights stay in float32."""
+    loss_scale: float = Field(65536.0, ge=1)
+    """First loss scale (fp16); halved on overflow."""
+    loss_scale_window: int = Field(1000, ge=1)
+    """Steps without overflow after which the loss scale doubles (fp16)."""
+    prefetch: int = Field(2, ge=1)
+    """Batches prepared in the background while a step runs."""
+
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML 1.1 reads a bare off as false
+
+
+class EvaluateConfig(Section):
+    """Scoring of whole images, by overlapping tiles blended together."""
+
+    every_epochs: int = Field(5, ge=1)
+    """Epochs between validations; the last epoch is always validated."""
+    tile: int = Field(256, ge=16)
+    """Side of a tile, in pixels after resize."""
+    overlap: float = Field(0.25, ge=0, le=0.75)
+    """Share of a tile that its neighbour covers too."""
+    batch: int = Field(4, ge=1)
+    """Tiles per forward pass."""
+    threshold: float = Field(0.0, ge=0, lt=1)
+    """Probability from which a pixel is foreground; 0 chooses it on the validation images."""
+
+
+class CheckpointConfig(Section):
+    """What is kept of the training state."""
+
+    every_epochs: int = Field(1, ge=1)
+    """Epochs between checkpoints; the last step is always kept."""
+    keep: int = Field(2, ge=1)
+    """Number of latest checkpoints kept, beside the best one."""
+
+
+class LogConfig(Section):
+    every_steps: int = Field(1, ge=1)
+    """Steps between records and progress lines."""
+    images: int = Field(4, ge=0)
+    """Validation images shown in TensorBoard and in the report picture."""
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the weights, the order of the samples and their augmentation."""
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        weights, classes = len(self.loss.class_weights), self.data.classes
+        if weights not in (0, classes):
+            raise ValueError(
+                f"loss.class_weights has {weights} values, but data.classes is {classes}"
+            )
+        if self.train.batch % self.train.accumulation:
+            raise ValueError(
+                f"train.batch is {self.train.batch}, which train.accumulation "
+                f"{self.train.accumulation} does not divide"
+            )
+        return self
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file, applies ``a.b=c`` overrides and checks everything.
+
+    Raises:
+        UserError: with all faults at once, each with the closest known key.
+    """
+    return build_config(read_yaml_mapping(path), overrides, where=str(path))
+
+
+def build_config(tree: Mapping[str, Any], overrides: Sequence[str], *, where: str) -> Config:
+    merged = _deep_copy(tree)
+    faults = [fault for override in overrides if (fault := _apply_override(merged, override))]
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        faults += [_explain(item) for item in error.errors()]
+    if faults:
+        raise UserError(where, faults)
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """YAML text with every key, which ``load_config`` reads back to an equal configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """Reads one YAML mapping, without aliases, which could grow without limit."""
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise UserError(str(path), f"larger than {MAX_YAML_BYTES} bytes: not a configuration")
+        text = path.read_text(encoding="utf-8")
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                line = token.start_mark.line + 1
+                raise UserError(str(path), f"line {line}: YAML aliases (*name) are not accepted")
+        tree = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(str(path), f"not UTF-8 text at byte {error.start}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(str(path), f"not valid YAML: {' '.join(str(error).split())}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(str(path), "must be a mapping of keys to values, such as `train: {lr: 1}`")
+    return tree
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key as ``a.b`` with its pydantic field, sections themselves left out."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from known_keys(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _deep_copy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _deep_copy(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> str | None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        return f"{override!r} is not of the form key=value, such as train.lr=0.001"
+    try:
+        value = yaml.safe_load(text)
+        # YAML 1.1 reads 1e-3 as text; on a command line it is a number.
+        if isinstance(value, str):
+            value = float(value) if _is_number(value) else value
+    except yaml.YAMLError:
+        return f"{override!r}: the value is not valid YAML"
+    *parents, leaf = key.split(".")
+    node: Any = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            return f"{override!r}: {parent} is a value, not a section"
+    node[leaf] = "" if value is None else value
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return any(character.isdigit() for character in text)
+
+
+def _explain(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        names = [name for name, _ in known_keys()]
+        leaf = key.rpartition(".")[2]
+        close = difflib.get_close_matches(key, names, n=1, cutoff=0.6) or [
+            name for name in names if name.rpartition(".")[2] == leaf
+        ][:1]
+        return f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")
+    if item["type"] == "value_error":
+        return f"{key + ': ' if key else ''}{item['ctx']['error']}"
+    message = item["msg"][0].lower() + item["msg"][1:]
+    return f"{key}: {message}, not {item['input']!r:.80}"
