@@ -1,0 +1,218 @@
+"""A data set that was listed, understood and divided, and the reading of its samples."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.config import DataConfig
+from unet_dist.data.fov import estimate_fov, read_fov
+from unet_dist.data.images import Pixels, read_image, read_indices, to_unit_range
+from unet_dist.data.masks import MaskCoding, count_values, decode, recognise
+from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
+from unet_dist.data.sources import list_samples
+from unet_dist.data.splits import Splits, split_samples
+from unet_dist.errors import UserError
+
+READERS = 4
+"""Threads that decode files; the decoders release Python's lock."""
+
+
+class Normalisation(NamedTuple):
+    """Mean and standard deviation of each input channel, over pixels inside the view."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ImageCache:
+    """Examples that were read, up to a number of bytes; safe for threads.
+
+    What fits stays for good: every epoch visits every image once, so evicting the oldest would
+    drop each image just before its next use and never hit.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._used_bytes = 0
+        self._examples: dict[tuple[str, bool], Example] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def used_bytes(self) -> int:
+        return self._used_bytes
+
+    def get(self, key: tuple[str, bool]) -> Example | None:
+        with self._lock:
+            return self._examples.get(key)
+
+    def put(self, key: tuple[str, bool], example: Example) -> None:
+        """Keeps the example if there is room for it."""
+        size = sum(array.nbytes for array in example)
+        with self._lock:
+            if key not in self._examples and self._used_bytes + size <= self._limit_bytes:
+                self._examples[key] = example
+                self._used_bytes += size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The samples of each part and the meaning of their masks."""
+
+    config: DataConfig
+    coding: MaskCoding
+    splits: Splits
+    cache: ImageCache = field(repr=False, compare=False)
+
+    def read(self, sample: Sample) -> Example:
+        """The sample as the network sees it, after ``data.resize``; its arrays are read-only."""
+        if self.config.resize == 1:
+            return self.read_native(sample)
+        return self._cached(sample, native=False)
+
+    def read_native(self, sample: Sample) -> Example:
+        """The sample in its own size, in which predictions are scored; read-only arrays."""
+        return self._cached(sample, native=True)
+
+    def _cached(self, sample: Sample, *, native: bool) -> Example:
+        example = self.cache.get((sample.id, native))
+        if example is None:
+            example = _read_sample(sample, self.config, self.coding)
+            if not native:
+                example = resize_example(example, self.config.resize)
+            for array in example:
+                array.setflags(write=False)  # several threads share it
+            self.cache.put((sample.id, native), example)
+        return example
+
+
+def open_dataset(config: DataConfig, *, seed: int) -> Dataset:
+    """Lists the samples, reads every mask once to learn its coding, and divides the samples.
+
+    Raises:
+        UserError: with all faults of the first of these three that has any.
+    """
+    samples = list_samples(config)
+    splits = split_samples(samples, config.split, seed=seed)
+    return Dataset(
+        config=config,
+        coding=_recognise_all(samples, config),
+        splits=splits,
+        cache=ImageCache(config.cache_mb << 20),
+    )
+
+
+def read_image_only(path: Path, config: DataConfig, *, page: int = 0) -> Example:
+    """An image without a mask, in its own size, for prediction; its target is all ``IGNORE``.
+
+    With data.fov=file there is no file to read, so the field of view is estimated.
+    """
+    image = read_image(ImageRef(path=path, page=page))
+    fov = np.ones(image.shape[:2], np.bool_) if config.fov == "none" else estimate_fov(image)
+    target = np.full(image.shape[:2], IGNORE, np.uint8)
+    return Example(to_unit_range(image, config.channels), target, fov)
+
+
+def resize_example(example: Example, factor: float) -> Example:
+    """Image by area when it shrinks and linearly when it grows, classes by nearest pixel."""
+    if factor == 1:
+        return example
+    height, width = (max(1, round(side * factor)) for side in example.target_hw.shape)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(example.image_hwc, (width, height), interpolation=how)
+    # INTER_NEAREST takes the upper left of the pixels in question: half a pixel off.
+    nearest = cv2.INTER_NEAREST_EXACT
+    target = cv2.resize(example.target_hw, (width, height), interpolation=nearest)
+    fov = cv2.resize(example.fov_hw.view(np.uint8), (width, height), interpolation=nearest)
+    return Example(
+        np.asarray(image, np.float32).reshape(height, width, -1),
+        np.asarray(target, np.uint8),
+        np.asarray(fov, np.uint8).view(np.bool_),
+    )
+
+
+def normalisation(dataset: Dataset) -> Normalisation:
+    """Of the training images; a channel that is constant gets the deviation 1."""
+    number, sums, squares = 0, 0.0, 0.0
+    for sample in dataset.splits.train:
+        example = dataset.read(sample)
+        inside = example.image_hwc[example.fov_hw].astype(np.float64)
+        number += len(inside)
+        sums += inside.sum(axis=0)
+        squares += (inside**2).sum(axis=0)
+    return moments_to_normalisation(number, np.asarray(sums), np.asarray(squares))
+
+
+def moments_to_normalisation(
+    number: int, sums: NDArray[np.float64], squares: NDArray[np.float64]
+) -> Normalisation:
+    """From the count of pixels and the sums of their values and squares, one a channel."""
+    if number == 0:
+        raise UserError("data", "no training pixel is inside the field of view: check data.fov")
+    mean = sums / number
+    variance = np.maximum(squares / number - mean**2, 0)
+    # Fluorescence pictures often leave a colour channel empty. 1e-4 is half a grey step of 4096.
+    std = np.where(variance > 1e-8, np.sqrt(variance), 1.0)
+    return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def read_view(sample: Sample, image: Pixels, config: DataConfig) -> NDArray[np.bool_]:
+    """The sample's field of view as the configuration asks for it, in the image's size."""
+    if config.fov == "file" and sample.fov is not None:
+        return read_fov(sample.fov)
+    if config.fov == "estimate":
+        return estimate_fov(image)
+    return np.ones(image.shape[:2], np.bool_)
+
+
+def size_faults(
+    sample: Sample, image: tuple[int, ...], mask: tuple[int, ...], fov: tuple[int, ...]
+) -> list[str]:
+    """Says which of mask and field of view are not as large as the image."""
+    return [
+        f"{sample.id}: the image has {image[1]} x {image[0]} pixels but its {name} "
+        f"{shape[1]} x {shape[0]}: are they of the same picture?"
+        for name, shape in (("mask", mask), ("field of view", fov))
+        if shape[:2] != image[:2]
+    ]
+
+
+def _read_sample(sample: Sample, config: DataConfig, coding: MaskCoding) -> Example:
+    image = read_image(sample.image)
+    fov = read_view(sample, image, config)
+    if sample.mask is None:
+        target = np.full(image.shape[:2], IGNORE, np.uint8)
+    else:
+        target = decode(read_indices(sample.mask), coding, where=str(sample.mask.path))
+    if faults := size_faults(sample, image.shape, target.shape, fov.shape):
+        raise UserError(str(sample.image.path), faults)
+    return Example(to_unit_range(image, config.channels), target, fov)
+
+
+def _recognise_all(samples: list[Sample], config: DataConfig) -> MaskCoding:
+    def values_of(sample: Sample) -> dict[int, int] | UserError:
+        assert sample.mask is not None  # listed samples have one
+        try:
+            return count_values(read_indices(sample.mask))
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(values_of, samples))
+    errors = [item for item in found if isinstance(item, UserError)]
+    if errors:
+        faults = [f"{error.where}: {fault}" for error in errors for fault in error.faults]
+        raise UserError(f"masks of {config.root}", faults)
+    return recognise(
+        {
+            sample.id: counts
+            for sample, counts in zip(samples, found, strict=True)
+            if not isinstance(counts, UserError)
+        },
+        config,
+    )

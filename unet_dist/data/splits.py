@@ -1,0 +1,192 @@
+"""Which samples train, validate and test; a patient is always on one side only."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_dist.config import SplitConfig, read_yaml_mapping
+from unet_dist.data.listing import closest, natural_key
+from unet_dist.data.sample import Sample
+from unet_dist.errors import UserError
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Each part in natural order of the sample ids."""
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+    def parts(self) -> dict[str, tuple[Sample, ...]]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def split_samples(samples: Sequence[Sample], config: SplitConfig, *, seed: int) -> Splits:
+    """Divides the samples as the configuration says.
+
+    The result depends on the ids, the groups, the configuration and the seed, not on the order
+    of the samples, on the machine or on NumPy's version.
+
+    Raises:
+        UserError: with all faults, such as too few patients or a patient on both sides.
+    """
+    if config.by == "list":
+        return _by_list(samples, Path(config.file))
+    groups = sorted({sample.group for sample in samples}, key=natural_key)
+    if config.by == "official":
+        part_of_group = _official(samples, groups, config)
+    elif config.by == "fold":
+        part_of_group = _fold(samples, groups, config, seed)
+    else:
+        part_of_group = _ratio(groups, config, seed)
+    return _gather(samples, {s.id: part_of_group[s.group] for s in samples})
+
+
+def _official(
+    samples: Sequence[Sample], groups: Sequence[str], config: SplitConfig
+) -> dict[str, str]:
+    """The data set's own parts; without its own val, the last of the training patients."""
+    nowhere = [sample.id for sample in samples if sample.subset not in PARTS]
+    if nowhere:
+        raise UserError(
+            "data.split.by=official",
+            f"the data set does not say where {_some(nowhere)} belong: use ratio, fold or list",
+        )
+    part_of_group = _subsets(samples)
+    if "val" in part_of_group.values():
+        return _need_train(part_of_group, "data.split.by=official")
+    train = [group for group in groups if part_of_group[group] == "train"]
+    number = _share(config.val, len(train))
+    _check_enough(
+        {"val": number, "train": len(train) - number}, len(train), "data.split.by=official"
+    )
+    return part_of_group | dict.fromkeys(train[len(train) - number :], "val")
+
+
+def _ratio(groups: Sequence[str], config: SplitConfig, seed: int) -> dict[str, str]:
+    """The share ``test`` of all patients, then the share ``val`` of the others."""
+    order = _shuffled(groups, seed)
+    tests = _share(config.test, len(order))
+    vals = _share(config.val, len(order) - tests)
+    wanted = {"test": tests, "val": vals, "train": len(order) - tests - vals}
+    _check_enough(wanted, len(order), "data.split.by=ratio")
+    return (
+        dict.fromkeys(order[:tests], "test")
+        | dict.fromkeys(order[tests : tests + vals], "val")
+        | dict.fromkeys(order[tests + vals :], "train")
+    )
+
+
+def _fold(
+    samples: Sequence[Sample], groups: Sequence[str], config: SplitConfig, seed: int
+) -> dict[str, str]:
+    """Sets the test patients aside, the official ones if there are any, and deals the others."""
+    official = _subsets(samples) if any(sample.subset == "test" for sample in samples) else {}
+    order = _shuffled(groups, seed)
+    if official:
+        tests = [group for group in order if official[group] == "test"]
+    else:
+        tests = order[: _share(config.test, len(order))]
+    rest = [group for group in order if group not in set(tests)]
+    if len(rest) < config.folds:
+        raise UserError(
+            "data.split.by=fold",
+            f"{config.folds} folds need as many patients, but {len(rest)} of {len(order)} are "
+            "left beside the test: set data.split.folds or data.split.test lower",
+        )
+    return (
+        dict.fromkeys(tests, "test")
+        | dict.fromkeys(rest, "train")
+        | dict.fromkeys(rest[config.fold :: config.folds], "val")
+    )
+
+
+def _by_list(samples: Sequence[Sample], path: Path) -> Splits:
+    """Reads the ids of each part; samples in no list are left out."""
+    tree = read_yaml_mapping(path)
+    known = {sample.id: sample for sample in samples}
+    faults = [f"unknown key {key}: the keys are train, val and test" for key in tree.keys() - PARTS]
+    faults += [f"the key {part} is missing; [] for none" for part in PARTS if part not in tree]
+    part_of_id: dict[str, str] = {}
+    for part in PARTS:
+        ids = tree.get(part, [])
+        if not isinstance(ids, list):
+            faults.append(f"{part} must be a list of sample ids, not {ids!r:.60}")
+            continue
+        for id_ in ids:
+            if not isinstance(id_, str):
+                # YAML reads 01 as the number 1: the name is lost.
+                faults.append(f"{part}: {id_!r:.60} is not text: write the id in quotes")
+            elif id_ not in known:
+                faults.append(f"{part}: there is no sample {id_}{closest(id_, known)}")
+            elif id_ in part_of_id:
+                before = part_of_id[id_]
+                again = f"twice in {part}" if before == part else f"in {before} and in {part}"
+                faults.append(f"{id_} is {again}")
+            else:
+                part_of_id[id_] = part
+    faults += _spread_groups([known[id_] for id_ in part_of_id], part_of_id)
+    if not faults and "train" not in part_of_id.values():
+        faults.append("train is empty: there is nothing to train on")
+    if faults:
+        raise UserError(str(path), faults)
+    return _gather([known[id_] for id_ in part_of_id], part_of_id)
+
+
+def _subsets(samples: Sequence[Sample]) -> dict[str, str]:
+    subset_of_id = {sample.id: sample.subset for sample in samples}
+    if faults := _spread_groups(samples, subset_of_id):
+        raise UserError("the data set's own division", faults)
+    return {sample.group: sample.subset for sample in samples}
+
+
+def _spread_groups(samples: Sequence[Sample], part_of_id: Mapping[str, str]) -> list[str]:
+    parts: dict[str, set[str]] = {}
+    for sample in samples:
+        parts.setdefault(sample.group, set()).add(part_of_id[sample.id])
+    return [
+        f"patient {group} is in {' and in '.join(sorted(found))}: one patient, one side "
+        "(data.split.group says what a patient is)"
+        for group, found in sorted(parts.items())
+        if len(found) > 1
+    ]
+
+
+def _shuffled(groups: Sequence[str], seed: int) -> list[str]:
+    """A seeded order by digest: one patient more or less leaves the order of the others."""
+    return sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+
+
+def _share(share: float, number: int) -> int:
+    """The nearest number, halves up; at least 1 of a share that is not 0."""
+    return max(1, int(share * number + 0.5)) if share > 0 else 0
+
+
+def _check_enough(wanted: Mapping[str, int], number: int, where: str) -> None:
+    if wanted["train"] < 1:
+        sizes = ", ".join(f"{part} {max(size, 0)}" for part, size in wanted.items())
+        raise UserError(
+            where,
+            f"{number} patients (or samples) are too few: {sizes}; bring more, or set "
+            "data.split.val or data.split.test lower",
+        )
+
+
+def _need_train(part_of_group: dict[str, str], where: str) -> dict[str, str]:
+    if "train" not in part_of_group.values():
+        raise UserError(where, "no sample is in train: there is nothing to train on")
+    return part_of_group
+
+
+def _gather(samples: Sequence[Sample], part_of_id: Mapping[str, str]) -> Splits:
+    ordered = sorted(samples, key=lambda sample: natural_key(sample.id))
+    train, val, test = (tuple(s for s in ordered if part_of_id[s.id] == part) for part in PARTS)
+    return Splits(train=train, val=val, test=test)
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")

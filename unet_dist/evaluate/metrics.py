@@ -1,0 +1,338 @@
+"""Metrics as counts: they add up over images and ranks, and are divided once, by the reader."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.data.sample import IGNORE
+from unet_dist.errors import UserError
+
+BINS = 1000
+"""Bins of the probability; every threshold is a multiple of 1 / BINS."""
+
+# In float32, as the probabilities are: then ``bin >= k`` is the very same pixels as
+# ``probability >= k / BINS`` in a written mask. floor(p * BINS) is wrong by one at some edges.
+_BIN_STARTS = (np.arange(BINS) / BINS).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counts:
+    """Pixels inside the field of view whose truth is known. Counts can be added."""
+
+    positive_fb: NDArray[np.int64]
+    """Pixels of each foreground class, by bin of its predicted probability."""
+    negative_fb: NDArray[np.int64]
+    """Pixels of other classes, by bin of the class's predicted probability."""
+    matrix_kk: NDArray[np.int64] | None
+    """With several foreground classes: pixels by true class (rows) and most probable class."""
+
+    @property
+    def num_foreground(self) -> int:
+        return int(self.positive_fb.shape[0])
+
+    def __add__(self, other: "Counts") -> "Counts":
+        matrix_kk = None
+        if self.matrix_kk is not None and other.matrix_kk is not None:
+            matrix_kk = self.matrix_kk + other.matrix_kk
+        return Counts(
+            positive_fb=self.positive_fb + other.positive_fb,
+            negative_fb=self.negative_fb + other.negative_fb,
+            matrix_kk=matrix_kk,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageScore:
+    """What one image adds to the evaluation; two scores are equal if their JSON is."""
+
+    id: str
+    height: int
+    width: int
+    counts: Counts
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, exact: integers, where -n stands for n zeros in a row."""
+        matrix_kk = self.counts.matrix_kk
+        return {
+            "id": self.id,
+            "height": self.height,
+            "width": self.width,
+            "positive": [_fold_zeros(bins) for bins in self.counts.positive_fb.tolist()],
+            "negative": [_fold_zeros(bins) for bins in self.counts.negative_fb.tolist()],
+            "matrix": None if matrix_kk is None else matrix_kk.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "ImageScore":
+        matrix = tree["matrix"]
+        return cls(
+            id=tree["id"],
+            height=tree["height"],
+            width=tree["width"],
+            counts=Counts(
+                positive_fb=np.array([_unfold_zeros(row) for row in tree["positive"]], np.int64),
+                negative_fb=np.array([_unfold_zeros(row) for row in tree["negative"]], np.int64),
+                matrix_kk=None if matrix is None else np.array(matrix, np.int64),
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Pixels of one class against the rest, after the decision."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @property
+    def dice(self) -> float:
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def iou(self) -> float:
+        return _ratio(self.tp, self.tp + self.fp + self.fn)
+
+    @property
+    def sensitivity(self) -> float:
+        return _ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def specificity(self) -> float:
+        return _ratio(self.tn, self.tn + self.fp)
+
+    @property
+    def accuracy(self) -> float:
+        return _ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """The metrics of an image, a class or a pool; NaN where one is not defined."""
+
+    dice: float
+    iou: float
+    sensitivity: float
+    specificity: float
+    accuracy: float
+    auc: float
+
+
+QUALITIES = tuple(field.name for field in fields(Quality))
+
+
+def score_image(
+    sample_id: str,
+    prob_hwk: NDArray[np.float32],
+    target_hw: NDArray[np.uint8],
+    fov_hw: NDArray[np.bool_],
+) -> ImageScore:
+    """Counts the pixels of one image.
+
+    Args:
+        prob_hwk: one foreground probability, or those of all classes, background first.
+        target_hw: class numbers and ``IGNORE``.
+
+    Raises:
+        UserError: if a probability is not a number.
+    """
+    height, width = target_hw.shape
+    assert prob_hwk.shape[:2] == fov_hw.shape == (height, width)
+    num_bad = int(np.count_nonzero(~np.isfinite(prob_hwk).all(axis=2)))
+    if num_bad:
+        fault = f"the network's output is not a number at {num_bad} of {height * width} pixels"
+        raise UserError(f"sample {sample_id}", f"{fault}; did the training diverge?")
+    counted_hw = fov_hw & (target_hw != IGNORE)
+    truth = target_hw[counted_hw]
+    prob_nk = prob_hwk[counted_hw]
+    foreground_nf = prob_nk if prob_nk.shape[1] == 1 else prob_nk[:, 1:]
+    by_class = [
+        _histograms(probability, truth == number)
+        for number, probability in enumerate(foreground_nf.T, start=1)
+    ]
+    return ImageScore(
+        id=sample_id,
+        height=height,
+        width=width,
+        counts=Counts(
+            positive_fb=np.stack([positive for positive, _ in by_class]),
+            negative_fb=np.stack([negative for _, negative in by_class]),
+            matrix_kk=_class_matrix(truth, prob_nk) if len(by_class) > 1 else None,
+        ),
+    )
+
+
+def hard_prediction(prob_hwk: NDArray[np.float32], threshold: float | None) -> NDArray[np.uint8]:
+    """Class numbers: foreground from the threshold on, or the most probable class (None)."""
+    class_hw: NDArray[np.intp] | NDArray[np.bool_]
+    if threshold is None:
+        class_hw = np.argmax(prob_hwk, axis=2)
+    else:
+        class_hw = prob_hwk[:, :, -1] >= np.float32(threshold)
+    return class_hw.astype(np.uint8)
+
+
+def snap_threshold(threshold: float) -> float:
+    """The nearest multiple of 1 / BINS that leaves something on both sides."""
+    return min(max(round(threshold * BINS), 1), BINS - 1) / BINS
+
+
+def confusions(counts: Counts, threshold: float | None) -> list[Confusion]:
+    """One for each foreground class; ``threshold`` is None when the most probable class wins."""
+    assert (threshold is None) == (counts.matrix_kk is not None)
+    if counts.matrix_kk is None:
+        assert threshold is not None
+        first = round(threshold * BINS)
+        assert math.isclose(first / BINS, threshold, abs_tol=1e-9), "use snap_threshold"
+        positive, negative = counts.positive_fb[0], counts.negative_fb[0]
+        tp, fp = int(positive[first:].sum()), int(negative[first:].sum())
+        return [Confusion(tp=tp, fp=fp, fn=int(positive.sum()) - tp, tn=int(negative.sum()) - fp)]
+    matrix = counts.matrix_kk
+    result = []
+    for number in range(1, len(matrix)):
+        tp = int(matrix[number, number])
+        fp, fn = int(matrix[:, number].sum()) - tp, int(matrix[number].sum()) - tp
+        result.append(Confusion(tp=tp, fp=fp, fn=fn, tn=int(matrix.sum()) - tp - fp - fn))
+    return result
+
+
+def auc(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> float:
+    """Area under the ROC curve of the binned probabilities; half a win for a tie."""
+    # float64, since pixels x pixels of a large pool exceed 64-bit integers.
+    above = positive.sum() - np.cumsum(positive)
+    wins = float(np.dot(negative.astype(np.float64), above + positive / 2))
+    return _ratio(wins, float(positive.sum()) * float(negative.sum()))
+
+
+def class_qualities(counts: Counts, threshold: float | None) -> list[Quality]:
+    """Each foreground class against the rest."""
+    areas = map(auc, counts.positive_fb, counts.negative_fb)
+    return [
+        Quality(
+            dice=confusion.dice,
+            iou=confusion.iou,
+            sensitivity=confusion.sensitivity,
+            specificity=confusion.specificity,
+            accuracy=confusion.accuracy,
+            auc=area,
+        )
+        for confusion, area in zip(confusions(counts, threshold), areas, strict=True)
+    ]
+
+
+def quality(counts: Counts, threshold: float | None) -> Quality:
+    """Mean over the foreground classes that are defined; accuracy is over all classes."""
+    mean = mean_quality(class_qualities(counts, threshold))
+    if counts.matrix_kk is None:
+        return mean
+    right, total = int(counts.matrix_kk.trace()), int(counts.matrix_kk.sum())
+    return replace(mean, accuracy=_ratio(right, total))
+
+
+def mean_quality(qualities: Sequence[Quality]) -> Quality:
+    """Mean of each metric over those where it is defined."""
+    return Quality(
+        **{name: mean_defined(getattr(one, name) for one in qualities)[0] for name in QUALITIES}
+    )
+
+
+def mean_defined(values: Iterable[float]) -> tuple[float, int]:
+    """Mean of the values that are not NaN, and how many they are."""
+    defined = [value for value in values if not math.isnan(value)]
+    return _ratio(math.fsum(defined), len(defined)), len(defined)
+
+
+def pool(scores: Sequence[ImageScore]) -> Counts:
+    """All pixels as if they were one image's."""
+    total = scores[0].counts
+    for score in scores[1:]:
+        total = total + score.counts
+    return total
+
+
+def dice_by_threshold(scores: Sequence[ImageScore]) -> NDArray[np.float64]:
+    """Mean Dice per image at the thresholds 0, 1 / BINS, 2 / BINS ..; NaN where no image counts."""
+    total, num_images = np.zeros(BINS), np.zeros(BINS)
+    for score in sorted(scores, key=lambda score: score.id):
+        positive, negative = score.counts.positive_fb[0], score.counts.negative_fb[0]
+        tp = positive[::-1].cumsum()[::-1]
+        predicted = tp + negative[::-1].cumsum()[::-1]
+        size = predicted + positive.sum()
+        total += 2 * tp / np.maximum(size, 1)
+        num_images += size > 0
+    mean = np.full(BINS, np.nan)
+    np.divide(total, num_images, out=mean, where=num_images > 0)
+    return mean
+
+
+def choose_threshold(scores: Sequence[ImageScore]) -> float | None:
+    """The threshold with the highest mean Dice per image, or None with several foreground classes.
+
+    Of equal ones, the middle of the longest run; 0.5 if no image has any foreground to learn from.
+    """
+    assert scores
+    if scores[0].counts.num_foreground > 1:
+        return None
+    if not any(score.counts.positive_fb.any() for score in scores):
+        return 0.5
+    dice = dice_by_threshold(scores)[1:]
+    best = np.flatnonzero(dice == dice.max()) + 1
+    runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+    longest = max(runs, key=len)
+    return int(longest[0] + longest[-1]) // 2 / BINS
+
+
+def pack_scores(scores: Sequence[ImageScore]) -> bytes:
+    """Bytes to send between ranks."""
+    return json.dumps([score.to_json() for score in scores], separators=(",", ":")).encode()
+
+
+def unpack_scores(message: bytes) -> list[ImageScore]:
+    return [ImageScore.from_json(tree) for tree in json.loads(message)]
+
+
+def _histograms(
+    probability: NDArray[np.float32], is_class: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    bins = np.searchsorted(_BIN_STARTS, probability.astype(np.float32), side="right") - 1
+    np.maximum(bins, 0, out=bins)
+    return (
+        np.bincount(bins[is_class], minlength=BINS).astype(np.int64),
+        np.bincount(bins[~is_class], minlength=BINS).astype(np.int64),
+    )
+
+
+def _class_matrix(truth: NDArray[np.uint8], prob_nk: NDArray[np.float32]) -> NDArray[np.int64]:
+    classes = prob_nk.shape[1]
+    pairs = truth.astype(np.int64) * classes + prob_nk.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _fold_zeros(numbers: list[int]) -> list[int]:
+    """[7, 0, 0, 0, 5] becomes [7, -3, 5]."""
+    folded: list[int] = []
+    for number in numbers:
+        if number:
+            folded.append(number)
+        elif folded and folded[-1] < 0:
+            folded[-1] -= 1
+        else:
+            folded.append(-1)
+    return folded
+
+
+def _unfold_zeros(folded: list[int]) -> list[int]:
+    numbers: list[int] = []
+    for number in folded:
+        numbers.extend([number] if number > 0 else [0] * -number)
+    return numbers

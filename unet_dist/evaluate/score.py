@@ -1,0 +1,220 @@
+"""From the scores of single images to the numbers of a report, with the protocol beside them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from unet_dist.evaluate.metrics import (
+    QUALITIES,
+    ImageScore,
+    Quality,
+    class_qualities,
+    mean_defined,
+    mean_quality,
+    pool,
+    quality,
+)
+
+RESAMPLES = 2000
+BOOTSTRAP_SEED = 0
+
+ThresholdSource = Literal["configured", "validation", "argmax"]
+"""A number from the configuration; the best one on the validation images; or none, since the
+most probable of several classes wins."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What a number must be read with; numbers of different protocols cannot be compared."""
+
+    split: str
+    observer: str
+    """Whose masks are the truth, empty if the data set has only one."""
+    fov: Literal["file", "estimate", "none"]
+    """Where the field of view comes from; none: every pixel counts."""
+    classes: int
+    """With the background."""
+    resize: float
+    """Factor on height and width before the network."""
+    tile: int
+    """Side of a tile in pixels after resize."""
+    overlap: float
+    """Share of a tile that its neighbour covers too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSummary:
+    """Scores of a set of images. Each metric is the mean over the images where it is defined."""
+
+    protocol: Protocol
+    threshold: float | None
+    threshold_source: ThresholdSource
+    images: int
+    counted: dict[str, int]
+    """Images where each metric is defined: the Dice of an absent class is not."""
+    mean: Quality
+    dice_std: float
+    """Sample standard deviation of Dice over images; NaN for fewer than two."""
+    dice_interval: tuple[float, float] | None
+    """95 % bootstrap interval of the mean Dice; None for fewer than three images."""
+    dice_at_half: float | None
+    """Dice at threshold 0.5, which nobody chose; None without a threshold."""
+    pooled: Quality
+    """All pixels as if they were one image's."""
+    per_class: tuple[Quality, ...]
+    """Mean over images for each foreground class."""
+    per_image: tuple[tuple[ImageScore, Quality], ...]
+    """Ordered by id."""
+
+    @property
+    def dice(self) -> float:
+        return self.mean.dice
+
+    def sentence(self) -> str:
+        """The protocol for a reader."""
+        return " ".join(_protocol_sentences(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, null where a metric is not defined.
+
+        Keys: ``dice iou sensitivity specificity accuracy auc`` (mean over images, also below
+        ``pooled``, ``per_class`` and ``per_image``), ``dice_std``, ``dice_interval`` (95 %),
+        ``dice_at_half``, ``threshold``, ``threshold_source``, ``split``, ``images``, ``counted``
+        (images where each metric is defined) and ``protocol`` (with a ``sentence``).
+        """
+        interval = self.dice_interval
+        bootstrap = {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED, "level": 0.95}
+        return {
+            "split": self.protocol.split,
+            "images": self.images,
+            **_quality_json(self.mean),
+            "dice_std": _null_if_nan(self.dice_std),
+            "dice_interval": None if interval is None else list(interval),
+            "dice_at_half": None if self.dice_at_half is None else _null_if_nan(self.dice_at_half),
+            "threshold": self.threshold,
+            "threshold_source": self.threshold_source,
+            "counted": self.counted,
+            "pooled": _quality_json(self.pooled),
+            "per_class": [
+                {"class": number, **_quality_json(one)}
+                for number, one in enumerate(self.per_class, start=1)
+            ],
+            "per_image": [
+                {
+                    "id": score.id,
+                    "height": score.height,
+                    "width": score.width,
+                    **_quality_json(one),
+                }
+                for score, one in self.per_image
+            ],
+            "protocol": {
+                "sentence": self.sentence(),
+                "averaging": "per image, then mean over images",
+                "bootstrap": bootstrap,
+                **asdict(self.protocol),
+            },
+        }
+
+
+def summarise(
+    scores: Sequence[ImageScore],
+    *,
+    threshold: float | None,
+    threshold_source: ThresholdSource,
+    protocol: Protocol,
+) -> EvalSummary:
+    """The same bits in whatever order the scores arrive.
+
+    Args:
+        threshold: a multiple of 1 / BINS; None with several foreground classes.
+    """
+    assert scores
+    ordered = sorted(scores, key=lambda score: score.id)
+    ids = [score.id for score in ordered]
+    assert len(set(ids)) == len(ids), "an image was scored twice"
+    assert (threshold is None) == (threshold_source == "argmax")
+    per_image = [quality(score.counts, threshold) for score in ordered]
+    by_class = zip(*(class_qualities(one.counts, threshold) for one in ordered), strict=True)
+    dice = [one.dice for one in per_image if not math.isnan(one.dice)]
+    at_half = (quality(score.counts, 0.5).dice for score in ordered if threshold is not None)
+    return EvalSummary(
+        protocol=protocol,
+        threshold=threshold,
+        threshold_source=threshold_source,
+        images=len(ordered),
+        counted={
+            name: mean_defined(getattr(one, name) for one in per_image)[1] for name in QUALITIES
+        },
+        mean=mean_quality(per_image),
+        dice_std=float(np.std(dice, ddof=1)) if len(dice) > 1 else math.nan,
+        dice_interval=bootstrap_interval(dice),
+        dice_at_half=None if threshold is None else mean_defined(at_half)[0],
+        pooled=quality(pool(ordered), threshold),
+        per_class=tuple(mean_quality(qualities) for qualities in by_class),
+        per_image=tuple(zip(ordered, per_image, strict=True)),
+    )
+
+
+def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % percentile interval of the mean, from resampled images; None for fewer than three."""
+    if len(values) < 3:
+        return None
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    array = np.array(values)
+    picks = (generator.integers(0, len(array), len(array)) for _ in range(RESAMPLES))
+    low, high = np.quantile([array[pick].mean() for pick in picks], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def shard(items: Sequence[Item], rank: int, world: int) -> Sequence[Item]:
+    """The rank's share: every item belongs to exactly one rank."""
+    return items[rank::world]
+
+
+def _protocol_sentences(summary: EvalSummary) -> list[str]:
+    protocol = summary.protocol
+    several = protocol.classes > 2
+    field = {
+        "file": "Only pixels inside the field of view given by the data set count.",
+        "estimate": "Only pixels inside the estimated field of view count.",
+        "none": "All pixels of the image count.",
+    }
+    decision = {
+        "configured": "a threshold set in the configuration",
+        "validation": "the threshold with the best mean Dice on the validation images",
+        "argmax": "",
+    }
+    sentences = [
+        "Metrics are computed per image"
+        + (", averaged over the foreground classes present," if several else "")
+        + f" and averaged over the {summary.images} images of the {protocol.split} split.",
+        field[protocol.fov],
+        "Each pixel gets its most probable class."
+        if summary.threshold is None
+        else f"Foreground is probability >= {summary.threshold:g}, "
+        f"{decision[summary.threshold_source]}.",
+    ]
+    if summary.threshold_source == "validation" and protocol.split == "val":
+        sentences.append("It was chosen on these very images, so the numbers are optimistic.")
+    if protocol.observer:
+        sentences.append(f"The truth is drawn by the {protocol.observer} observer.")
+    size = "" if protocol.resize == 1 else f" after resizing by {protocol.resize:g}"
+    sentences.append(
+        f"Whole images are predicted{size} by tiles of {protocol.tile} pixels that overlap by "
+        f"{protocol.overlap:.0%}; metrics are computed at the true size."
+    )
+    return sentences
+
+
+def _quality_json(one: Quality) -> dict[str, float | None]:
+    return {name: _null_if_nan(getattr(one, name)) for name in QUALITIES}
+
+
+def _null_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,172 @@
+"""The U-Net of Ronneberger et al. (MICCAI 2015, arXiv:1505.04597), with "same" convolutions.
+
+Differences from the paper: padding keeps the size, a norm follows each convolution, and width,
+depth, norm and upsampling are settings. Any height and width is accepted: the input is padded
+at its lower and right edge to a multiple of ``2 ** depth``, and the output is cropped back.
+"""
+
+import mindspore as ms
+from mindspore import nn, ops
+from mindspore.common.initializer import HeNormal
+
+from unet_dist.config import ModelConfig
+from unet_dist.model.norm import make_norm
+
+
+def _conv(in_channels: int, out_channels: int, kernel: int, *, bias: bool) -> nn.Cell:
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel,
+        pad_mode="pad",
+        padding=kernel // 2,
+        has_bias=bias,
+        weight_init=HeNormal(mode="fan_in", nonlinearity="relu"),
+        bias_init="zeros",
+    )
+
+
+class ConvBlock(nn.Cell):
+    """Two times convolution 3x3, norm, ReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: str, all_reduce: nn.Cell | None
+    ) -> None:
+        super().__init__()
+        # A norm with its own shift follows, so the convolutions need no bias.
+        self.body = nn.SequentialCell(
+            _conv(in_channels, out_channels, 3, bias=False),
+            make_norm(norm, out_channels, all_reduce),
+            nn.ReLU(),
+            _conv(out_channels, out_channels, 3, bias=False),
+            make_norm(norm, out_channels, all_reduce),
+            nn.ReLU(),
+        )
+
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        return self.body(x)
+
+
+class ResizeConv(nn.Cell):
+    """Nearest neighbour to twice the size, then a convolution 3x3."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = _conv(in_channels, out_channels, 3, bias=True)
+
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        height, width = x.shape[2] * 2, x.shape[3] * 2
+        return self.conv(ops.ResizeNearestNeighbor((height, width))(x))
+
+
+def _upsampling(kind: str, in_channels: int, out_channels: int) -> nn.Cell:
+    if kind == "resize":
+        return ResizeConv(in_channels, out_channels)
+    return nn.Conv2dTranspose(
+        in_channels,
+        out_channels,
+        2,
+        stride=2,
+        pad_mode="valid",
+        has_bias=True,
+        weight_init=HeNormal(mode="fan_in", nonlinearity="relu"),
+    )
+
+
+class UNet(nn.Cell):
+    """Logits of each pixel: ``[N, C, H, W] -> [N, K, H, W]``, K = 1 for two classes.
+
+    ``keep`` ``[N, channels of the deepest level]`` scales that level's channels. In training it
+    is the dropout mask, drawn by the loader from the sample's own random numbers, so that
+    dropout too does not depend on the number of ranks; in evaluation it is all ones.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        in_channels: int,
+        classes: int,
+        all_reduce: nn.Cell | None = None,
+    ) -> None:
+        super().__init__()
+        widths = [config.width * 2**level for level in range(config.depth + 1)]
+        self.depth = config.depth
+        self.deepest_channels = widths[-1]
+        inputs = [in_channels, *widths[:-1]]
+        self.encoder = nn.CellList(
+            [
+                ConvBlock(i, o, config.norm, all_reduce)
+                for i, o in zip(inputs, widths, strict=True)
+            ]
+        )
+        self.upsampling = nn.CellList(
+            [_upsampling(config.upsample, 2 * width, width) for width in widths[:-1]]
+        )
+        self.decoder = nn.CellList(
+            [ConvBlock(2 * width, width, config.norm, all_reduce) for width in widths[:-1]]
+        )
+        self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
+        self.head = _conv(config.width, 1 if classes == 2 else classes, 1, bias=True)
+
+    def construct(self, x: ms.Tensor, keep: ms.Tensor) -> ms.Tensor:
+        height, width = x.shape[2], x.shape[3]
+        x = _pad_to_multiple(x, 2**self.depth)
+        skips = []
+        for level in range(self.depth):
+            x = self.encoder[level](x)
+            skips.append(x)
+            x = self.pool(x)
+        x = self.encoder[self.depth](x)
+        x = x * ops.cast(keep, x.dtype).reshape(keep.shape[0], keep.shape[1], 1, 1)
+        for level in range(self.depth - 1, -1, -1):
+            x = ops.concat((skips[level], self.upsampling[level](x)), 1)
+            x = self.decoder[level](x)
+        return self.head(x)[:, :, :height, :width]
+
+
+def _pad_to_multiple(x: ms.Tensor, multiple: int) -> ms.Tensor:
+    """Repeats the last row and column, which a norm sees as more of the same image."""
+    rows = -x.shape[2] % multiple
+    columns = -x.shape[3] % multiple
+    if rows > 0:
+        x = ops.concat((x, ops.tile(x[:, :, -1:, :], (1, 1, rows, 1))), 2)
+    if columns > 0:
+        x = ops.concat((x, ops.tile(x[:, :, :, -1:], (1, 1, 1, columns))), 3)
+    return x
+
+
+def build_unet(
+    config: ModelConfig,
+    *,
+    in_channels: int,
+    classes: int,
+    seed: int,
+    all_reduce: nn.Cell | None = None,
+) -> UNet:
+    """A U-Net whose first weights depend on the seed alone, on every device."""
+    ms.set_seed(seed)
+    net = UNet(config, in_channels=in_channels, classes=classes, all_reduce=all_reduce)
+    for parameter in net.get_parameters():
+        parameter.init_data()
+    return net
+
+
+def parameter_count(net: nn.Cell) -> int:
+    return sum(parameter.size for parameter in net.trainable_params())
+
+
+def set_precision(net: UNet, amp: str) -> None:
+    """Convolutions in half precision, norms in float32, as MindSpore's O2 does.
+
+    The weights stay float32 parameters and are cast where they are used.
+    """
+    if amp == "off":
+        return
+    half = {"fp16": ms.float16, "bf16": ms.bfloat16}[amp]
+    net.to_float(half)
+    for _, cell in net.cells_and_names():
+        if getattr(cell, "is_norm", False):
+            cell.to_float(ms.float32)
+
+

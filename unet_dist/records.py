@@ -1,0 +1,69 @@
+"""JSON lines that a run leaves behind: append-only, fields are added and never renamed."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+SCHEMA = 1
+
+
+class RecordWriter:
+    """Appends records to a file, each flushed, so that a reader can follow the run.
+
+    On resume, records of steps after the checkpoint are dropped: those steps run again.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if resume_step is not None and path.exists():
+            kept = [r for r in read_records(path) if r.get("step", 0) <= resume_step]
+            path.write_text("".join(_line(record) for record in kept))
+        self._stream: IO[str] = path.open("a", encoding="utf-8")
+
+    def write(self, kind: str, **fields: Any) -> dict[str, Any]:
+        record = {"schema": SCHEMA, "kind": kind, **fields}
+        self._stream.write(_line(record))
+        self._stream.flush()
+        return record
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps({k: _finite(v) for k, v in record.items()}) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined number is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file; a torn last line, from a killed writer, is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            record = parse_record(line)
+            if record is not None:
+                yield record
+
+
+def parse_record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

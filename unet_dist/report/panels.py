@@ -1,0 +1,60 @@
+"""One image as four pictures: itself, its truth, the prediction and where they differ."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.data.sample import IGNORE
+from unet_dist.evaluate.metrics import hard_prediction
+from unet_dist.evaluate.outputs import class_colours, to_rgb_bytes
+
+GREY = (70, 74, 82)  # pixels outside the field of view or with unknown truth
+WHITE = (255, 255, 255)
+ORANGE = (230, 111, 0)
+BLUE = (86, 180, 233)
+BLACK = (0, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureRow:
+    """One image to show."""
+
+    id: str
+    image_hwc: NDArray[np.float32]
+    """One channel or three, 0..1."""
+    truth_hw: NDArray[np.uint8]
+    """Class numbers and ``IGNORE``."""
+    prob_hwk: NDArray[np.float32]
+    threshold: float | None
+    """None: the most probable of several classes."""
+    fov_hw: NDArray[np.bool_]
+    dice: float
+    """NaN if the image has no foreground, neither drawn nor predicted."""
+
+
+def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
+    """Image, truth, prediction and errors, each as bytes [H, W, 3].
+
+    The prediction is the probability of the only foreground class as grey, or the most probable
+    class in its colour. Errors: white is right, orange is foreground that is not there (or of
+    another class), blue is foreground that was missed.
+    """
+    decided_hw = hard_prediction(row.prob_hwk, row.threshold)
+    unknown_hw = ~row.fov_hw | (row.truth_hw == IGNORE)
+    truth_hw = np.where(unknown_hw, 0, row.truth_hw)
+    if row.threshold is None:
+        colours = np.array(class_colours(row.prob_hwk.shape[2]), np.uint8)
+        prediction_hwc = colours[decided_hw]
+    else:
+        colours = np.array([BLACK, WHITE], np.uint8)
+        prediction_hwc = to_rgb_bytes(row.prob_hwk[:, :, -1:])
+    errors_hwc = np.zeros((*truth_hw.shape, 3), np.uint8)
+    errors_hwc[(truth_hw > 0) & (decided_hw == truth_hw)] = WHITE
+    errors_hwc[(decided_hw > 0) & (decided_hw != truth_hw)] = ORANGE
+    errors_hwc[(truth_hw > 0) & (decided_hw == 0)] = BLUE
+    shown_hwc = colours[truth_hw]
+    for picture_hwc in (shown_hwc, errors_hwc):
+        picture_hwc[unknown_hw] = GREY
+    prediction_hwc[~row.fov_hw] = GREY
+    return to_rgb_bytes(row.image_hwc), shown_hwc, prediction_hwc, errors_hwc

@@ -1,0 +1,318 @@
+"""Pictures of a run: examples beside their truth, curves, and both on one page."""
+
+import math
+import textwrap
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.evaluate.outputs import write_files
+from unet_dist.report.panels import BLUE, GREY, ORANGE, WHITE, PictureRow, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Record = Mapping[str, Any]
+"""One line of a records file."""
+
+DOTS_PER_INCH = 150
+WIDTH = 12.0  # inches, as all lengths below
+MARGIN = 0.3
+GAP = 0.08
+ROW_TITLE = 0.3
+COLUMN_TITLE = 0.3
+LEGEND = 0.4
+NOTE_LINE = 0.17
+CURVE_HEIGHT = 2.3
+CURVE_GAP = 0.62  # room for the numbers of the vertical axis
+AXIS_LABEL = 0.5
+
+LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """What the page of a run says first."""
+
+    run: str
+    ranks: int
+    split: str
+    images: int
+    dice: float
+    """Mean over images, NaN before the first evaluation."""
+    interval: tuple[float, float] | None
+    threshold: float | None
+    note: str = ""
+    """A sentence or two below, for example the protocol."""
+
+    def result(self) -> str:
+        if math.isnan(self.dice):
+            return "not evaluated yet"
+        interval = self.interval
+        between = f"  (95 %: {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+        parts = [f"Dice {self.dice:.4f}{between}", f"{self.images} images of {self.split}"]
+        if self.threshold is not None:
+            parts.append(f"threshold {self.threshold:g}")
+        return "   |   ".join(parts)
+
+
+def comparison_picture(rows: Sequence[PictureRow], path: Path, title: str) -> None:
+    """Writes a PNG with one row for each image: image, truth, prediction, errors."""
+    top = 0.6
+    figure = _figure(top + _comparison_height(rows) + MARGIN / 2)
+    _write_text(figure, MARGIN, 0.36, title, size=14, weight="bold")
+    _draw_comparison(figure, rows, top)
+    _save(figure, path)
+
+
+def curves_picture(steps: Sequence[Record], evals: Sequence[Record], path: Path) -> None:
+    """Writes a PNG with loss, Dice, learning rate and time spent waiting for data."""
+    figure = _figure(COLUMN_TITLE + CURVE_HEIGHT + AXIS_LABEL + MARGIN / 2)
+    _draw_curves(figure, steps, evals, COLUMN_TITLE)
+    _save(figure, path)
+
+
+def report_picture(
+    rows: Sequence[PictureRow],
+    steps: Sequence[Record],
+    evals: Sequence[Record],
+    path: Path,
+    *,
+    heading: Heading,
+) -> None:
+    """Writes one PNG that tells how the run went: its number, its curves, its predictions."""
+    note = textwrap.wrap(heading.note, 165)
+    curves_top = 1.35 + NOTE_LINE * len(note)
+    rows_top = curves_top + CURVE_HEIGHT + AXIS_LABEL + 0.2
+    figure = _figure(rows_top + (_comparison_height(rows) if rows else 0) + MARGIN / 2)
+    ranks = f"{heading.ranks} rank{'' if heading.ranks == 1 else 's'}"
+    title = f"{_shorten(heading.run, 70)}   |   {ranks}"
+    _write_text(figure, MARGIN, 0.38, title, size=12, colour="#333333")
+    _write_text(figure, MARGIN, 0.72, heading.result(), size=15, weight="bold")
+    for number, line in enumerate(note):
+        _write_text(figure, MARGIN, 1.02 + NOTE_LINE * number, line, size=8.5, colour="#555555")
+    _draw_curves(figure, steps, evals, curves_top)
+    if rows:
+        _draw_comparison(figure, rows, rows_top)
+    _save(figure, path)
+
+
+def _panel_width() -> float:
+    return (WIDTH - 2 * MARGIN - 3 * GAP) / 4
+
+
+def _row_height(row: PictureRow) -> float:
+    height, width = row.truth_hw.shape
+    return float(_panel_width() * height / width)
+
+
+def _comparison_height(rows: Sequence[PictureRow]) -> float:
+    return COLUMN_TITLE + sum(ROW_TITLE + _row_height(row) for row in rows) + LEGEND
+
+
+def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -> None:
+    several = any(row.threshold is None for row in rows)
+    prediction = "most probable class" if several else "predicted probability"
+    width = _panel_width()
+    for column, name in enumerate(("image", "truth", prediction, "errors")):
+        centre = MARGIN + column * (width + GAP) + width / 2
+        _write_text(figure, centre, top + 0.12, name, size=11, align="center", colour="#333333")
+    top += COLUMN_TITLE
+    for row in rows:
+        dice = "no foreground" if math.isnan(row.dice) else f"Dice {row.dice:.3f}"
+        _write_text(figure, MARGIN, top + ROW_TITLE * 0.6, _shorten(row.id, 90), size=9)
+        right = WIDTH - MARGIN
+        _write_text(
+            figure, right, top + ROW_TITLE * 0.6, dice, size=10, weight="bold", align="right"
+        )
+        top += ROW_TITLE
+        for column, picture_hwc in enumerate(panels(row)):
+            left = MARGIN + column * (width + GAP)
+            axes = _axes(figure, left, top, width, _row_height(row))
+            axes.imshow(picture_hwc, aspect="auto", interpolation="antialiased")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color="#cccccc", linewidth=0.5)
+        top += _row_height(row)
+    _draw_legend(figure, top + LEGEND / 2, several)
+
+
+def _draw_legend(figure: "Figure", middle: float, several: bool) -> None:
+    from matplotlib.patches import Patch
+
+    wrong = "wrong class or not there (false positive)" if several else "not there (false positive)"
+    meanings = (
+        (WHITE, "found (true positive)"),
+        (ORANGE, wrong),
+        (BLUE, "missed (false negative)"),
+        (GREY, "not counted"),
+    )
+    patches = [
+        Patch(facecolor=_fraction(colour), edgecolor="#333333", linewidth=0.6, label=meaning)
+        for colour, meaning in meanings
+    ]
+    figure.legend(
+        handles=patches,
+        loc="center right",
+        bbox_to_anchor=(1 - (MARGIN - 0.1) / WIDTH, 1 - middle / figure.get_figheight()),
+        ncols=len(patches),
+        frameon=False,
+        fontsize=9,
+        handlelength=1.2,
+        handleheight=1.1,
+        columnspacing=1.6,
+    )
+
+
+def _draw_curves(
+    figure: "Figure", steps: Sequence[Record], evals: Sequence[Record], top: float
+) -> None:
+    steps = _latest_by_step(steps)
+    width = (WIDTH - 2 * MARGIN - 4 * CURVE_GAP + 0.3) / 4
+    names = ("training loss", "Dice", "learning rate", "waiting for data (ms per step)")
+    plots = []
+    for column, name in enumerate(names):
+        left = MARGIN + 0.3 + column * (width + CURVE_GAP)
+        axes = _axes(figure, left, top, width, CURVE_HEIGHT)
+        axes.set_title(name, fontsize=11, color="#333333")
+        axes.set_xlabel("step", fontsize=9)
+        axes.grid(color="#e6e6e6", linewidth=0.8)
+        axes.tick_params(labelsize=8, color="#999999")
+        axes.spines[["top", "right"]].set_visible(False)
+        plots.append(axes)
+    x = _column(steps, "step")
+    _draw_noisy(plots[0], x, _column(steps, "loss"), LINE_COLOURS[0])
+    _draw_noisy(plots[1], x, _column(steps, "dice"), LINE_COLOURS[0], label="training batches")
+    _draw_evals(plots[1], evals)
+    plots[2].plot(x, _column(steps, "lr"), color=LINE_COLOURS[0])
+    plots[2].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    plots[2].yaxis.get_offset_text().set_fontsize(8)
+    wait_ms = 1000 * _column(steps, "data_wait_s")
+    _draw_noisy(plots[3], x, wait_ms, LINE_COLOURS[0])
+    _limit_outliers(plots[3], wait_ms)
+    _note_speed(plots[3], _column(steps, "images_per_s"))
+    for axes in plots:
+        if not any(np.isfinite(line.get_ydata()).any() for line in axes.lines):
+            axes.set(xticks=[], yticks=[], ylim=(0, 1))
+            axes.text(
+                0.5, 0.5, "no records", transform=axes.transAxes, ha="center", color="#888888"
+            )
+
+
+def _draw_evals(axes: "Axes", evals: Sequence[Record]) -> None:
+    splits = list(dict.fromkeys(str(record.get("split", "")) for record in evals))
+    for colour, split in zip(LINE_COLOURS[1:], splits, strict=False):
+        records = _latest_by_step([one for one in evals if str(one.get("split", "")) == split])
+        x, dice = _column(records, "step"), _column(records, "dice")
+        axes.plot(x, dice, color=colour, marker="o", markersize=3.5, label=_shorten(split, 20))
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -0.02), min(high, 1.02))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False, loc="lower right")
+
+
+def _draw_noisy(
+    axes: "Axes", x: NDArray[np.float64], y: NDArray[np.float64], colour: str, label: str = ""
+) -> None:
+    """Every step in pale, and the median of each fortieth of the run."""
+    finite = np.isfinite(y)
+    if not finite.any():
+        return
+    parts = np.array_split(np.flatnonzero(finite), min(40, int(finite.sum())))
+    middle_x, middle_y = ([np.median(values[part]) for part in parts] for values in (x, y))
+    marker = "o" if len(parts) == 1 else ""
+    axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.8)
+    axes.plot(middle_x, middle_y, color=colour, linewidth=1.8, marker=marker, label=label or None)
+
+
+def _limit_outliers(axes: "Axes", y: NDArray[np.float64]) -> None:
+    """The first steps wait for start-up, and would flatten everything else."""
+    finite = y[np.isfinite(y)]
+    if finite.size:
+        axes.set_ylim(0, max(1.0, 1.5 * float(np.quantile(finite, 0.98))))
+
+
+def _note_speed(axes: "Axes", images_per_s: NDArray[np.float64]) -> None:
+    finite = images_per_s[np.isfinite(images_per_s)]
+    if finite.size:
+        note = f"median speed: {np.median(finite):.3g} images/s"
+        axes.text(0.97, 0.94, note, transform=axes.transAxes, ha="right", va="top", fontsize=9)
+
+
+def _latest_by_step(records: Sequence[Record]) -> list[Record]:
+    """Ordered by step; after a resumption, a step that was repeated counts as it was last."""
+    by_step = {record["step"]: record for record in records if record.get("step") is not None}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _column(records: Sequence[Record], key: str) -> NDArray[np.float64]:
+    """One value for each record, NaN where it is missing, null or infinite."""
+    values = np.array([_number(record.get(key)) for record in records], np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _figure(height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
+    """Axes at a place measured in inches from the top left corner."""
+    whole = figure.get_figheight()
+    bounds = (left / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole)
+    return figure.add_axes(bounds)
+
+
+def _write_text(
+    figure: "Figure",
+    left: float,
+    top: float,
+    text: str,
+    *,
+    size: float,
+    weight: str = "normal",
+    align: str = "left",
+    colour: str = "#111111",
+) -> None:
+    figure.text(
+        left / WIDTH,
+        1 - top / figure.get_figheight(),
+        text,
+        fontsize=size,
+        fontweight=weight,
+        ha=align,
+        va="center",
+        color=colour,
+        parse_math=False,  # a file name may hold dollar signs
+    )
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else f"...{text[3 - length :]}"
+
+
+def _fraction(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    return colour[0] / 255, colour[1] / 255, colour[2] / 255
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    stream = BytesIO()
+    with warnings.catch_warnings():
+        # A name in Chinese shows as boxes where no font has it, which is not worth a warning.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(stream, format="png")
+    write_files({path: stream.getvalue()})

@@ -1,0 +1,155 @@
+"""The run folder: the only place that spells its file names, and how files come into it."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_dist.config import Config, load_config
+from unet_dist.errors import UserError
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Written beside and renamed: a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run folder. It is complete, can be copied, and is readable without this program."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def dataset(self) -> Path:
+        """What the training saw: normalisation, mask coding, sample ids of each split."""
+        return self.path / "dataset.json"
+
+    @property
+    def threshold(self) -> Path:
+        return self.path / "threshold.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def picture(self) -> Path:
+        return self.path / "report.png"
+
+    def evaluation(self, split: str) -> Path:
+        return self.path / f"evaluation_{split}.json"
+
+    def records(self, rank: int) -> Path:
+        return self.path / "records" / f"rank_{rank:03d}.jsonl"
+
+    def attempt(self, number: int) -> "AttemptDir":
+        return AttemptDir(self.path / "attempts" / str(number))
+
+    def next_attempt(self) -> int:
+        taken = [int(p.name) for p in self.path.glob("attempts/*") if p.name.isdigit()]
+        return max(taken, default=-1) + 1
+
+    def load_config(self) -> Config:
+        if not self.config.is_file():
+            raise UserError(str(self.path), "not a run folder: it has no config.yaml")
+        return load_config(self.config)
+
+    def read_status(self) -> dict[str, Any]:
+        return read_json(self.status) if self.status.exists() else {}
+
+    def write_status(self, state: str, **facts: Any) -> None:
+        write_json(self.status, {"state": state, **facts})
+
+
+@dataclass(frozen=True)
+class AttemptDir:
+    """One start of the ranks; a restart makes the next one, so no evidence is overwritten."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """Once it exists, all ranks stop together at the next step and write a checkpoint."""
+        return self.path / "stop"
+
+    def log(self, name: str) -> Path:
+        return self.path / f"{name}.log"
+
+    def rank_log(self, rank: int) -> Path:
+        return self.log(f"rank_{rank:03d}")
+
+    def error(self, rank: int) -> Path:
+        return self.path / f"rank_{rank:03d}.error.json"
+
+    def result(self) -> Path:
+        """What the job answers to the command that asked for it; written by rank 0."""
+        return self.path / "result.json"
+
+    def errors(self) -> list[dict[str, Any]]:
+        """The error files of the ranks, the earliest first."""
+        found = [read_json(path) for path in self.path.glob("rank_*.error.json")]
+        return sorted(found, key=lambda error: float(error["time"]))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, *, max_bytes: int = 50_000_000) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > max_bytes:
+            raise UserError(str(path), f"larger than {max_bytes} bytes")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(str(path), f"not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(str(path), "must hold one JSON object")
+    return value
+
+
+def default_run_path(config_path: Path) -> Path:
+    """``runs/NAME`` of the configuration file, or the next free ``runs/NAME-2``, ..."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", config_path.stem)
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path
