@@ -105,16 +105,21 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
     ``a/01.png b/01.png b/02.png`` become ``a_01 b_01 02``. Names that differ only in capitals
     count as equal, as they do on some file systems.
     """
-    depths = [1] * len(paths)
-    names = [path.stem for path in paths]
+    distinct = list(dict.fromkeys(paths))
+    depths = [1] * len(distinct)
+    names = [path.stem for path in distinct]
     while True:
         clashes = _clashes(names)
-        deeper = [i for i in clashes if depths[i] < len(_parts(paths[i]))]
+        deeper = [i for i in clashes if depths[i] < len(_parts(distinct[i]))]
         if not deeper:
-            return _numbered(paths, names, clashes)
+            break
         for i in deeper:
             depths[i] += 1
-            names[i] = "_".join(_parts(paths[i])[-depths[i] :])
+            names[i] = "_".join(_parts(distinct[i])[-depths[i] :])
+    for i in clashes:  # a/1.png a/1.jpg become a_1_png a_1_jpg
+        names[i] += distinct[i].suffix.replace(".", "_")
+    name_of = dict(zip(distinct, names, strict=True))
+    return _numbered([name_of[path] for path in paths])
 
 
 def class_colours(classes: int) -> list[Rgb]:
@@ -178,18 +183,17 @@ def _parts(path: Path) -> list[str]:
     return [part for part in (*path.parent.parts, path.stem) if part not in (path.anchor, "..")]
 
 
-def _numbered(paths: Sequence[Path], names: list[str], clashes: Sequence[int]) -> list[str]:
-    """Names the rest by suffix, then by number: ``a/1.png a/1.jpg`` become ``a_1_png a_1_jpg``."""
-    for i in clashes:
-        names[i] += paths[i].suffix.replace(".", "_")
-    taken = {name.casefold() for name in names}
-    first_of: set[str] = set()
-    for i, name in enumerate(names):
-        number, unique = 1, name
-        while unique.casefold() in (first_of if number == 1 else taken):
-            number += 1
-            unique = f"{name}_{number}"
-        names[i] = unique
-        first_of.add(unique.casefold())
-        taken.add(unique.casefold())
-    return names
+def _numbered(names: Sequence[str]) -> list[str]:
+    """What is still equal is counted: ``a a a`` become ``a a_2 a_3``."""
+    reserved = {name.casefold() for name in names}
+    used: set[str] = set()
+    repeats = Counter[str]()
+    result = []
+    for name in names:
+        unique = name
+        while unique.casefold() in used or (unique != name and unique.casefold() in reserved):
+            repeats[name] += 1
+            unique = f"{name}_{repeats[name] + 1}"
+        used.add(unique.casefold())
+        result.append(unique)
+    return result

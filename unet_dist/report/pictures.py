@@ -27,6 +27,7 @@ WIDTH = 12.0  # inches, as all lengths below
 MARGIN = 0.3
 GAP = 0.08
 ROW_TITLE = 0.3
+MAX_ROW_HEIGHT = 6.0
 COLUMN_TITLE = 0.3
 LEGEND = 0.4
 NOTE_LINE = 0.17
@@ -110,7 +111,7 @@ def _panel_width() -> float:
 
 def _row_height(row: PictureRow) -> float:
     height, width = row.truth_hw.shape
-    return float(_panel_width() * height / width)
+    return float(min(_panel_width() * height / width, MAX_ROW_HEIGHT))
 
 
 def _comparison_height(rows: Sequence[PictureRow]) -> float:
@@ -136,7 +137,7 @@ def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -
         for column, picture_hwc in enumerate(panels(row)):
             left = MARGIN + column * (width + GAP)
             axes = _axes(figure, left, top, width, _row_height(row))
-            axes.imshow(picture_hwc, aspect="auto", interpolation="antialiased")
+            axes.imshow(picture_hwc, interpolation="antialiased")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(color="#cccccc", linewidth=0.5)
         top += _row_height(row)

@@ -51,6 +51,7 @@ class TensorBoard:
 
         self._directory = directory
         self._last_flush_s = time.monotonic()
+        self._closed = False
         try:
             directory.mkdir(parents=True, exist_ok=True)
             # tensorboardX names files by the second, and would overwrite one of the same second.
@@ -103,6 +104,10 @@ class TensorBoard:
         self._last_flush_s = time.monotonic()
 
     def close(self) -> None:
+        """Writes what is left. Closing again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             self._events.close()
         except OSError as error:

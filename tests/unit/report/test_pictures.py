@@ -1,0 +1,214 @@
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_dist.data.sample import IGNORE
+from unet_dist.errors import UserError
+from unet_dist.report.panels import BLUE, GREY, ORANGE, WHITE, PictureRow, panels
+from unet_dist.report.pictures import (
+    Heading,
+    comparison_picture,
+    curves_picture,
+    report_picture,
+)
+
+
+def picture_row(*, size=(40, 60), classes=1, name="eye", dice=0.8):
+    generator = np.random.default_rng(0)
+    shape = (*size, classes)
+    prob = generator.random(shape) if classes == 1 else generator.dirichlet(np.ones(classes), size)
+    return PictureRow(
+        id=name,
+        image_hwc=generator.random((*size, 3)).astype(np.float32),
+        truth_hw=generator.integers(0, max(classes, 2), size).astype(np.uint8),
+        prob_hwk=prob.astype(np.float32),
+        threshold=0.5 if classes == 1 else None,
+        fov_hw=np.ones(size, bool),
+        dice=dice,
+    )
+
+
+def step_records(count):
+    return [
+        {
+            "step": step,
+            "epoch": step // 5,
+            "loss": 1 / step,
+            "dice": 1 - 1 / step,
+            "lr": 1e-3,
+            "images_per_s": 12.0,
+            "data_wait_s": 0.002,
+        }
+        for step in range(1, count + 1)
+    ]
+
+
+EVALS = [
+    {"step": step, "epoch": step, "split": "val", "dice": 0.7, "iou": 0.5, "threshold": 0.4}
+    for step in (10, 20, 30)
+]
+HEADING = Heading(
+    run="night-3",
+    ranks=8,
+    split="test",
+    images=20,
+    dice=0.8123,
+    interval=(0.8, 0.82),
+    threshold=0.43,
+)
+
+
+def pixels_of(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def has_colour(pixels, colour):
+    return bool((pixels == np.array(colour)).all(axis=2).any())
+
+
+def test_each_kind_of_error_has_its_colour():
+    row = PictureRow(
+        id="eye",
+        image_hwc=np.zeros((1, 6, 1), np.float32),
+        truth_hw=np.array([[1, 0, 1, 0, IGNORE, 1]], np.uint8),
+        prob_hwk=np.array([0.9, 0.9, 0.1, 0.1, 0.9, 0.9], np.float32).reshape(1, 6, 1),
+        threshold=0.5,
+        fov_hw=np.array([[1, 1, 1, 1, 1, 0]], bool),
+        dice=0.5,
+    )
+
+    image, truth, prediction, errors = (tuple(map(tuple, one[0])) for one in panels(row))
+
+    assert errors == (WHITE, ORANGE, BLUE, (0, 0, 0), GREY, GREY)
+    assert truth == (WHITE, (0, 0, 0), WHITE, (0, 0, 0), GREY, GREY)
+    assert prediction[:2] == ((230, 230, 230), (230, 230, 230))
+    assert prediction[5] == GREY
+    assert image[0] == (0, 0, 0)
+
+
+def test_a_wrong_class_is_an_error_of_its_own_colour():
+    row = PictureRow(
+        id="cell",
+        image_hwc=np.zeros((1, 3, 3), np.float32),
+        truth_hw=np.array([[2, 1, 2]], np.uint8),
+        prob_hwk=np.array([[[0, 0, 1], [0, 0, 1], [1, 0, 0]]], np.float32),
+        threshold=None,
+        fov_hw=np.ones((1, 3), bool),
+        dice=0.5,
+    )
+    _, truth, prediction, errors = panels(row)
+    assert tuple(map(tuple, errors[0])) == (WHITE, ORANGE, BLUE)
+    assert np.array_equal(truth[0, 0], prediction[0, 0])
+    assert not np.array_equal(truth[0, 1], prediction[0, 1])
+
+
+def test_panels_leave_the_row_as_it_was():
+    row = picture_row()
+    before = row.image_hwc.copy(), row.truth_hw.copy(), row.prob_hwk.copy()
+    panels(row)
+    for old, new in zip(before, (row.image_hwc, row.truth_hw, row.prob_hwk), strict=True):
+        assert np.array_equal(old, new)
+
+
+def test_the_comparison_shows_errors_and_grows_by_the_row(tmp_path):
+    comparison_picture([picture_row()], tmp_path / "one.png", "one")
+    comparison_picture([picture_row(), picture_row()], tmp_path / "two.png", "two")
+
+    one, two = pixels_of(tmp_path / "one.png"), pixels_of(tmp_path / "two.png")
+    assert one.shape[1] == two.shape[1] == 1800
+    assert two.shape[0] > one.shape[0] + 200
+    assert has_colour(one, ORANGE)
+    assert has_colour(one, BLUE)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "one.png", tmp_path / "two.png"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (700, 5)])
+def test_images_of_any_shape_can_be_compared(tmp_path, size):
+    comparison_picture([picture_row(size=size)], tmp_path / "a.png", "odd")
+    assert pixels_of(tmp_path / "a.png").shape[1] == 1800
+
+
+@pytest.mark.parametrize("name", ["cost $5 and $6_x$", "a" * 300, "\u773c\u5e95-1", "line\nbreak"])
+@pytest.mark.filterwarnings("error")
+def test_any_file_name_can_be_a_title(tmp_path, name):
+    comparison_picture([picture_row(name=name, dice=math.nan)], tmp_path / "a.png", name)
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("steps", "evals"),
+    [
+        ([], []),
+        (step_records(1), []),
+        (step_records(30), EVALS),
+        ([{"step": 1, "loss": None, "dice": math.nan}, {"step": 2, "loss": math.inf}], []),
+        ([{"step": 1}, {"epoch": 3}], [{"step": 1, "split": "val", "dice": None}, {"step": 2}]),
+        ([], [{"step": number, "split": f"s{number}", "dice": 0.5} for number in range(9)]),
+    ],
+)
+def test_curves_are_drawn_from_whatever_records_there_are(tmp_path, steps, evals):
+    curves_picture(steps, evals, tmp_path / "curves.png")
+    assert pixels_of(tmp_path / "curves.png").shape[1] == 1800
+
+
+def test_steps_repeated_after_a_resumption_are_drawn_once(tmp_path):
+    once = step_records(20)
+    stale = [{**record, "loss": 50.0} for record in once[10:15]]
+
+    curves_picture(once, EVALS, tmp_path / "once.png")
+    curves_picture(once[:10] + stale + once[10:], EVALS, tmp_path / "resumed.png")
+
+    assert np.array_equal(pixels_of(tmp_path / "once.png"), pixels_of(tmp_path / "resumed.png"))
+
+
+def test_the_report_says_the_result_in_its_heading():
+    assert HEADING.result() == (
+        "Dice 0.8123  (95 %: 0.8000 to 0.8200)   |   20 images of test   |   threshold 0.43"
+    )
+
+
+def test_the_report_holds_curves_and_examples(tmp_path):
+    report_picture([picture_row()], step_records(30), EVALS, tmp_path / "r.png", heading=HEADING)
+    pixels = pixels_of(tmp_path / "r.png")
+    assert has_colour(pixels, (0, 0x72, 0xB2))  # a curve
+    assert has_colour(pixels, ORANGE)  # an error
+
+
+def test_a_report_can_be_made_before_there_is_anything_to_report(tmp_path):
+    heading = Heading(
+        run="new",
+        ranks=1,
+        split="val",
+        images=0,
+        dice=math.nan,
+        interval=None,
+        threshold=None,
+        note="Some words. " * 60,
+    )
+    report_picture([], [], [], tmp_path / "r.png", heading=heading)
+    assert heading.result() == "not evaluated yet"
+    assert (tmp_path / "r.png").exists()
+
+
+def test_pictures_can_be_drawn_in_several_threads(tmp_path):
+    def draw(number):
+        path = tmp_path / f"{number}.png"
+        curves_picture(step_records(10 + number), EVALS, path)
+        return pixels_of(path)
+
+    alone = [draw(number) for number in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(draw, range(3)))
+
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_a_folder_that_cannot_be_made_is_a_fault_of_the_user(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"curves.png: cannot be written"):
+        curves_picture([], [], tmp_path / "file" / "curves.png")

@@ -1,0 +1,101 @@
+"""The trained network as a function from images to probabilities."""
+
+from collections.abc import Mapping
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+from numpy.typing import NDArray
+
+from unet_dist.config import Config
+from unet_dist.data.dataset import Dataset, Normalisation, resize_example
+from unet_dist.data.sample import Example, Sample
+from unet_dist.data.transforms import normalise
+from unet_dist.evaluate.metrics import ImageScore, score_image
+from unet_dist.evaluate.tiles import predict_tiled
+from unet_dist.model.unet import UNet, build_unet, set_precision
+
+
+class _Probabilities(nn.Cell):
+    def __init__(self, net: UNet) -> None:
+        super().__init__(auto_prefix=False)
+        self.net = net
+
+    def construct(self, x: ms.Tensor, keep: ms.Tensor) -> ms.Tensor:
+        logits = ops.cast(self.net(x, keep), ms.float32)
+        return ops.sigmoid(logits) if logits.shape[1] == 1 else ops.softmax(logits, 1)
+
+
+class Predictor:
+    """A network of its own for evaluation, so that training goes on undisturbed."""
+
+    def __init__(self, config: Config, normalisation: Normalisation) -> None:
+        self.config = config
+        self._mean = np.array(normalisation.mean, np.float32)
+        self._std = np.array(normalisation.std, np.float32)
+        # Whichever rank's images gave them, sync_batch's statistics are used as batch's are.
+        model = config.model
+        if model.norm == "sync_batch":
+            model = model.model_copy(update={"norm": "batch"})
+        self._net = build_unet(
+            model, in_channels=config.data.in_channels, classes=config.data.classes, seed=0
+        )
+        set_precision(self._net, config.train.amp)
+        cell = _Probabilities(self._net)
+        cell.set_train(False)
+        self._keep = ms.Tensor(
+            np.ones((config.evaluate.batch, self._net.deepest_channels), np.float32)
+        )
+
+        @ms.jit
+        def forward_graph(x, keep):  # type: ignore[no-untyped-def]
+            return cell(x, keep)
+
+        self._forward_graph = forward_graph
+
+    def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Takes weights and running statistics, by the parameters' names."""
+        for name, parameter in self._net.parameters_dict().items():
+            parameter.set_data(ms.Tensor(np.array(weights[name])))
+
+    def forward(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        y_nkhw: NDArray[np.float32] = self._forward_graph(ms.Tensor(x_nchw), self._keep).asnumpy()
+        return y_nkhw
+
+    def probabilities(self, native: Example, resized: Example) -> NDArray[np.float32]:
+        """``[H, W, K]`` in the image's true size, 0 outside the field of view."""
+        settings = self.config.evaluate
+        prob_hwk = predict_tiled(
+            self.forward,
+            normalise(resized.image_hwc, self._mean, self._std),
+            tile=settings.tile,
+            overlap=settings.overlap,
+            batch=settings.batch,
+        )
+        prob_hwk = _resize_to(prob_hwk, native.target_hw.shape[0], native.target_hw.shape[1])
+        if prob_hwk.shape[2] == 1:
+            prob_hwk = prob_hwk * native.fov_hw[:, :, None]
+        return prob_hwk
+
+    def of_image(self, native: Example) -> NDArray[np.float32]:
+        return self.probabilities(native, resize_example(native, self.config.data.resize))
+
+    def of_sample(self, dataset: Dataset, sample: Sample) -> NDArray[np.float32]:
+        return self.probabilities(dataset.read_native(sample), dataset.read(sample))
+
+    def score(self, dataset: Dataset, sample: Sample) -> ImageScore:
+        native = dataset.read_native(sample)
+        prob_hwk = self.of_sample(dataset, sample)
+        return score_image(sample.id, prob_hwk, native.target_hw, native.fov_hw)
+
+
+def _resize_to(prob_hwk: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    if prob_hwk.shape[:2] == (height, width):
+        return prob_hwk
+    import cv2
+
+    channels = [
+        cv2.resize(np.ascontiguousarray(channel), (width, height), interpolation=cv2.INTER_LINEAR)
+        for channel in prob_hwk.transpose(2, 0, 1)
+    ]
+    return np.stack(channels, axis=-1).astype(np.float32)

@@ -1,0 +1,26 @@
+"""Choosing a device and starting MindSpore on it, once per rank."""
+
+import warnings
+
+BF16_REASON = "bf16 has no convolution kernels on the CPU; use train.amp=fp16 or off"
+
+
+def start_mindspore(target: str, device_id: int = 0) -> None:
+    """Graph mode on ``CPU`` or ``Ascend``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mindspore as ms
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    if target == "Ascend":
+        ms.set_device("Ascend", device_id)
+        return
+    ms.set_device("CPU")
+    # MindSpore 2.10 looks for a module of NumPy 1 in its first eager operation, and that one
+    # operation fails with NumPy 2; later ones work.
+    one = ms.Tensor([1.0], ms.float32)
+    try:
+        one * one
+    except SystemError as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise

@@ -1,0 +1,406 @@
+"""The training loop of one rank, from its first step to its last checkpoint."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import mindspore as ms
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.comm import Communicator, gather_objects, mean_over_ranks, split_like
+from unet_dist.config import Config
+from unet_dist.data.dataset import Dataset, Normalisation
+from unet_dist.data.loader import TrainLoader
+from unet_dist.errors import TrainingDiverged
+from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
+from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
+from unet_dist.records import RecordWriter
+from unet_dist.report.panels import PictureRow
+from unet_dist.report.tensorboard import TensorBoard
+from unet_dist.runs import RunDir, write_json
+from unet_dist.train.checkpoint import (
+    Checkpoint,
+    TrainState,
+    load_latest,
+    save_checkpoint,
+    weights_digest,
+)
+from unet_dist.train.schedule import LossScale, average_decay, learning_rate
+from unet_dist.train.step import StepResult, TrainStep
+
+SMALLEST_LOSS_SCALE = 1.0
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    stopped: bool
+    """Stopped on request, before the last step."""
+    state: TrainState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """What the parts of the loop share; the changing state is ``TrainState``."""
+
+    config: Config
+    run: RunDir
+    dataset: Dataset
+    comm: Communicator
+    net: UNet
+    step: TrainStep
+    predictor: Predictor
+    records: RecordWriter
+    board: TensorBoard | None
+    """On rank 0."""
+
+
+def train(
+    config: Config,
+    run: RunDir,
+    dataset: Dataset,
+    normalisation: Normalisation,
+    comm: Communicator,
+    *,
+    resume: bool,
+    stop_requested: Callable[[], bool],
+) -> Outcome:
+    """Trains until the last step or until some rank is asked to stop, and checkpoints there."""
+    net = build_net(config, comm)
+    step = TrainStep(net, loss=config.loss, train=config.train, comm=comm)
+    checkpoint, warnings = load_latest(run.checkpoints) if resume else (None, [])
+    state = restore(net, step, checkpoint, config)
+    broadcast_parameters(comm, [*net.get_parameters(), *step.averages().values()])
+    loader = TrainLoader(
+        dataset,
+        config,
+        rank=comm.rank,
+        world=comm.world,
+        mean=np.array(normalisation.mean, np.float32),
+        std=np.array(normalisation.std, np.float32),
+        dropout_channels=net.deepest_channels,
+    )
+    total_steps = config.train.epochs * loader.steps_per_epoch
+    with RecordWriter(run.records(comm.rank), resume_step=state.step) as records:
+        rank = Rank(
+            config=config,
+            run=run,
+            dataset=dataset,
+            comm=comm,
+            net=net,
+            step=step,
+            predictor=Predictor(config, normalisation),
+            records=records,
+            board=TensorBoard(run.tensorboard, resumed_at=state.step) if comm.rank == 0 else None,
+        )
+        for warning in warnings:
+            records.write("warning", step=state.step, message=warning)
+        records.write("start", **arithmetic(config, comm, loader, net, state, total_steps))
+        try:
+            return run_steps(rank, loader, state, total_steps, stop_requested)
+        finally:
+            if rank.board:
+                rank.board.close()
+
+
+def run_steps(
+    rank: Rank,
+    loader: TrainLoader,
+    state: TrainState,
+    total_steps: int,
+    stop_requested: Callable[[], bool],
+) -> Outcome:
+    config, records = rank.config, rank.records
+    validate_every = config.evaluate.every_epochs * loader.steps_per_epoch
+    save_every = config.checkpoint.every_epochs * loader.steps_per_epoch
+    losses: list[float] = []
+    mark = time.monotonic()
+    for waited in timed(loader.steps(state.step, total_steps)):
+        lr = learning_rate(state.step, total_steps, config.train)
+        result = rank.step(
+            waited.item,
+            updates=state.updates,
+            lr=lr,
+            average_decay=average_decay(state.updates, config.train),
+            loss_scale=state.loss_scale,
+            stop=stop_requested(),
+        )
+        refuse_nonsense(result, state, config, losses, lr)
+        losses = [*losses[-9:], result.loss]
+        state = advance(state, result, config)
+        duration_s = time.monotonic() - mark
+        if state.step % config.log.every_steps == 0 or state.step == total_steps:
+            record = records.write(
+                "step",
+                step=state.step,
+                epoch=state.step / loader.steps_per_epoch,
+                loss=result.loss,
+                dice=result.dice,
+                lr=lr,
+                gradient_norm=result.gradient_norm,
+                loss_scale=state.loss_scale,
+                overflow=result.overflow,
+                step_s=duration_s,
+                data_wait_s=waited.waited_s,
+                images_per_s=waited.item[0].step_images / duration_s,
+                time=time.time(),
+            )
+            if rank.board:
+                rank.board.step(record)
+
+        finished = state.step == total_steps
+        last = finished or result.stop
+        validates = rank.dataset.splits.val and (state.step % validate_every == 0 or finished)
+        if validates:
+            state = validate(rank, state, loader)
+        if validates or last or state.step % save_every == 0:
+            save(rank, state)
+        if last:
+            return Outcome(stopped=not finished, state=state)
+        mark = time.monotonic()
+    return Outcome(stopped=False, state=state)  # resumed at the end: nothing was left to do
+
+
+def build_net(config: Config, comm: Communicator) -> UNet:
+    sync = comm.world > 1 and config.model.norm == "sync_batch"
+    net = build_unet(
+        config.model,
+        in_channels=config.data.in_channels,
+        classes=config.data.classes,
+        seed=config.seed,
+        all_reduce=comm.graph_sum() if sync else None,
+    )
+    set_precision(net, config.train.amp)
+    return net
+
+
+def arithmetic(
+    config: Config,
+    comm: Communicator,
+    loader: TrainLoader,
+    net: UNet,
+    state: TrainState,
+    total_steps: int,
+) -> dict[str, object]:
+    """What a step and an epoch consist of, for the first record."""
+    return {
+        "step": state.step,
+        "ranks": comm.world,
+        "images_per_rank": config.train.batch // comm.world // config.train.accumulation,
+        "accumulation": config.train.accumulation,
+        "batch": config.train.batch,
+        "crops": loader.num_crops,
+        "crop_size": list(loader.size),
+        "steps_per_epoch": loader.steps_per_epoch,
+        "total_steps": total_steps,
+        "parameters": parameter_count(net),
+        "time": time.time(),
+    }
+
+
+def restore(
+    net: UNet, step: TrainStep, checkpoint: Checkpoint | None, config: Config
+) -> TrainState:
+    """Puts a checkpoint into the network and the optimiser; without one, the first state."""
+    if checkpoint is None:
+        scale = config.train.loss_scale if config.train.amp == "fp16" else 1.0
+        return TrainState(loss_scale=scale)
+    stored = {**checkpoint.weights, **checkpoint.optimizer, **checkpoint.average}
+    wanted = {**net.parameters_dict(), **step.optimizer_state(), **step.averages()}
+    for name, parameter in wanted.items():
+        parameter.set_data(ms.Tensor(np.array(stored[name])))
+    return checkpoint.state
+
+
+def broadcast_parameters(comm: Communicator, parameters: list[ms.Parameter]) -> None:
+    if comm.world == 1:
+        return
+    arrays = [parameter.asnumpy() for parameter in parameters]
+    flat = comm.broadcast(np.concatenate([array.ravel() for array in arrays]))
+    for parameter, array in zip(parameters, split_like(flat, arrays), strict=True):
+        parameter.set_data(ms.Tensor(np.array(array)))
+
+
+def advance(state: TrainState, result: StepResult, config: Config) -> TrainState:
+    state = replace(state, step=state.step + 1, updates=state.updates + (not result.overflow))
+    if config.train.amp != "fp16":
+        return state
+    scale = LossScale(state.loss_scale, state.good_steps).after(
+        overflow=result.overflow, window=config.train.loss_scale_window
+    )
+    return replace(state, loss_scale=scale.value, good_steps=scale.good_steps)
+
+
+def refuse_nonsense(
+    result: StepResult, state: TrainState, config: Config, losses: list[float], lr: float
+) -> None:
+    """Raises TrainingDiverged where a smaller loss scale would not help. All ranks decide alike,
+    since they look at the same sums."""
+    fp16 = config.train.amp == "fp16"
+    if not result.overflow or (fp16 and state.loss_scale > SMALLEST_LOSS_SCALE):
+        return
+    # The step's own forward pass is bad only if earlier updates made the weights so.
+    if not losses:
+        cause = "the first step already: the images or the loss settings hold extreme values"
+    elif fp16:
+        cause = (
+            f"fp16 overflows even at loss scale {state.loss_scale:g}: use train.amp=off, or a "
+            f"smaller train.lr (now {lr:.3g})"
+        )
+    else:
+        cause = (
+            f"most likely train.lr is too high (now {lr:.3g}); try train.lr={lr / 10:.1g}"
+            + ("" if config.train.clip_norm else ", and set train.clip_norm=1")
+        )
+    before = ", ".join(f"{loss:.4g}" for loss in losses[-5:]) or "none"
+    raise TrainingDiverged(
+        f"step {state.step + 1}: the loss is {result.loss:.4g} and the norm of the gradients "
+        f"{result.gradient_norm:.4g}; losses before: {before}. Cause: {cause}."
+    )
+
+
+def weights_for_evaluation(rank: Rank) -> dict[str, NDArray[np.float32]]:
+    """The moving average of the weights, with the running statistics as they are."""
+    weights = {name: p.asnumpy() for name, p in rank.net.parameters_dict().items()}
+    averages = rank.step.averaged_weights()
+    for parameter, average in zip(rank.step.parameters, averages, strict=True):
+        weights[parameter.name] = average.asnumpy()
+    return weights
+
+
+def average_statistics(rank: Rank) -> None:
+    """Makes the running statistics of batch norm the same on all ranks: their mean."""
+    statistics = [p for p in rank.net.get_parameters() if not p.requires_grad]
+    if rank.comm.world == 1 or not statistics:
+        return
+    means = mean_over_ranks(rank.comm, [p.asnumpy() for p in statistics])
+    for parameter, mean in zip(statistics, means, strict=True):
+        parameter.set_data(ms.Tensor(mean))
+
+
+def validate(rank: Rank, state: TrainState, loader: TrainLoader) -> TrainState:
+    """Scores the validation images, chooses the threshold, and notes whether this is the best."""
+    started = time.monotonic()
+    average_statistics(rank)
+    rank.predictor.load(weights_for_evaluation(rank))
+    samples = rank.dataset.splits.val
+    scores = score_samples(rank.predictor, rank.dataset, samples, rank.comm)
+    threshold, source = threshold_for(rank.config, scores)
+    summary = summary_of(rank.config, "val", scores, threshold, source)
+    best = summary.dice > state.best_dice
+    record = rank.records.write(
+        "eval",
+        step=state.step,
+        epoch=state.step / loader.steps_per_epoch,
+        split="val",
+        dice=summary.dice,
+        iou=summary.mean.iou,
+        threshold=threshold,
+        images=summary.images,
+        best=best,
+        duration_s=time.monotonic() - started,
+    )
+    if rank.board:
+        rank.board.evaluation(record)
+        rows = picture_rows(
+            rank.predictor,
+            rank.dataset,
+            [sample.id for sample in samples[: rank.config.log.images]],
+            threshold,
+            {score.id: quality.dice for score, quality in summary.per_image},
+        )
+        rank.board.images(state.step, rows)
+    if not best:
+        return state
+    if rank.comm.rank == 0:
+        write_json(rank.run.threshold, {"threshold": threshold, "source": source})
+    return replace(state, best_dice=summary.dice, best_step=state.step)
+
+
+def picture_rows(
+    predictor: Predictor,
+    dataset: Dataset,
+    ids: list[str],
+    threshold: float | None,
+    dice: dict[str, float],
+) -> list[PictureRow]:
+    """Images with their truth and prediction, for TensorBoard and the report."""
+    samples = {s.id: s for part in dataset.splits for s in part}
+    rows = []
+    for sample_id in ids:
+        native = dataset.read_native(samples[sample_id])
+        rows.append(
+            PictureRow(
+                id=sample_id,
+                image=native.image_hwc,
+                truth=native.target_hw,
+                probability=predictor.of_sample(dataset, samples[sample_id]),
+                threshold=threshold,
+                fov=native.fov_hw,
+                dice=dice[sample_id],
+            )
+        )
+    return rows
+
+
+def save(rank: Rank, state: TrainState) -> None:
+    """Proves that all ranks hold the same, then rank 0 writes it."""
+    average_statistics(rank)
+    checkpoint = Checkpoint(
+        state=state,
+        weights={name: p.asnumpy() for name, p in rank.net.parameters_dict().items()},
+        optimizer={name: p.asnumpy() for name, p in rank.step.optimizer_state().items()},
+        average={name: p.asnumpy() for name, p in rank.step.averages().items()},
+    )
+    everything = {**checkpoint.weights, **checkpoint.optimizer, **checkpoint.average}
+    digests = gather_objects(rank.comm, weights_digest(everything))
+    strangers = [number for number, digest in enumerate(digests) if digest != digests[0]]
+    if strangers:
+        raise AssertionError(
+            f"step {state.step}: the weights of ranks {strangers} differ from those of rank 0"
+        )
+    failure = None
+    if rank.comm.rank == 0:
+        started = time.monotonic()
+        try:
+            save_checkpoint(
+                rank.run.checkpoints,
+                checkpoint,
+                keep=rank.config.checkpoint.keep,
+                best=state.best_step == state.step,
+            )
+        except Exception as error:
+            gather_objects(rank.comm, str(error))
+            raise
+        rank.records.write(
+            "checkpoint",
+            step=state.step,
+            sha256=digests[0],
+            duration_s=time.monotonic() - started,
+        )
+    # A rank waits for the others here, so a failed write ends the job on all of them.
+    [failure, *_] = gather_objects(rank.comm, failure)
+    if failure is not None:
+        raise RuntimeError(f"rank 0 could not write the checkpoint: {failure}")
+
+
+@dataclass(frozen=True)
+class Waited(Generic[Item]):
+    item: Item
+    waited_s: float
+
+
+def timed(items: Iterable[Item]) -> Iterator[Waited[Item]]:
+    """Items with how long each kept its reader waiting."""
+    iterator = iter(items)
+    while True:
+        started = time.monotonic()
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        yield Waited(item, time.monotonic() - started)
+
