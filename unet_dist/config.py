@@ -100,9 +100,7 @@ class DataConfig(Section):
         if self.mask == "instances_border" and self.classes != 3:
             raise ValueError("mask: instances_border has 3 classes, so set data.classes to 3")
         if self.classes > 2 and self.mask in ("binary", "inverted", "instances"):
-            raise ValueError(
-                f"mask: {self.mask} has 2 classes, but data.classes is {self.classes}"
-            )
+            raise ValueError(f"mask: {self.mask} has 2 classes, but data.classes is {self.classes}")
         if self.ignore >= 0 and self.mask != "labels":
             raise ValueError("ignore needs mask: labels, since other masks have no such value")
         if self.fov == "file" and self.format in ("folder", "labelmap") and not self.fov_masks:
@@ -375,9 +373,10 @@ def _explain(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         names = [name for name, _ in known_keys()]
         leaf = key.rpartition(".")[2]
-        close = difflib.get_close_matches(key, names, n=1, cutoff=0.6) or [
-            name for name in names if name.rpartition(".")[2] == leaf
-        ][:1]
+        close = (
+            difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+            or [name for name in names if name.rpartition(".")[2] == leaf][:1]
+        )
         return f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")
     if item["type"] == "value_error":
         return f"{key + ': ' if key else ''}{item['ctx']['error']}"

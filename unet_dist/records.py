@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,8 @@ class RecordWriter:
         self._stream: IO[str] = path.open("a", encoding="utf-8")
 
     def write(self, kind: str, **fields: Any) -> dict[str, Any]:
-        record = {"schema": SCHEMA, "kind": kind, **fields}
+        """Adds the schema and the time, in seconds since 1970."""
+        record = {"schema": SCHEMA, "kind": kind, "time": time.time(), **fields}
         self._stream.write(_line(record))
         self._stream.flush()
         return record

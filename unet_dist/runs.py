@@ -1,10 +1,12 @@
 """The run folder: the only place that spells its file names, and how files come into it."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,27 @@ class RunDir:
         if not self.config.is_file():
             raise UserError(str(self.path), "not a run folder: it has no config.yaml")
         return load_config(self.config)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second job out of the run while one works in it; a crash frees it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(str(self.path), "another job is working in this run") from error
+            yield
+
+    def last_plan(self) -> dict[str, Any]:
+        """The plan of the last training attempt, to start it again the same way."""
+        for number in range(self.next_attempt() - 1, -1, -1):
+            plan = self.attempt(number).plan
+            if plan.exists():
+                content = read_json(plan)
+                if content["job"]["kind"] == "train":
+                    return content
+        return {}
 
     def read_status(self) -> dict[str, Any]:
         return read_json(self.status) if self.status.exists() else {}

@@ -143,9 +143,7 @@ def _text_faults(tree: dict[str, Any], key: str, where: str) -> Iterator[str]:
         yield f"{where}.{key} is {shown}, but must be a JSON string that is not empty"
 
 
-def _taken(
-    owners: dict[tuple[str, Any], str], key: str, value: Any, where: str
-) -> Iterator[str]:
+def _taken(owners: dict[tuple[str, Any], str], key: str, value: Any, where: str) -> Iterator[str]:
     if value is None or isinstance(value, dict | list):
         return
     owner = owners.setdefault((key, value), where)

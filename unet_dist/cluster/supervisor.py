@@ -21,7 +21,9 @@ STOP_GRACE_S = 120.0
 LAST_LINES = 20
 PR_SET_PDEATHSIG = 1
 
-_MPI_SIGNAL = re.compile(r"process rank (\d+) with PID (\d+) on node (\S+) exited on\s+signal (\d+)")
+_MPI_SIGNAL = re.compile(
+    r"process rank (\d+) with PID (\d+) on node (\S+) exited on\s+signal (\d+)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +44,7 @@ class LaunchResult:
     interrupted: bool
 
 
-def run_plan(
-    plan: LaunchPlan, attempt: AttemptDir, *, on_poll: Callable[[], None]
-) -> LaunchResult:
+def run_plan(plan: LaunchPlan, attempt: AttemptDir, *, on_poll: Callable[[], None]) -> LaunchResult:
     """Runs the plan to its end.
 
     The first SIGINT or SIGTERM asks all ranks to stop at the same step, with a checkpoint; the

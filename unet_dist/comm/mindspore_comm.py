@@ -55,9 +55,7 @@ class MindsporeCommunicator:
         return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
 
     def _gather_floats(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        gathered: NDArray[np.float32] = self._gather(
-            ms.Tensor(values.astype(np.float32))
-        ).asnumpy()
+        gathered: NDArray[np.float32] = self._gather(ms.Tensor(values.astype(np.float32))).asnumpy()
         return gathered
 
     def broadcast(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -88,5 +86,5 @@ class GradientSum(nn.Cell):
     def construct(self, gradients: tuple[ms.Tensor, ...]) -> tuple[ms.Tensor, ...]:
         summed = ()
         for gradient in gradients:
-            summed = (*summed, self.operator(gradient))
+            summed = summed + (self.operator(gradient),)
         return summed

@@ -169,7 +169,7 @@ def _unclear(values: frozenset[int], config: DataConfig) -> str:
     seen = f"the values are {_listed(sorted(values))} ({len(values)} of them)"
     advice = []
     rest = sorted(values - {255})
-    if len(rest) > 1 and rest == list(range(len(rest))):
+    if 1 < len(rest) <= 64 and rest == list(range(len(rest))):
         ignore = " data.ignore=255" if 255 in values else ""
         advice.append(f"data.mask=labels data.classes={len(rest)}{ignore} if they are classes")
     if config.classes == 2 and 0 in values and len(values) > 2:

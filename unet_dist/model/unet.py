@@ -95,10 +95,7 @@ class UNet(nn.Cell):
         self.deepest_channels = widths[-1]
         inputs = [in_channels, *widths[:-1]]
         self.encoder = nn.CellList(
-            [
-                ConvBlock(i, o, config.norm, all_reduce)
-                for i, o in zip(inputs, widths, strict=True)
-            ]
+            [ConvBlock(i, o, config.norm, all_reduce) for i, o in zip(inputs, widths, strict=True)]
         )
         self.upsampling = nn.CellList(
             [_upsampling(config.upsample, 2 * width, width) for width in widths[:-1]]
@@ -168,5 +165,3 @@ def set_precision(net: UNet, amp: str) -> None:
     for _, cell in net.cells_and_names():
         if getattr(cell, "is_norm", False):
             cell.to_float(ms.float32)
-
-

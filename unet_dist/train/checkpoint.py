@@ -57,9 +57,7 @@ def step_dir(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step_{step:06d}"
 
 
-def save_checkpoint(
-    checkpoints: Path, checkpoint: Checkpoint, *, keep: int, best: bool
-) -> Path:
+def save_checkpoint(checkpoints: Path, checkpoint: Checkpoint, *, keep: int, best: bool) -> Path:
     """Writes one checkpoint, moves the pointers, then drops old ones.
 
     Raises:
@@ -77,9 +75,7 @@ def save_checkpoint(
             save_file(arrays, path)
             digests[path.name] = _sync_and_digest(path)
         state = asdict(checkpoint.state)
-        write_json(
-            partial / "state.json", {"format": FORMAT, "state": state, "sha256": digests}
-        )
+        write_json(partial / "state.json", {"format": FORMAT, "state": state, "sha256": digests})
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         write_text_atomically(checkpoints / "LATEST", final.name + "\n")
@@ -168,9 +164,7 @@ def load_best(checkpoints: Path) -> Checkpoint:
         return load_checkpoint(best)
     checkpoint, warnings = load_latest(checkpoints)
     if checkpoint is None:
-        raise UserError(
-            str(checkpoints), warnings or "no checkpoint yet; train the run first"
-        )
+        raise UserError(str(checkpoints), warnings or "no checkpoint yet; train the run first")
     return checkpoint
 
 

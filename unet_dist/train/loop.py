@@ -18,7 +18,6 @@ from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
 from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
 from unet_dist.records import RecordWriter
-from unet_dist.report.panels import PictureRow
 from unet_dist.report.tensorboard import TensorBoard
 from unet_dist.runs import RunDir, write_json
 from unet_dist.train.checkpoint import (
@@ -28,6 +27,7 @@ from unet_dist.train.checkpoint import (
     save_checkpoint,
     weights_digest,
 )
+from unet_dist.train.rows import picture_row
 from unet_dist.train.schedule import LossScale, average_decay, learning_rate
 from unet_dist.train.step import StepResult, TrainStep
 
@@ -146,7 +146,6 @@ def run_steps(
                 step_s=duration_s,
                 data_wait_s=waited.waited_s,
                 images_per_s=waited.item[0].step_images / duration_s,
-                time=time.time(),
             )
             if rank.board:
                 rank.board.step(record)
@@ -197,7 +196,6 @@ def arithmetic(
         "steps_per_epoch": loader.steps_per_epoch,
         "total_steps": total_steps,
         "parameters": parameter_count(net),
-        "time": time.time(),
     }
 
 
@@ -251,9 +249,8 @@ def refuse_nonsense(
             f"smaller train.lr (now {lr:.3g})"
         )
     else:
-        cause = (
-            f"most likely train.lr is too high (now {lr:.3g}); try train.lr={lr / 10:.1g}"
-            + ("" if config.train.clip_norm else ", and set train.clip_norm=1")
+        cause = f"most likely train.lr is too high (now {lr:.3g}); try train.lr={lr / 10:.1g}" + (
+            "" if config.train.clip_norm else ", and set train.clip_norm=1"
         )
     before = ", ".join(f"{loss:.4g}" for loss in losses[-5:]) or "none"
     raise TrainingDiverged(
@@ -305,45 +302,18 @@ def validate(rank: Rank, state: TrainState, loader: TrainLoader) -> TrainState:
     )
     if rank.board:
         rank.board.evaluation(record)
-        rows = picture_rows(
-            rank.predictor,
-            rank.dataset,
-            [sample.id for sample in samples[: rank.config.log.images]],
-            threshold,
-            {score.id: quality.dice for score, quality in summary.per_image},
-        )
+        dice = {score.id: quality.dice for score, quality in summary.per_image}
+        shown = samples[: rank.config.log.images]
+        rows = [
+            picture_row(rank.predictor, rank.dataset, sample, threshold, dice[sample.id])
+            for sample in shown
+        ]
         rank.board.images(state.step, rows)
     if not best:
         return state
     if rank.comm.rank == 0:
         write_json(rank.run.threshold, {"threshold": threshold, "source": source})
     return replace(state, best_dice=summary.dice, best_step=state.step)
-
-
-def picture_rows(
-    predictor: Predictor,
-    dataset: Dataset,
-    ids: list[str],
-    threshold: float | None,
-    dice: dict[str, float],
-) -> list[PictureRow]:
-    """Images with their truth and prediction, for TensorBoard and the report."""
-    samples = {s.id: s for part in dataset.splits for s in part}
-    rows = []
-    for sample_id in ids:
-        native = dataset.read_native(samples[sample_id])
-        rows.append(
-            PictureRow(
-                id=sample_id,
-                image=native.image_hwc,
-                truth=native.target_hw,
-                probability=predictor.of_sample(dataset, samples[sample_id]),
-                threshold=threshold,
-                fov=native.fov_hw,
-                dice=dice[sample_id],
-            )
-        )
-    return rows
 
 
 def save(rank: Rank, state: TrainState) -> None:
@@ -362,29 +332,20 @@ def save(rank: Rank, state: TrainState) -> None:
         raise AssertionError(
             f"step {state.step}: the weights of ranks {strangers} differ from those of rank 0"
         )
-    failure = None
     if rank.comm.rank == 0:
         started = time.monotonic()
-        try:
-            save_checkpoint(
-                rank.run.checkpoints,
-                checkpoint,
-                keep=rank.config.checkpoint.keep,
-                best=state.best_step == state.step,
-            )
-        except Exception as error:
-            gather_objects(rank.comm, str(error))
-            raise
+        save_checkpoint(
+            rank.run.checkpoints,
+            checkpoint,
+            keep=rank.config.checkpoint.keep,
+            best=state.best_step == state.step,
+        )
         rank.records.write(
             "checkpoint",
             step=state.step,
             sha256=digests[0],
             duration_s=time.monotonic() - started,
         )
-    # A rank waits for the others here, so a failed write ends the job on all of them.
-    [failure, *_] = gather_objects(rank.comm, failure)
-    if failure is not None:
-        raise RuntimeError(f"rank 0 could not write the checkpoint: {failure}")
 
 
 @dataclass(frozen=True)
@@ -403,4 +364,3 @@ def timed(items: Iterable[Item]) -> Iterator[Waited[Item]]:
         except StopIteration:
             return
         yield Waited(item, time.monotonic() - started)
-

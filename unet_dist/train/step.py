@@ -53,11 +53,11 @@ class _Backward(nn.Cell):
         scale: ms.Tensor,
         stop: ms.Tensor,
     ) -> tuple[ms.Tensor, ms.Tensor]:
-        sums = loss_sums(self.net(x, keep), target, valid, weight, self.config)
-        counts = ops.stack(
-            (sums.loss, sums.intersection, sums.predicted, sums.truth, weight.sum(), stop)
+        loss, intersection, predicted, truth = loss_sums(
+            self.net(x, keep), target, valid, weight, self.config
         )
-        return sums.loss * scale, counts
+        counts = ops.stack((loss, intersection, predicted, truth, weight.sum(), stop))
+        return loss * scale, counts
 
 
 class _Update(nn.Cell):
@@ -137,11 +137,12 @@ class TrainStep:
         differentiate = ms.value_and_grad(backward, None, self.parameters, has_aux=True)
 
         @ms.jit
-        def backward_graph(*inputs):  # type: ignore[no-untyped-def]
-            (_, counts), gradients = differentiate(*inputs)
-            if fused:
-                return gradient_sum((counts, *gradients))
-            return (counts, *gradients)
+        def backward_graph(x, keep, target, valid, weight, scale, stop):  # type: ignore[no-untyped-def]
+            (_, counts), gradients = differentiate(
+                x, keep, target, valid, weight, scale, stop
+            )
+            tensors = (counts,) + gradients
+            return gradient_sum(tensors) if fused else tensors
 
         @ms.jit
         def sum_graph(tensors):  # type: ignore[no-untyped-def]
@@ -151,19 +152,19 @@ class TrainStep:
         def add_graph(left, right):  # type: ignore[no-untyped-def]
             total = ()
             for i in range(len(left)):
-                total = (*total, left[i] + right[i])
+                total = total + (left[i] + right[i],)
             return total
 
         @ms.jit
         def norm_graph(gradients):  # type: ignore[no-untyped-def]
             squares = ()
             for gradient in gradients:
-                squares = (*squares, (gradient * gradient).sum())
+                squares = squares + ((gradient * gradient).sum(),)
             return ops.sqrt(ops.stack(squares).sum())
 
         @ms.jit
-        def update_graph(gradients, *numbers):  # type: ignore[no-untyped-def]
-            return update(gradients, *numbers)
+        def update_graph(gradients, factor, lr, power1, power2, decay):  # type: ignore[no-untyped-def]
+            return update(gradients, factor, lr, power1, power2, decay)
 
         self._backward, self._add, self._norm = backward_graph, add_graph, norm_graph
         self._update = update_graph

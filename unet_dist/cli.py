@@ -1,0 +1,310 @@
+"""The command line. Everything that is printed is printed here."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as RichProgress
+
+from unet_dist import launching
+from unet_dist.cluster.plan import CommKind, LaunchPlan
+from unet_dist.cluster.topology import parts_of_batch
+from unet_dist.config import Config, build_config, dump_config, read_yaml_mapping
+from unet_dist.errors import (
+    EXIT_ASKED_WRONGLY,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_JOB_FAILED,
+    UserError,
+)
+from unet_dist.launching import Placement
+from unet_dist.runs import AttemptDir, RunDir, default_run_path, write_text_atomically
+
+app = typer.Typer(
+    name="unet-dist",
+    help="Distributed U-Net training for medical images on MindSpore and Ascend cards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as train.lr=0.001")
+]
+Simulate = Annotated[int, typer.Option(min=0, help="Number of simulated ranks on this CPU.")]
+RankTable = Annotated[str, typer.Option(help="HCCL rank table: one process per card.")]
+ServerId = Annotated[str, typer.Option(help="This server's server_id in the rank table.")]
+Comm = Annotated[
+    CommKind, typer.Option(help="Collectives of simulated ranks: mpi, or MindSpore's own.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def main() -> None:
+    """Runs the program; exits with 0 done, 1 the job failed, 2 asked wrongly, 130 interrupted."""
+    try:
+        app(prog_name="unet-dist")
+    except UserError as error:
+        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_ASKED_WRONGLY)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def train(
+    target: Annotated[Path, typer.Argument(help="Configuration file, or run folder to resume.")],
+    overrides: Overrides = None,
+    simulate: Simulate = 0,
+    rank_table: RankTable = "",
+    server_id: ServerId = "",
+    comm: Comm = "mpi",
+    run: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what would be started.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a U-Net, then score it on the test images and draw the report picture.
+
+    \b
+    Examples:
+      unet-dist train configs/chasedb1.yaml data.root=DIR --simulate 2 --run runs/chase
+      unet-dist train runs/chase --resume
+      unet-dist train configs/drive.yaml data.root=DIR --rank-table rank_tables/1x8.json
+      unet-dist train configs/vessels.yaml --simulate 4 --dry-run
+    """
+    console = _console(as_json)
+    placement = Placement(simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm)
+    if resume:
+        folder = RunDir(target)
+        # Overrides change a resumed run for good, for example train.epochs=100.
+        config = _config_of_run(folder, overrides or [])
+        placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
+    else:
+        folder = RunDir(run or default_run_path(target))
+        config = build_config(read_yaml_mapping(target), overrides or [], where=str(target))
+        if folder.config.exists():
+            raise UserError(
+                str(folder.path),
+                f"already holds a run; go on with `unet-dist train {folder.path} --resume`, or "
+                "choose another --run",
+            )
+    plan, attempt = launching.plan_job(
+        folder, {"kind": "train", "resume": resume, "split": ""}, placement
+    )
+    _check_fit(config, plan.topology.world, plan.topology.target)
+    if dry_run:
+        _tell(console, as_json, launching.describe_plan(plan), plan.to_json())
+        return
+    with folder.locked():
+        _prepare(folder, config, console)
+        _run(folder, plan, attempt, console, as_json)
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    simulate: Simulate = 0,
+    rank_table: RankTable = "",
+    server_id: ServerId = "",
+    comm: Comm = "mpi",
+    as_json: Json = False,
+) -> None:
+    """Score the best checkpoint on whole images, at the threshold chosen on validation images.
+
+    \b
+    Example:
+      unet-dist eval runs/chase --split test --json
+    """
+    if split not in ("train", "val", "test"):
+        raise UserError("--split", f"is {split!r}, but must be train, val or test")
+    folder = RunDir(run)
+    folder.load_config()
+    placement = Placement(simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm)
+    placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
+    plan, attempt = launching.plan_job(folder, {"kind": "evaluate", "split": split}, placement)
+    with folder.locked():
+        _run(folder, plan, attempt, _console(as_json), as_json)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, TIFF stacks, or folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    simulate: Simulate = 1,
+    rank_table: RankTable = "",
+    server_id: ServerId = "",
+    as_json: Json = False,
+) -> None:
+    """Write mask, probability (16 bit) and overlay of each image.
+
+    \b
+    Example:
+      unet-dist predict runs/chase eye1.png eye2.png --out predictions
+    """
+    from unet_dist.evaluate.inputs import list_images
+
+    folder = RunDir(run)
+    folder.load_config()
+    listed = list_images(images)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError("--out", f"{out} cannot be made: {error.strerror}") from error
+    placement = Placement(
+        simulate=0 if rank_table else simulate, rank_table=rank_table, server_id=server_id
+    )
+    job = {
+        "kind": "predict",
+        "out": str(out.resolve()),
+        "images": [
+            {"path": str(image.ref.path.resolve()), "page": image.ref.page, "stem": image.stem}
+            for image in listed
+        ],
+    }
+    plan, attempt = launching.plan_job(folder, job, placement)
+    with folder.locked():
+        _run(folder, plan, attempt, _console(as_json), as_json)
+
+
+@data_app.command("synth")
+def data_synth(
+    kind: Annotated[str, typer.Argument(help="vessels or membranes.")],
+    directory: Annotated[Path, typer.Argument(help="New folder.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
+    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make images with exact masks, to try the program without any download.
+
+    \b
+    Example:
+      unet-dist data synth vessels data/vessels --count 40 --size 256 --seed 0
+    """
+    from unet_dist.data.synthetic import KINDS, write_synthetic
+
+    if kind not in KINDS:
+        raise UserError("KIND", f"is {kind!r}, but must be one of {', '.join(KINDS)}")
+    console = _console(as_json)
+    with _counter(console, f"drawing {kind}") as count_images:
+        write_synthetic(
+            kind, directory, count=count, size=size, seed=seed, on_progress=count_images
+        )
+    _tell(
+        console,
+        as_json,
+        f"{count} images in {directory}; train on them by\n"
+        f"  unet-dist train {directory / 'config.yaml'} --simulate 2",
+        {"directory": str(directory), "images": count, "config": str(directory / "config.yaml")},
+    )
+
+
+@data_app.command("check")
+def data_check(
+    config_path: Annotated[Path, typer.Argument(metavar="CONFIG")],
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """List every fault of a data set at once. Exits with 1 if there is one.
+
+    \b
+    Example:
+      unet-dist data check configs/chasedb1.yaml data.root=DIR
+    """
+    from unet_dist.data.check import check_dataset
+
+    config = build_config(read_yaml_mapping(config_path), overrides or [], where=str(config_path))
+    console = _console(as_json)
+    with _counter(console, "reading images") as count_images:
+        report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
+    _tell(console, as_json, report.to_text(), json.loads(report.to_json()))
+    raise typer.Exit(EXIT_JOB_FAILED if report.faults else EXIT_DONE)
+
+
+def _console(as_json: bool) -> Console:
+    """Where a person is spoken to: stderr if stdout is for one JSON object."""
+    return Console(stderr=as_json, highlight=False, soft_wrap=True)
+
+
+def _tell(console: Console, as_json: bool, text: str, value: dict[str, Any]) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    else:
+        console.print(text, markup=False)
+
+
+def _config_of_run(folder: RunDir, overrides: list[str]) -> Config:
+    folder.load_config()
+    return build_config(read_yaml_mapping(folder.config), overrides, where=str(folder.config))
+
+
+def _check_fit(config: Config, world: int, target: str) -> None:
+    parts_of_batch(config.train.batch, config.train.accumulation, world)
+    if target == "CPU" and config.train.amp == "bf16":
+        raise UserError(
+            "train.amp", "bf16 has no convolution kernels on the CPU; use fp16 or off there"
+        )
+
+
+def _prepare(folder: RunDir, config: Config, console: Console) -> None:
+    """Writes the run's configuration and data set; a faulty data set leaves no run behind."""
+    from unet_dist.data.dataset import normalisation, open_dataset
+    from unet_dist.data.manifest import read_manifest, write_manifest
+
+    if not folder.dataset.exists():
+        dataset = open_dataset(config.data, seed=config.seed)
+        write_manifest(folder.dataset, dataset, normalisation(dataset))
+    dataset, _ = read_manifest(folder.dataset, config.data)
+    write_text_atomically(folder.config, dump_config(config))
+    sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
+    console.print(
+        f"{sizes['train']} images to train, {sizes['val']} to validate, {sizes['test']} to test; "
+        f"masks {dataset.coding.describe()}",
+        markup=False,
+    )
+
+
+def _run(
+    folder: RunDir, plan: LaunchPlan, attempt: AttemptDir, console: Console, as_json: bool
+) -> None:
+    """Runs the job to its end and exits with the code that says how it ended."""
+    trains = plan.job["kind"] == "train"
+    if trains:
+        folder.write_status("running", attempt=attempt.path.name)
+    result, answer = launching.run_job(folder, plan, attempt, console)
+    ending = launching.ending_of(result, answer)
+    if trains:
+        reason = result.failure.reason if result.failure else None
+        folder.write_status(ending, attempt=attempt.path.name, first_failure=reason)
+    report = {"state": ending, "run": str(folder.path), "attempt": attempt.path.name, **answer}
+    if result.failure is not None:
+        _tell(console, as_json, launching.describe_failure(result.failure), report)
+    else:
+        _tell(console, as_json, launching.describe_answer(folder, plan, ending, answer), report)
+    if ending == "done" and answer.get("faults"):
+        ending = "failed"
+    codes = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
+    raise typer.Exit(codes[ending])
+
+
+@contextlib.contextmanager
+def _counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; nothing elsewhere, since this takes seconds."""
+    with RichProgress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show

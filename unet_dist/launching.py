@@ -1,0 +1,153 @@
+"""From a command to ranks at work: topology, plan, supervisor, and what came of it."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from unet_dist.cluster import host
+from unet_dist.cluster.plan import CommKind, LaunchPlan, make_plan
+from unet_dist.cluster.rank_table import read_rank_table
+from unet_dist.cluster.supervisor import Failure, LaunchResult, run_plan
+from unet_dist.cluster.topology import Topology, from_rank_table, simulated
+from unet_dist.errors import UserError
+from unet_dist.progress import Progress
+from unet_dist.runs import AttemptDir, RunDir, read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the user wants the ranks: simulated ones here, or one on each card of a table."""
+
+    simulate: int = 0
+    rank_table: str = ""
+    server_id: str = ""
+    comm: CommKind = "mpi"
+
+    def or_else(self, earlier: Mapping[str, Any]) -> "Placement":
+        """This placement if it says anything, else the one of an earlier attempt."""
+        if self.simulate or self.rank_table or not earlier:
+            return self
+        return Placement(**earlier)
+
+    def topology(self) -> Topology:
+        if self.simulate and self.rank_table:
+            raise UserError(
+                "--simulate, --rank-table",
+                "choose one: simulated ranks on this CPU, or the cards of a table",
+            )
+        if self.rank_table:
+            table = read_rank_table(Path(self.rank_table))
+            return from_rank_table(table, self.server_id or None)
+        return simulated(self.simulate or 1, host.usable_cores())
+
+
+def plan_job(
+    run: RunDir, job: Mapping[str, Any], placement: Placement
+) -> tuple[LaunchPlan, AttemptDir]:
+    topology = placement.topology()
+    attempt = run.attempt(run.next_attempt())
+    on_cards = topology.target == "Ascend"
+    plan = make_plan(
+        topology,
+        attempt,
+        {**job, "run": str(run.path.resolve()), "placement": placement.__dict__},
+        comm="mindspore" if on_cards else placement.comm,
+        scheduler_port=host.free_port() if placement.comm == "mindspore" else 0,
+        cpu_flags=host.cpu_flags(),
+    )
+    return plan, attempt
+
+
+def run_job(
+    run: RunDir, plan: LaunchPlan, attempt: AttemptDir, console: Console
+) -> tuple[LaunchResult, dict[str, Any]]:
+    """Starts the ranks, shows what they do, and returns how it ended and what they answered."""
+    waiting = f"starting {describe_ranks(plan)}; logs in {attempt.path}"
+    first_rank = min(slot.rank for slot in plan.topology.slots)
+    progress = Progress(run.records(first_rank), console, waiting)
+    try:
+        result = run_plan(plan, attempt, on_poll=progress.poll)
+    finally:
+        progress.close()
+    answer = read_json(attempt.result()) if attempt.result().exists() else {}
+    return result, answer
+
+
+def describe_ranks(plan: LaunchPlan) -> str:
+    number = len(plan.topology.slots)
+    ranks = f"{number} rank{'s' if number > 1 else ''}"
+    if plan.topology.target == "Ascend":
+        return f"{ranks} on Ascend cards, {plan.topology.world} in the job"
+    text = f"{ranks} simulated on this CPU"
+    if "ONEDNN_MAX_CPU_ISA" in plan.processes[0].env:
+        text += (
+            " (ONEDNN_MAX_CPU_ISA=AVX2: MindSpore's convolutions are some 30 times slower on "
+            "AVX-512)"
+        )
+    return text
+
+
+def ending_of(result: LaunchResult, answer: Mapping[str, Any]) -> str:
+    """``done``, ``failed`` or ``stopped``."""
+    if result.failure is not None:
+        return "failed"
+    # Asked to stop during the last evaluation, the ranks finish: then there is an answer.
+    return "done" if answer and "stopped_at_step" not in answer else "stopped"
+
+
+def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[str, Any]) -> str:
+    if ending == "stopped":
+        lines = [f"stopped after step {answer['stopped_at_step']}"] if answer else ["stopped"]
+        if plan.job["kind"] == "train":
+            lines.append(f"go on with: unet-dist train {run.path} --resume")
+        return "\n".join(lines)
+    if plan.job["kind"] == "predict":
+        lines = [f"{len(answer['written'])} predictions in {plan.job['out']}"]
+        return "\n".join([*lines, *(f"not predicted: {fault}" for fault in answer["faults"])])
+    interval = answer["dice_interval"]
+    between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    names = ("iou", "sensitivity", "specificity", "accuracy", "auc")
+    others = (f"{name} {_number(answer[name])}" for name in names)
+    return "\n".join(
+        [
+            f"{answer['split']} Dice {_number(answer['dice'])}{between}, mean of "
+            f"{answer['images']} images",
+            ", ".join(others),
+            f"pooled Dice {_number(answer['pooled']['dice'])}",
+            answer["protocol"]["sentence"],
+            f"weights of step {answer['checkpoint_step']}, report picture {run.picture}",
+        ]
+    )
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def describe_failure(failure: Failure) -> str:
+    who = "the job" if failure.rank is None else f"rank {failure.rank}"
+    lines = [f"{who} failed first: {failure.reason}"]
+    if failure.last_lines:
+        lines += ["last lines of its log:", *(f"  {line}" for line in failure.last_lines)]
+    return "\n".join([*lines, f"log: {failure.log}"])
+
+
+def describe_plan(plan: LaunchPlan) -> str:
+    """What ``--dry-run`` prints: every rank, and every process with its argv and environment."""
+    lines = [f"{describe_ranks(plan)}, world size {plan.topology.world}, comm {plan.comm}", ""]
+    lines.append("rank  server           device  cores")
+    for slot in plan.topology.slots:
+        cores = ",".join(map(str, slot.cores)) or "all"
+        lines.append(f"{slot.rank:4}  {slot.server:15}  {slot.device_id:6}  {cores}")
+    for process in plan.processes:
+        ranks = ",".join(map(str, process.ranks)) or "none"
+        lines += ["", f"process {process.name} (ranks {ranks})"]
+        lines += [f"  {name}={value}" for name, value in sorted(process.env.items())]
+        lines.append(f"  {shlex.join(process.argv)}")
+    lines += ["", f"job {json.dumps(dict(plan.job))}"]
+    return "\n".join(lines)

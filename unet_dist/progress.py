@@ -1,0 +1,123 @@
+"""What a person sees while ranks work: a live line, or plain lines where there is no terminal.
+
+It is told by rank 0's records alone, so it is the same for every way of starting the ranks.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+
+from unet_dist.records import parse_record
+
+PLAIN_EVERY_S = 5.0
+
+
+class Progress:
+    """Follows a record file from the moment of its creation; ``poll`` shows what is new."""
+
+    def __init__(self, records: Path, console: Console, waiting_for: str) -> None:
+        self._records = records
+        self._console = console
+        self._since = time.time()
+        self._offset = 0
+        self._total_steps = 0
+        self._rates: list[float] = []
+        self._last_plain = 0.0
+        self._live = Status(waiting_for, console=console) if console.is_terminal else None
+        if self._live:
+            self._live.start()
+        else:
+            console.print(waiting_for)
+
+    def poll(self) -> None:
+        for record in self._new_records():
+            self._show(record)
+
+    def close(self) -> None:
+        self.poll()
+        if self._live:
+            self._live.stop()
+
+    def _new_records(self) -> Iterator[dict[str, Any]]:
+        if not self._records.exists():
+            return
+        with self._records.open("rb") as stream:
+            if self._records.stat().st_size < self._offset:
+                self._offset = 0  # the ranks cut the file back to their checkpoint
+            stream.seek(self._offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                record = parse_record(line.decode(errors="replace"))
+                if record and record.get("time", 0) >= self._since:
+                    yield record
+
+    def _show(self, record: dict[str, Any]) -> None:
+        kind = record["kind"]
+        if kind == "start":
+            self._total_steps = record["total_steps"]
+            self._console.print(describe_arithmetic(record))
+        elif kind == "step":
+            self._rates = [*self._rates[-19:], record["step_s"]]
+            if record["overflow"]:
+                self._console.print(
+                    f"step {record['step']}: fp16 overflow, skipped on all ranks; loss scale "
+                    f"{record['loss_scale']:g}"
+                )
+            self._line(self._step_line(record), last=record["step"] == self._total_steps)
+        elif kind == "eval":
+            best = ", best so far" if record["best"] else ""
+            self._console.print(
+                f"validation after step {record['step']}: Dice {_number(record['dice'])}, IoU "
+                f"{_number(record['iou'])}, threshold {record['threshold']}{best}"
+            )
+        elif kind == "warning":
+            self._console.print(f"warning: {record['message']}")
+        elif kind == "progress":
+            done, total = record["done"], record["total"]
+            self._line(f"{record['phase']}: {done} of {total} images", last=done == total)
+
+    def _step_line(self, record: dict[str, Any]) -> str:
+        left_s = (self._total_steps - record["step"]) * sum(self._rates) / len(self._rates)
+        return (
+            f"step {record['step']}/{self._total_steps}  loss {_number(record['loss'])}  "
+            f"Dice {_number(record['dice'])}  {record['images_per_s']:.1f} images/s  "
+            f"waiting {record['data_wait_s'] / record['step_s']:.0%}  "
+            f"left {_clock(left_s)}"
+        )
+
+    def _line(self, text: str, *, last: bool) -> None:
+        now = time.monotonic()
+        if self._live:
+            self._live.update(text)
+        elif last or now - self._last_plain >= PLAIN_EVERY_S:
+            self._last_plain = now
+            self._console.print(text)
+
+
+def describe_arithmetic(record: dict[str, Any]) -> str:
+    """For example ``4 ranks x 2 images x 1 accumulation = 8 per step, 12 steps per epoch``."""
+    ranks, images = record["ranks"], record["images_per_rank"]
+    text = (
+        f"{ranks} rank{'s' if ranks > 1 else ''} x {images} image{'s' if images > 1 else ''} x "
+        f"{record['accumulation']} accumulation = {record['batch']} per step, "
+        f"{record['steps_per_epoch']} steps per epoch of {record['crops']} crops of "
+        f"{record['crop_size'][1]} x {record['crop_size'][0]}, {record['total_steps']} steps; "
+        f"{record['parameters']:,} parameters"
+    )
+    return text + (f"; going on from step {record['step']}" if record["step"] else "")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

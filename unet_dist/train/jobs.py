@@ -1,0 +1,199 @@
+"""What ranks can be asked to do: train, evaluate a split, predict images."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unet_dist.comm import Communicator, barrier
+from unet_dist.config import Config
+from unet_dist.data.dataset import Dataset, Normalisation, read_image_only
+from unet_dist.data.manifest import read_manifest
+from unet_dist.errors import UserError
+from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
+from unet_dist.evaluate.outputs import write_prediction
+from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
+from unet_dist.records import RecordWriter, read_records
+from unet_dist.report.pictures import Heading, report_picture
+from unet_dist.runs import AttemptDir, RunDir, read_json, write_json
+from unet_dist.train.checkpoint import load_best
+from unet_dist.train.loop import train
+from unet_dist.train.rows import picture_row
+
+PICTURE_IMAGES = 4
+
+
+def run_job(
+    job: Mapping[str, Any],
+    attempt: AttemptDir,
+    comm: Communicator,
+    *,
+    stop_requested: Callable[[], bool],
+) -> None:
+    run = RunDir(Path(job["run"]))
+    config = run.load_config()
+    dataset, normalisation = read_manifest(run.dataset, config.data)
+    if job["kind"] == "predict":
+        predict_images(job, run, config, normalisation, attempt, comm, stop_requested)
+        return
+    if job["kind"] == "train":
+        outcome = train(
+            config,
+            run,
+            dataset,
+            normalisation,
+            comm,
+            resume=job["resume"],
+            stop_requested=stop_requested,
+        )
+        if outcome.stopped:
+            if comm.rank == 0:
+                write_json(attempt.result(), {"stopped_at_step": outcome.state.step})
+            return
+        barrier(comm)  # rank 0 may still be writing the last checkpoint
+    splits = dataset.splits.parts()
+    split = job["split"] or next(name for name in ("test", "val", "train") if splits[name])
+    result = evaluate_split(split, run, config, dataset, normalisation, comm)
+    if comm.rank == 0:
+        write_json(attempt.result(), result)
+    barrier(comm)
+
+
+def evaluate_split(
+    split: str,
+    run: RunDir,
+    config: Config,
+    dataset: Dataset,
+    normalisation: Normalisation,
+    comm: Communicator,
+) -> dict[str, Any]:
+    """Scores a split with the best checkpoint and the threshold chosen on validation images."""
+    samples = dataset.splits.parts()[split]
+    if not samples:
+        raise UserError("--split", f"the {split} split of this run has no images")
+    checkpoint = load_best(run.checkpoints)
+    predictor = Predictor(config, normalisation)
+    predictor.load({**checkpoint.weights, **_as_weights(checkpoint.average)})
+    threshold, source = _stored_threshold(run, config)
+    with RecordWriter(run.records(comm.rank)) as records:
+
+        def progress(done: int, total: int) -> None:
+            records.write(
+                "progress",
+                step=checkpoint.state.step,
+                phase=f"evaluating the {split} split",
+                done=min(done * comm.world, len(samples)),
+                total=len(samples),
+            )
+
+        scores = score_samples(predictor, dataset, samples, comm, on_image=progress)
+    summary = summary_of(config, split, scores, threshold, source)
+    result = {**summary.to_json(), "checkpoint_step": checkpoint.state.step}
+    if comm.rank == 0:
+        write_json(run.evaluation(split), result)
+        _draw(run, config, dataset, predictor, summary, comm.world)
+    return result
+
+
+def _as_weights(average: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix("average."): array for name, array in average.items()}
+
+
+def _stored_threshold(run: RunDir, config: Config) -> tuple[float | None, ThresholdSource]:
+    if config.data.classes > 2:
+        return None, "argmax"
+    if config.evaluate.threshold == 0 and run.threshold.exists():
+        stored = read_json(run.threshold)
+        return float(stored["threshold"]), stored["source"]
+    if config.evaluate.threshold > 0:
+        return threshold_for(config, [])
+    return 0.5, "configured"
+
+
+def _draw(
+    run: RunDir,
+    config: Config,
+    dataset: Dataset,
+    predictor: Predictor,
+    summary: EvalSummary,
+    world: int,
+) -> None:
+    """The report picture: the worst, the best and the images between them."""
+    ranked = sorted(summary.per_image, key=lambda pair: (math.isnan(pair[1].dice), pair[1].dice))
+    wanted = min(max(1, config.log.images), len(ranked))
+    picks = [ranked[round(i * (len(ranked) - 1) / max(1, wanted - 1))] for i in range(wanted)]
+    samples = {sample.id: sample for sample in dataset.splits.parts()[summary.protocol.split]}
+    rows = [
+        picture_row(predictor, dataset, samples[score.id], summary.threshold, quality.dice)
+        for score, quality in picks
+    ]
+    records = list(read_records(run.records(0)))
+    report_picture(
+        rows,
+        [record for record in records if record["kind"] == "step"],
+        [record for record in records if record["kind"] == "eval"],
+        run.picture,
+        heading=Heading(
+            run=run.path.name,
+            ranks=world,
+            split=summary.protocol.split,
+            images=summary.images,
+            dice=summary.dice,
+            interval=summary.dice_interval,
+            threshold=summary.threshold,
+            note=summary.sentence(),
+        ),
+    )
+
+
+def predict_images(
+    job: Mapping[str, Any],
+    run: RunDir,
+    config: Config,
+    normalisation: Normalisation,
+    attempt: AttemptDir,
+    comm: Communicator,
+    stop_requested: Callable[[], bool],
+) -> None:
+    """Writes mask, probability and overlay of each image; a bad image does not stop the rest."""
+    checkpoint = load_best(run.checkpoints)
+    predictor = Predictor(config, normalisation)
+    predictor.load({**checkpoint.weights, **_as_weights(checkpoint.average)})
+    threshold, _ = _stored_threshold(run, config)
+    written, faults = [], []
+    mine = shard(job["images"], comm.rank, comm.world)
+    with RecordWriter(run.records(comm.rank)) as records:
+        for number, image in enumerate(mine, start=1):
+            if stop_requested():
+                break
+            try:
+                example = read_image_only(Path(image["path"]), config.data, page=image["page"])
+                paths = write_prediction(
+                    Path(job["out"]),
+                    image["stem"],
+                    image_rgb_hwc=example.image_hwc,
+                    prob_hwk=predictor.of_image(example),
+                    threshold=threshold,
+                )
+                written.append({"image": image["path"], "files": [str(p) for p in paths]})
+            except UserError as error:
+                faults.append(str(error))
+            records.write(
+                "progress",
+                step=checkpoint.state.step,
+                phase="predicting",
+                done=min(number * comm.world, len(job["images"])),
+                total=len(job["images"]),
+            )
+    parts = [json.loads(p) for p in comm.all_gather(json.dumps([written, faults]).encode())]
+    if comm.rank == 0:
+        written = sorted((w for part in parts for w in part[0]), key=lambda w: str(w["image"]))
+        result = {
+            "threshold": threshold,
+            "written": written,
+            "faults": sum((p[1] for p in parts), []),
+        }
+        write_json(attempt.result(), result)
+    barrier(comm)

@@ -1,0 +1,120 @@
+"""One rank: ``python -m unet_dist.train.worker PLAN``. Started by the supervisor or by mpirun.
+
+The environment is read here and nowhere else.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from unet_dist.cluster.supervisor import die_with_parent
+from unet_dist.comm import Communicator
+from unet_dist.errors import EXIT_JOB_FAILED, TrainingDiverged, UserError
+from unet_dist.runs import AttemptDir, write_json
+
+
+def main() -> None:
+    # A rank that outlives its launcher would hold a card and wait for its peers for ever.
+    die_with_parent(signal.SIGKILL)
+    attempt = AttemptDir(Path(sys.argv[1]).parent)
+    plan = json.loads(attempt.plan.read_text())
+    if os.environ.get("MS_ROLE") == "MS_SCHED":
+        _be_scheduler()
+        return
+    mpi = None
+    if plan["comm"] == "mpi" and plan["target"] == "CPU":
+        from unet_dist.comm.mpi_comm import MpiCommunicator
+
+        mpi = MpiCommunicator()
+    rank = mpi.rank if mpi else int(os.environ["RANK_ID"])
+    _write_to(attempt.rank_log(rank))
+    stop = StopRequest(attempt)
+    try:
+        slot = next(slot for slot in plan["ranks"] if slot["rank"] == rank)
+        if slot["cores"]:
+            # Before MindSpore is loaded: its kernels size their pool by it, once.
+            os.sched_setaffinity(0, slot["cores"])
+        comm = mpi or _mindspore_communicator(plan["target"], slot["device_id"])
+        if mpi:
+            _start_device("CPU", 0)
+        from unet_dist.train.jobs import run_job
+
+        run_job(plan["job"], attempt, comm, stop_requested=stop.requested)
+    except BaseException as error:  # noqa: BLE001 - told to the supervisor, which tells the user
+        _tell(attempt, rank, error)
+        # Not sys.exit: leaving MPI or MindSpore in good order would wait for the other ranks,
+        # and they wait for this one.
+        os._exit(EXIT_JOB_FAILED)
+
+
+class StopRequest:
+    """A wish to stop: a SIGTERM to this rank, or the file that the supervisor leaves."""
+
+    def __init__(self, attempt: AttemptDir) -> None:
+        self._file = attempt.stop_request
+        self._signalled = threading.Event()
+        signal.signal(signal.SIGTERM, self._on_term)
+        # Ctrl-C reaches every process of the terminal; the supervisor speaks for it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _on_term(self, number: int, frame: FrameType | None) -> None:
+        self._signalled.set()
+
+    def requested(self) -> bool:
+        return self._signalled.is_set() or self._file.exists()
+
+
+def _write_to(log: Path) -> None:
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def _start_device(target: str, device_id: int) -> None:
+    from unet_dist.train.device import start_mindspore
+
+    start_mindspore(target, device_id)
+
+
+def _mindspore_communicator(target: str, device_id: int) -> Communicator:
+    _start_device(target, device_id)
+    from unet_dist.comm.mindspore_comm import MindsporeCommunicator
+
+    return MindsporeCommunicator()
+
+
+def _be_scheduler() -> None:
+    """MindSpore's own process for CPU collectives: it returns when all workers have left."""
+    _start_device("CPU", 0)
+    from mindspore import communication
+
+    communication.init()
+
+
+def _tell(attempt: AttemptDir, rank: int, error: BaseException) -> None:
+    traceback.print_exc()
+    known = isinstance(error, UserError | TrainingDiverged)
+    message = str(error) if known else f"{type(error).__name__}: {error}"
+    report: dict[str, Any] = {
+        "rank": rank,
+        "time": time.time(),
+        "kind": type(error).__name__,
+        "message": message,
+        "user_error": known,
+    }
+    write_json(attempt.error(rank), report)
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()
