@@ -47,8 +47,8 @@ def mean_over_ranks(
         return [np.array(array) for array in arrays]
     flat = np.concatenate([array.ravel() for array in arrays])
     parts = [np.frombuffer(part, np.float32) for part in comm.all_gather(flat.tobytes())]
-    mean = np.mean(np.stack(parts), axis=0, dtype=np.float64).astype(np.float32)
-    return split_like(mean, arrays)
+    mean = np.asarray(np.mean(np.stack(parts), axis=0, dtype=np.float64))
+    return split_like(mean.astype(np.float32), arrays)
 
 
 def split_like(

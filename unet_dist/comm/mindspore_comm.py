@@ -84,7 +84,7 @@ class GradientSum(nn.Cell):
         self.operator.add_prim_attr("fusion", 1)
 
     def construct(self, gradients: tuple[ms.Tensor, ...]) -> tuple[ms.Tensor, ...]:
-        summed = ()
+        summed: tuple[ms.Tensor, ...] = ()
         for gradient in gradients:
             summed = summed + (self.operator(gradient),)
         return summed

@@ -60,6 +60,35 @@ class DatasetReport:
     def to_json(self) -> str:
         return json.dumps({"schema": 1, **asdict(self)}, indent=2)
 
+    def to_text(self) -> str:
+        """Lines for a person: what was found, then what is wrong."""
+        facts = self.facts
+        lines = [f"{facts.samples} readable samples"]
+        if facts.counts:
+            parts = [
+                f"{n} {part} ({facts.patients[part]} patients)" for part, n in facts.counts.items()
+            ]
+            lines.append("split: " + ", ".join(parts))
+        if facts.sizes:
+            sizes = sorted(facts.sizes.items(), key=lambda item: -item[1])
+            listed = [f"{n} of {size}" for size, n in sizes[:6]]
+            more = f", {len(sizes) - 6} other sizes" if len(sizes) > 6 else ""
+            lines.append("sizes, height x width: " + ", ".join(listed) + more)
+            lines.append("images: " + ", ".join(f"{n} {kind}" for kind, n in facts.kinds.items()))
+        if facts.coding:
+            lines.append(f"masks: {facts.coding}")
+            shares = [f"{name}: {100 * share:.2f} %" for name, share in facts.class_shares.items()]
+            lines.append("classes: " + ", ".join(shares))
+        if facts.mean:
+            pairs = zip(facts.mean, facts.std, strict=True)
+            values = [f"{mean:.3f} +- {std:.3f}" for mean, std in pairs]
+            lines.append("intensity, of 1: " + ", ".join(values))
+            lines.append(f"field of view: {100 * facts.fov_share:.1f} % of the pixels")
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        lines += [f"fault: {fault}" for fault in self.faults]
+        lines.append(f"{len(self.faults)} faults, {len(self.warnings)} warnings")
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Finding:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unet_dist.config import DataConfig
 from unet_dist.data.fov import estimate_fov, read_fov
-from unet_dist.data.images import Pixels, read_image, read_indices, to_unit_range
+from unet_dist.data.images import Pixels, image_size, read_image, read_indices, to_unit_range
 from unet_dist.data.masks import MaskCoding, count_values, decode, recognise
 from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
 from unet_dist.data.sources import list_samples
@@ -79,6 +79,12 @@ class Dataset:
         """The sample in its own size, in which predictions are scored; read-only arrays."""
         return self._cached(sample, native=True)
 
+    def largest_size(self) -> tuple[int, int]:
+        """Height and width, after ``data.resize``, that no training image exceeds."""
+        sizes = [image_size(sample.image) for sample in self.splits.train]
+        largest = (max(size[0] for size in sizes), max(size[1] for size in sizes))
+        return resized(largest, self.config.resize)
+
     def _cached(self, sample: Sample, *, native: bool) -> Example:
         example = self.cache.get((sample.id, native))
         if example is None:
@@ -118,11 +124,17 @@ def read_image_only(path: Path, config: DataConfig, *, page: int = 0) -> Example
     return Example(to_unit_range(image, config.channels), target, fov)
 
 
+def resized(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Height and width after a resize by the factor."""
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
 def resize_example(example: Example, factor: float) -> Example:
     """Image by area when it shrinks and linearly when it grows, classes by nearest pixel."""
     if factor == 1:
         return example
-    height, width = (max(1, round(side * factor)) for side in example.target_hw.shape)
+    rows, columns = example.target_hw.shape
+    height, width = resized((rows, columns), factor)
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     image = cv2.resize(example.image_hwc, (width, height), interpolation=how)
     # INTER_NEAREST takes the upper left of the pixels in question: half a pixel off.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
@@ -46,7 +46,9 @@ def read_image(ref: ImageRef) -> Pixels:
         raster = _decode(ref)
         values = raster.values
         if raster.palette is not None:
-            return raster.palette[values.astype(np.int64)]
+            grey = (raster.palette == raster.palette[:, :1]).all()
+            palette = raster.palette[:, 0] if grey else raster.palette
+            return palette[values.astype(np.int64)]
         if values.dtype == np.bool_:
             return values.astype(np.uint8) * np.uint8(255)
         if values.dtype == np.uint8:
@@ -94,6 +96,18 @@ def page_count(path: Path) -> int:
             return 1
         with tifffile.TiffFile(file) as tiff:
             return len(tiff.pages)
+
+
+def image_size(ref: ImageRef) -> tuple[int, int]:
+    """Height and width in pixels, from the file's header."""
+    with _faults_of(ref), ref.path.open("rb") as file:
+        if _head(ref.path, file).startswith(_TIFF_MAGIC):
+            with tifffile.TiffFile(file) as tiff:
+                page = tiff.pages[ref.page]
+                return int(page.imagelength), int(page.imagewidth)
+        with Image.open(file) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size if turned else (image.height, image.width)
 
 
 def to_unit_range(image: Pixels, channels: Literal["rgb", "grey", "green"]) -> NDArray[np.float32]:

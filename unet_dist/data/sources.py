@@ -101,13 +101,16 @@ def _folder(root: Path, config: DataConfig, listing: Listing) -> None:
 
 
 def _add_pages(listing: Listing, stem: str, image: Path, mask: Path, fov: Path | None) -> None:
-    pages, mask_pages = page_count(image), page_count(mask)
+    try:
+        pages, mask_pages, fov_pages = map(_pages, (image, mask, fov))
+    except UserError as error:
+        listing.faults += [f"{error.where}: {fault}" for fault in error.faults]
+        return
     if pages != mask_pages:
         listing.faults.append(
             f"{image.name} has {pages} pages but {mask.name} has {mask_pages}: is one truncated?"
         )
         return
-    fov_pages = page_count(fov) if fov else 1
     if fov_pages not in (1, pages):
         listing.faults.append(f"{image.name} has {pages} pages but its fov mask {fov_pages}")
         return
@@ -122,6 +125,11 @@ def _add_pages(listing: Listing, stem: str, image: Path, mask: Path, fov: Path |
                 fov=ImageRef(path=fov, page=page if fov_pages > 1 else 0) if fov else None,
             )
         )
+
+
+def _pages(path: Path | None) -> int:
+    """Number of pages; files of other kinds are not opened, which takes long on a network."""
+    return page_count(path) if path and path.suffix.lower() in (".tif", ".tiff") else 1
 
 
 def _regroup(listing: Listing, pattern: str) -> None:

@@ -132,9 +132,7 @@ def _preferred(sprout: _Sprout, x: float, y: float, eye: _Eye) -> float:
     return float(np.arctan2(sprout.arcade * rise, eye.side))
 
 
-def _grow(
-    sprout: _Sprout, eye: _Eye, rng: np.random.Generator
-) -> tuple[_Vessel, list[_Sprout]]:
+def _grow(sprout: _Sprout, eye: _Eye, rng: np.random.Generator) -> tuple[_Vessel, list[_Sprout]]:
     """A vessel up to its fork, and the two sprouts there.
 
     Murray's law (1926): the cubes of the daughters' radii add up to the mother's.
@@ -230,11 +228,11 @@ def _darkness(
         if 2 * vessel.radius * _field(size) > 2.5:
             level = 255 if vessel.artery else 90
             _stroke(reflex, vessel, level, size=round(4 * side), width=0.55 * vessel.radius)
-    vein, artery, shine = (
-        np.asarray(cv2.resize(layer, (size, size), interpolation=cv2.INTER_AREA), np.float32) / 255
+    veins, arteries, shine = (
+        np.asarray(cv2.resize(layer, (size, size), interpolation=cv2.INTER_AREA) / 255, np.float32)
         for layer in (*layers, reflex)
     )
-    return vein, artery, shine
+    return veins, arteries, shine
 
 
 def _paint(
@@ -271,4 +269,4 @@ def _paint(
     grain = rng.standard_normal((size, size, 3), np.float32) * np.float32(0.55)
     grain += rng.standard_normal((size, size, 1), np.float32)
     image += grain * np.array([0.014, 0.013, 0.012], np.float32)
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(image, 0, 1) * 255), np.uint8)

@@ -61,7 +61,9 @@ def augment(
 
 
 def normalise(
-    image_hwc: NDArray[np.float32], mean: Sequence[float], std: Sequence[float]
+    image_hwc: NDArray[np.float32],
+    mean: Sequence[float] | NDArray[np.float32],
+    std: Sequence[float] | NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """(image - mean) / std for each channel."""
     factor = 1 / np.asarray(std, np.float32)

@@ -4,6 +4,8 @@ import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
+Tensors = tuple[ms.Tensor, ...]
+
 GROUPS = 8
 EPSILON = 1e-5
 KEEP_STATISTICS = 0.9
@@ -112,7 +114,7 @@ class _Normalise(nn.Cell):
         return _scale_and_shift(x, mean, variance, gamma, beta), mean, variance
 
     def bprop(
-        self, x: ms.Tensor, gamma: ms.Tensor, beta: ms.Tensor, out: tuple, dout: tuple
+        self, x: ms.Tensor, gamma: ms.Tensor, beta: ms.Tensor, out: Tensors, dout: Tensors
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor]:
         channels = x.shape[1]
         pixels = x.size // channels * self.world

@@ -50,7 +50,7 @@ class Checkpoint:
     """Parameters and running statistics, by name."""
     optimizer: Arrays
     average: Arrays
-    """Moving average of the weights; empty without one."""
+    """Moving average of the weights, by name; the weights themselves where there is none."""
 
 
 def step_dir(checkpoints: Path, step: int) -> Path:
@@ -148,7 +148,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def load_latest(checkpoints: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, and a warning for each one that is not."""
-    warnings = []
+    warnings: list[str] = []
     for path in sorted(checkpoints.glob("step_*"), reverse=True):
         try:
             return load_checkpoint(path), warnings

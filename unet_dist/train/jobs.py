@@ -75,7 +75,7 @@ def evaluate_split(
         raise UserError("--split", f"the {split} split of this run has no images")
     checkpoint = load_best(run.checkpoints)
     predictor = Predictor(config, normalisation)
-    predictor.load({**checkpoint.weights, **_as_weights(checkpoint.average)})
+    predictor.load({**checkpoint.weights, **checkpoint.average})
     threshold, source = _stored_threshold(run, config)
     with RecordWriter(run.records(comm.rank)) as records:
 
@@ -95,10 +95,6 @@ def evaluate_split(
         write_json(run.evaluation(split), result)
         _draw(run, config, dataset, predictor, summary, comm.world)
     return result
-
-
-def _as_weights(average: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix("average."): array for name, array in average.items()}
 
 
 def _stored_threshold(run: RunDir, config: Config) -> tuple[float | None, ThresholdSource]:
@@ -160,7 +156,7 @@ def predict_images(
     """Writes mask, probability and overlay of each image; a bad image does not stop the rest."""
     checkpoint = load_best(run.checkpoints)
     predictor = Predictor(config, normalisation)
-    predictor.load({**checkpoint.weights, **_as_weights(checkpoint.average)})
+    predictor.load({**checkpoint.weights, **checkpoint.average})
     threshold, _ = _stored_threshold(run, config)
     written, faults = [], []
     mine = shard(job["images"], comm.rank, comm.world)
@@ -193,7 +189,7 @@ def predict_images(
         result = {
             "threshold": threshold,
             "written": written,
-            "faults": sum((p[1] for p in parts), []),
+            "faults": [fault for part in parts for fault in part[1]],
         }
         write_json(attempt.result(), result)
     barrier(comm)

@@ -21,6 +21,7 @@ from unet_dist.records import RecordWriter
 from unet_dist.report.tensorboard import TensorBoard
 from unet_dist.runs import RunDir, write_json
 from unet_dist.train.checkpoint import (
+    PARTS,
     Checkpoint,
     TrainState,
     load_latest,
@@ -72,8 +73,7 @@ def train(
     net = build_net(config, comm)
     step = TrainStep(net, loss=config.loss, train=config.train, comm=comm)
     checkpoint, warnings = load_latest(run.checkpoints) if resume else (None, [])
-    state = restore(net, step, checkpoint, config)
-    broadcast_parameters(comm, [*net.get_parameters(), *step.averages().values()])
+    state = restore(net, step, checkpoint, config, comm)
     loader = TrainLoader(
         dataset,
         config,
@@ -200,16 +200,23 @@ def arithmetic(
 
 
 def restore(
-    net: UNet, step: TrainStep, checkpoint: Checkpoint | None, config: Config
+    net: UNet,
+    step: TrainStep,
+    checkpoint: Checkpoint | None,
+    config: Config,
+    comm: Communicator,
 ) -> TrainState:
-    """Puts a checkpoint into the network and the optimiser; without one, the first state."""
+    """Puts a checkpoint into the network and the optimiser, then rank 0's weights on all."""
     if checkpoint is None:
+        broadcast_parameters(comm, list(net.get_parameters()))
+        step.take_weights({})
         scale = config.train.loss_scale if config.train.amp == "fp16" else 1.0
         return TrainState(loss_scale=scale)
-    stored = {**checkpoint.weights, **checkpoint.optimizer, **checkpoint.average}
-    wanted = {**net.parameters_dict(), **step.optimizer_state(), **step.averages()}
-    for name, parameter in wanted.items():
+    stored = {**checkpoint.weights, **checkpoint.optimizer}
+    for name, parameter in {**net.parameters_dict(), **step.optimizer_state()}.items():
         parameter.set_data(ms.Tensor(np.array(stored[name])))
+    broadcast_parameters(comm, list(net.get_parameters()))
+    step.take_weights(checkpoint.average)
     return checkpoint.state
 
 
@@ -262,10 +269,7 @@ def refuse_nonsense(
 def weights_for_evaluation(rank: Rank) -> dict[str, NDArray[np.float32]]:
     """The moving average of the weights, with the running statistics as they are."""
     weights = {name: p.asnumpy() for name, p in rank.net.parameters_dict().items()}
-    averages = rank.step.averaged_weights()
-    for parameter, average in zip(rank.step.parameters, averages, strict=True):
-        weights[parameter.name] = average.asnumpy()
-    return weights
+    return {**weights, **rank.step.averaged_weights()}
 
 
 def average_statistics(rank: Rank) -> None:
@@ -323,9 +327,13 @@ def save(rank: Rank, state: TrainState) -> None:
         state=state,
         weights={name: p.asnumpy() for name, p in rank.net.parameters_dict().items()},
         optimizer={name: p.asnumpy() for name, p in rank.step.optimizer_state().items()},
-        average={name: p.asnumpy() for name, p in rank.step.averages().items()},
+        average=rank.step.averaged_weights(),
     )
-    everything = {**checkpoint.weights, **checkpoint.optimizer, **checkpoint.average}
+    everything = {
+        f"{part}.{name}": array
+        for part in PARTS
+        for name, array in getattr(checkpoint, part).items()
+    }
     digests = gather_objects(rank.comm, weights_digest(everything))
     strangers = [number for number, digest in enumerate(digests) if digest != digests[0]]
     if strangers:

@@ -8,6 +8,7 @@ all, so that every rank skips the same step without asking.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -22,6 +23,8 @@ from unet_dist.model.losses import loss_sums
 from unet_dist.model.unet import UNet
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+NUM_COUNTS = 6
+"""Numbers that precede the gradients in the vector that is summed over ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,65 +64,76 @@ class _Backward(nn.Cell):
 
 
 class _Update(nn.Cell):
-    """Clipping, the optimiser and the moving average of the weights.
+    """Clipping, the optimiser and the moving average, on all weights as one vector.
 
-    The update itself is MindSpore's fused operator (Adam with bias correction, Momentum); the
-    decay of AdamW is applied to the weights before it, not to norms and biases.
+    As one vector the graph has tens of nodes instead of a thousand, and compiles in a fifth of
+    the time. The update itself is MindSpore's fused operator (Adam with bias correction,
+    Momentum); AdamW's decay comes before it, and spares norms and biases.
     """
 
     def __init__(self, parameters: list[ms.Parameter], config: TrainConfig) -> None:
         super().__init__(auto_prefix=False)
-        self.weights = ms.ParameterTuple(parameters)
+        self.parameters_of_net = ms.ParameterTuple(parameters)
+        self.sizes = tuple(parameter.size for parameter in parameters)
+        self.starts = tuple(sum(self.sizes[:i]) for i in range(len(self.sizes)))
+        self.shapes = tuple(parameter.shape for parameter in parameters)
+        self.slice = ops.Slice()
+        self.assign = ops.Assign()
+        self.reshape = ops.Reshape()
+        flat = np.concatenate([parameter.asnumpy().ravel() for parameter in parameters])
+        decays = [np.full(p.size, config.weight_decay * (p.ndim > 1)) for p in parameters]
+        self.decay = ms.Tensor(np.concatenate(decays).astype(np.float32))
+        self.has_decay = config.weight_decay > 0
         self.adamw = config.optimizer == "adamw"
-        self.first = self.weights.clone("moment1", "zeros")
-        self.second = self.weights.clone("moment2", "zeros") if self.adamw else ()
-        self.average = self.weights.clone("average", "same") if config.ema else ()
+        self.has_average = config.ema > 0
+        self.weights = ms.Parameter(ms.Tensor(flat), name="weights")
+        self.moment1 = ms.Parameter(ms.Tensor(np.zeros_like(flat)), name="moment1")
+        self.moment2 = ms.Parameter(ms.Tensor(np.zeros_like(flat)), name="moment2")
+        self.average = ms.Parameter(ms.Tensor(flat), name="average")
         self.adam = ops.Adam()
         self.apply_momentum = ops.ApplyMomentum()
-        self.decay = config.weight_decay
         self.momentum = config.momentum
 
     def construct(
         self,
-        gradients: tuple[ms.Tensor, ...],
+        gradient: ms.Tensor,
         factor: ms.Tensor,
         lr: ms.Tensor,
         power1: ms.Tensor,
         power2: ms.Tensor,
         average_decay: ms.Tensor,
     ) -> ms.Tensor:
-        done = factor
-        for i in range(len(gradients)):
-            weight = self.weights[i]
-            gradient = gradients[i] * factor
-            decays = self.decay > 0 and weight.ndim > 1
-            if self.adamw:
-                if decays:
-                    ops.assign(weight, weight * (1 - lr * self.decay))
-                self.adam(
-                    weight,
-                    self.first[i],
-                    self.second[i],
-                    power1,
-                    power2,
-                    lr,
-                    BETA1,
-                    BETA2,
-                    EPSILON,
-                    gradient,
-                )
-            else:
-                if decays:
-                    gradient = gradient + self.decay * weight
-                self.apply_momentum(weight, self.first[i], lr, gradient, self.momentum)
-            if self.average:
-                moved = average_decay * self.average[i] + (1 - average_decay) * weight
-                ops.assign(self.average[i], moved)
-        return done
+        gradient = gradient * factor
+        if self.adamw:
+            if self.has_decay:
+                ops.assign(self.weights, self.weights * (1 - lr * self.decay))
+            self.adam(
+                self.weights,
+                self.moment1,
+                self.moment2,
+                power1,
+                power2,
+                lr,
+                BETA1,
+                BETA2,
+                EPSILON,
+                gradient,
+            )
+        else:
+            if self.has_decay:
+                gradient = gradient + self.decay * self.weights
+            self.apply_momentum(self.weights, self.moment1, lr, gradient, self.momentum)
+        if self.has_average:
+            moved = average_decay * self.average + (1 - average_decay) * self.weights
+            ops.assign(self.average, moved)
+        for i in range(len(self.sizes)):
+            piece = self.slice(self.weights, (self.starts[i],), (self.sizes[i],))
+            self.assign(self.parameters_of_net[i], self.reshape(piece, self.shapes[i]))
+        return factor
 
 
 class TrainStep:
-    """Owns the weights' optimiser state and the compiled graphs of a rank."""
+    """Owns the optimiser's state and the compiled graphs of a rank."""
 
     def __init__(
         self, net: UNet, *, loss: LossConfig, train: TrainConfig, comm: Communicator
@@ -129,72 +143,77 @@ class TrainStep:
         self.parameters = net.trainable_params()
         backward = _Backward(net, loss)
         backward.set_train()
-        self._update_cell = update = _Update(self.parameters, train)
+        self._state = update = _Update(self.parameters, train)
         gradient_sum = comm.gradient_sum() if comm.world > 1 else None
         # Inside the backward graph the sum overlaps with the computation. With accumulation it
         # must wait for the last part, and runs as a graph of its own.
         fused = gradient_sum is not None and train.accumulation == 1
+        reshape, concat = ops.Reshape(), ops.Concat()
         differentiate = ms.value_and_grad(backward, None, self.parameters, has_aux=True)
 
         @ms.jit
         def backward_graph(x, keep, target, valid, weight, scale, stop):  # type: ignore[no-untyped-def]
-            (_, counts), gradients = differentiate(
-                x, keep, target, valid, weight, scale, stop
-            )
+            (_, counts), gradients = differentiate(x, keep, target, valid, weight, scale, stop)
             tensors = (counts,) + gradients
-            return gradient_sum(tensors) if fused else tensors
+            if fused:
+                tensors = gradient_sum(tensors)  # type: ignore[misc]
+            flat = ()  # type: ignore[var-annotated]
+            for tensor in tensors:
+                flat = flat + (reshape(tensor, (-1,)),)
+            return concat(flat)
 
         @ms.jit
-        def sum_graph(tensors):  # type: ignore[no-untyped-def]
-            return gradient_sum(tensors)
+        def sum_graph(flat):  # type: ignore[no-untyped-def]
+            return gradient_sum((flat,))[0]  # type: ignore[misc]
 
         @ms.jit
         def add_graph(left, right):  # type: ignore[no-untyped-def]
-            total = ()
-            for i in range(len(left)):
-                total = total + (left[i] + right[i],)
-            return total
+            return left + right
 
         @ms.jit
-        def norm_graph(gradients):  # type: ignore[no-untyped-def]
-            squares = ()
-            for gradient in gradients:
-                squares = squares + ((gradient * gradient).sum(),)
-            return ops.sqrt(ops.stack(squares).sum())
+        def norm_graph(flat):  # type: ignore[no-untyped-def]
+            gradient = flat[NUM_COUNTS:]
+            return flat[:NUM_COUNTS], ops.sqrt((gradient * gradient).sum())
 
         @ms.jit
-        def update_graph(gradients, factor, lr, power1, power2, decay):  # type: ignore[no-untyped-def]
-            return update(gradients, factor, lr, power1, power2, decay)
+        def update_graph(flat, factor, lr, power1, power2, decay):  # type: ignore[no-untyped-def]
+            return update(flat[NUM_COUNTS:], factor, lr, power1, power2, decay)
 
         self._backward, self._add, self._norm = backward_graph, add_graph, norm_graph
         self._update = update_graph
+        self._sum_over_ranks: Callable[[ms.Tensor], ms.Tensor]
         if comm.world == 1 or fused:
             self._sum_over_ranks = _unchanged
         else:
             self._sum_over_ranks = self._sum_on_host if gradient_sum is None else sum_graph
 
     def optimizer_state(self) -> dict[str, ms.Parameter]:
-        update = self._update_cell
-        return {p.name: p for p in (*update.first, *update.second)}
+        """Vectors over all weights, in the order of ``parameters``."""
+        names = ("moment1", "moment2") if self._state.adamw else ("moment1",)
+        return {name: getattr(self._state, name) for name in names}
 
-    def averaged_weights(self) -> list[ms.Parameter]:
-        """The moving average, in the order of ``parameters``; the weights if there is none."""
-        return list(self._update_cell.average) or self.parameters
+    def averaged_weights(self) -> dict[str, NDArray[np.float32]]:
+        """The moving average by the parameters' names; the weights themselves without one."""
+        flat = self._state.average if self._state.has_average else self._state.weights
+        arrays = split_like(flat.asnumpy(), [p.asnumpy() for p in self.parameters])
+        return {p.name: array for p, array in zip(self.parameters, arrays, strict=True)}
 
-    def averages(self) -> dict[str, ms.Parameter]:
-        return {p.name: p for p in self._update_cell.average}
+    def take_weights(self, average: Mapping[str, NDArray[np.float32]]) -> None:
+        """Makes the optimiser work on the network's present weights and the given average."""
+        weights = [parameter.asnumpy() for parameter in self.parameters]
+        averages = [average.get(p.name, w) for p, w in zip(self.parameters, weights, strict=True)]
+        for vector, arrays in ((self._state.weights, weights), (self._state.average, averages)):
+            vector.set_data(ms.Tensor(np.concatenate([array.ravel() for array in arrays])))
 
-    def gradients(
-        self, batches: list[Batch], *, loss_scale: float, stop: bool
-    ) -> tuple[NDArray[np.float32], tuple[ms.Tensor, ...]]:
-        """Counts and gradients, summed over ranks and the step's batches.
+    def summed(self, batches: list[Batch], *, loss_scale: float, stop: bool) -> ms.Tensor:
+        """Counts and gradients as one vector, summed over ranks and the step's batches.
 
         The loss is divided by the images of the whole step, so sums are means.
         """
         scale = _scalar(loss_scale / batches[0].step_images)
-        total: tuple[ms.Tensor, ...] = ()
+        total = None
         for i, batch in enumerate(batches):
-            tensors = self._backward(
+            flat = self._backward(
                 ms.Tensor(batch.x_nchw),
                 ms.Tensor(batch.keep_nc),
                 ms.Tensor(batch.target_nhw),
@@ -203,15 +222,13 @@ class TrainStep:
                 scale,
                 _scalar(float(stop and i == 0)),
             )
-            total = self._add(total, tensors) if total else tensors
-        total = self._sum_over_ranks(total)
-        return total[0].asnumpy(), total[1:]
+            total = flat if total is None else self._add(total, flat)
+        return self._sum_over_ranks(total)
 
-    def _sum_on_host(self, tensors: tuple[ms.Tensor, ...]) -> tuple[ms.Tensor, ...]:
-        arrays = [tensor.asnumpy() for tensor in tensors]
-        flat = np.concatenate([array.ravel() for array in arrays])
-        self.comm.host_sum(flat)
-        return tuple(ms.Tensor(piece) for piece in split_like(flat, arrays))
+    def _sum_on_host(self, flat: ms.Tensor) -> ms.Tensor:
+        summed = np.array(flat.asnumpy())
+        self.comm.host_sum(summed)
+        return ms.Tensor(summed)
 
     def __call__(
         self,
@@ -229,21 +246,22 @@ class TrainStep:
             batches: one for each accumulation step.
             updates: optimiser updates so far, for Adam's bias correction.
         """
-        counts, gradients = self.gradients(batches, loss_scale=loss_scale, stop=stop)
-        norm = float(self._norm(gradients).asnumpy()) / loss_scale
+        flat = self.summed(batches, loss_scale=loss_scale, stop=stop)
+        counts, scaled_norm = self._norm(flat)
+        norm = float(scaled_norm.asnumpy()) / loss_scale
         overflow = not math.isfinite(norm)
         if not overflow:
             limit = self.config.clip_norm
             clip = min(1.0, limit / norm) if limit and norm > 0 else 1.0
             self._update(
-                gradients,
+                flat,
                 _scalar(clip / loss_scale),
                 _scalar(lr),
                 _scalar(BETA1 ** (updates + 1)),
                 _scalar(BETA2 ** (updates + 1)),
                 _scalar(average_decay),
             )
-        loss, intersection, predicted, truth, images, stops = (float(c) for c in counts)
+        loss, intersection, predicted, truth, images, stops = map(float, counts.asnumpy())
         areas = predicted + truth
         return StepResult(
             loss=loss / images,
@@ -254,8 +272,8 @@ class TrainStep:
         )
 
 
-def _unchanged(tensors: tuple[ms.Tensor, ...]) -> tuple[ms.Tensor, ...]:
-    return tensors
+def _unchanged(flat: ms.Tensor) -> ms.Tensor:
+    return flat
 
 
 def _scalar(value: float) -> ms.Tensor:

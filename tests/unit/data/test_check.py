@@ -1,0 +1,170 @@
+import json
+
+import numpy as np
+import pytest
+
+from unet_dist.config import DataConfig
+from unet_dist.data.check import check_dataset
+
+
+def report_of(root, **keys):
+    return check_dataset(DataConfig(root=str(root), **keys), seed=0)
+
+
+def test_sound_data_set_has_facts_only(write_folder):
+    report = report_of(write_folder(10))
+    assert report.faults == ()
+    assert report.warnings == ()
+    facts = report.facts
+    assert facts.samples == 10
+    assert facts.counts == facts.patients == {"train": 6, "val": 2, "test": 2}
+    assert facts.sizes == {"16 x 16": 10}
+    assert facts.kinds == {"uint8 rgb": 10}
+    assert facts.coding == "binary: 0 is background, 255 is foreground (25.0 % of pixels)"
+    assert facts.class_shares == {"0": 0.75, "1": 0.25}
+    assert facts.mean == pytest.approx((0.5, 0.5, 0.5), abs=0.05)
+    assert facts.fov_share == 1
+
+
+def test_json_and_text_tell_the_same(write_folder):
+    report = report_of(write_folder(10))
+    tree = json.loads(report.to_json())
+    assert tree["schema"] == 1
+    assert tree["facts"]["counts"] == report.facts.counts
+    assert tree["faults"] == []
+    text = report.to_text()
+    assert "split: 6 train (6 patients), 2 val (2 patients), 2 test (2 patients)" in text
+    assert "0 faults, 0 warnings" in text
+
+
+def test_progress_counts_to_the_end(write_folder):
+    steps = []
+    config = DataConfig(root=str(write_folder(5)))
+    check_dataset(config, seed=0, on_progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+def test_every_fault_of_the_data_set_is_told_at_once(write_folder, write):
+    root = write_folder(10)
+    (root / "masks/00.png").unlink()  # missing
+    write("masks/01.png", np.eye(20, dtype=np.uint8) * 255)  # another size
+    write("masks/02.png", np.full((16, 16), 128, np.uint8))  # another value
+    (root / "images/03.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    content = (root / "images/04.png").read_bytes()
+    (root / "images/04.png").write_bytes(content[:200])  # truncated
+    faults = "\n".join(report_of(root).faults)
+    for words in (
+        "00.png has no mask",
+        "01: the image has 16 x 16 pixels but its mask 20 x 20",
+        "the values are 0, 128, 255",
+        "03.png: a Git LFS pointer",
+        "04.png: cannot be decoded, truncated or damaged",
+    ):
+        assert words in faults
+    assert len(report_of(root).faults) == 5
+
+
+def test_same_picture_in_training_and_test_is_a_fault(write_folder):
+    root = write_folder(10)
+    parts = {}
+    listed = root / "split.yaml"
+    names = [f"{index:02d}" for index in range(10)]
+    parts = {"train": names[:6], "val": names[6:8], "test": names[8:]}
+    listed.write_text(json.dumps(parts))
+    keys = {"split": {"by": "list", "file": str(listed)}}
+    (root / "images/09.png").write_bytes((root / "images/00.png").read_bytes())
+    (root / "images/02.png").write_bytes((root / "images/01.png").read_bytes())
+    report = report_of(root, **keys)
+    assert len(report.faults) == 1
+    assert "the same picture is in test and train: 00 (train), 09 (test)" in report.faults[0]
+    assert report.warnings == ("the same picture 2 times: 01 (train), 02 (train)",)
+
+
+def test_same_pixels_in_another_file_format_are_the_same_picture(write_folder, write):
+    from PIL import Image
+
+    root = write_folder(10)
+    pixels = np.asarray(Image.open(root / "images/00.png"))
+    (root / "images/09.png").unlink()
+    write("images/09.bmp", pixels)
+    report = report_of(root)
+    assert any("same picture" in line for line in report.faults + report.warnings)
+
+
+def test_patient_on_both_sides_is_a_fault(write_folder):
+    root = write_folder(4)
+    listed = root / "split.yaml"
+    listed.write_text("train: ['00', '01']\nval: ['02']\ntest: ['03']\n")
+    keys = {"split": {"by": "list", "file": str(listed), "group": "^(0)"}}
+    assert "patient 0 is in test and in train and in val" in report_of(root, **keys).faults[0]
+
+
+def test_empty_and_full_masks_are_warnings(write_folder, write):
+    root = write_folder(10)
+    write("masks/03.png", np.zeros((16, 16), np.uint8))
+    write("masks/05.png", np.full((16, 16), 255, np.uint8))
+    assert report_of(root).warnings == (
+        "1 masks have no foreground: 03",
+        "1 masks have no background: 05",
+    )
+
+
+def test_class_in_no_mask_is_a_warning(write_folder):
+    report = report_of(write_folder(10, value=1), classes=3)
+    assert "no mask has class 2" in report.warnings
+
+
+def test_mixed_kinds_sizes_and_dark_16_bits_are_told(write_folder, write):
+    root = write_folder(10)
+    write("images/01.png", np.full((16, 16), 4000, np.uint16))
+    write("images/02.png", np.arange(480, dtype=np.uint16).reshape(20, 24))
+    write("masks/02.png", np.arange(480).reshape(20, 24) % 2 * 255 > 0)
+    warnings = "\n".join(report_of(root, mask="binary").warnings)
+    assert "the 16-bit images use 0..4000 only" in warnings
+    assert "images of several kinds: 8 uint8 rgb, 2 uint16 grey" in warnings
+    assert report_of(root, mask="binary").facts.sizes == {"16 x 16": 9, "20 x 24": 1}
+
+
+def test_small_view_is_a_warning(write_folder, write):
+    root = write_folder(10)
+    for index in range(10):
+        view = np.zeros((16, 16), np.bool_)
+        view[:2] = True
+        write(f"view/{index:02d}.png", view)
+    report = report_of(root, fov="file", fov_masks="view")
+    assert report.facts.fov_share == 0.125
+    assert "less than 20% of the image" in report.warnings[0]
+
+
+def test_wrong_view_is_a_fault(write_folder, write):
+    root = write_folder(5)
+    for index in range(5):
+        write(f"view/{index:02d}.png", np.ones((9, 16), np.bool_))
+    report = report_of(root, fov="file", fov_masks="view")
+    assert "00: the image has 16 x 16 pixels but its field of view 16 x 9" in report.faults[0]
+
+
+def test_shares_of_borders_and_ignored_pixels_are_those_of_the_decoded_masks(write_folder, write):
+    root = write_folder(5)
+    facts = report_of(root, format="labelmap", classes=3).facts
+    # A square of 8 x 8 has a border of 28 pixels.
+    assert facts.class_shares == {"0": 192 / 256, "1": 36 / 256, "2": 28 / 256}
+    for index in range(5):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[0] = 255
+        mask[1] = 1
+        write(f"masks/{index:02d}.png", mask)
+    facts = report_of(root, mask="labels", ignore=255).facts
+    assert facts.class_shares == {"0": 14 / 16, "1": 1 / 16, "ignored": 1 / 16}
+
+
+def test_no_data_set_is_a_report_too(tmp_path):
+    report = report_of(tmp_path / "none")
+    assert "no such directory" in report.faults[0]
+    assert report.facts.samples == 0
+    assert "1 faults" in report.to_text()
+
+
+def test_too_few_patients_are_a_fault_beside_the_others(write_folder):
+    root = write_folder(2)
+    assert any("too few" in fault for fault in report_of(root).faults)

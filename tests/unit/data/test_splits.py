@@ -1,0 +1,168 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_dist.config import SplitConfig
+from unet_dist.data.sample import ImageRef, Sample
+from unet_dist.data.splits import split_samples
+from unet_dist.errors import UserError
+
+IMAGE = ImageRef(path=Path("image.png"))
+
+
+def sample(id_: str, group: str = "", subset: str = "") -> Sample:
+    return Sample(id=id_, group=group or id_, image=IMAGE, mask=IMAGE, subset=subset)
+
+
+def ids(samples) -> list[str]:
+    return [sample.id for sample in samples]
+
+
+def numbered(count: int, each: int = 1) -> list[Sample]:
+    return [sample(f"p{n}-{k}", f"p{n}") for n in range(count) for k in range(each)]
+
+
+patients = st.lists(st.integers(0, 30), min_size=12, max_size=60).filter(lambda g: len(set(g)) >= 8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=patients,
+    seed=st.integers(0, 2**32 - 1),
+    by=st.sampled_from(["ratio", "fold"]),
+    test=st.sampled_from([0.0, 0.1, 0.3]),
+)
+def test_every_sample_is_in_one_part_and_every_patient_on_one_side(groups, seed, by, test):
+    samples = [sample(f"s{i}", f"g{group}") for i, group in enumerate(groups)]
+    splits = split_samples(samples, SplitConfig(by=by, test=test), seed=seed)
+    parts = list(splits.parts().values())
+    assert sorted(sum((ids(part) for part in parts), [])) == sorted(ids(samples))
+    sides = [{sample.group for sample in part} for part in parts]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert splits.train
+    assert splits.val
+    assert bool(splits.test) == (test > 0)
+    backwards = split_samples(samples[::-1], SplitConfig(by=by, test=test), seed=seed)
+    assert backwards == splits
+
+
+def test_ratio_takes_the_shares_of_the_patients():
+    splits = split_samples(numbered(20, each=2), SplitConfig(test=0.25, val=0.2), seed=3)
+    assert {part: len(found) for part, found in splits.parts().items()} == {
+        "train": 24,  # 20 patients: 5 test, 0.2 of the other 15 are 3
+        "val": 6,
+        "test": 10,
+    }
+
+
+def test_seed_changes_the_division_and_one_more_patient_hardly_does():
+    few, more = numbered(20), numbered(21)
+    config = SplitConfig(test=0.25)
+    assert split_samples(few, config, seed=0) != split_samples(few, config, seed=1)
+    before = set(ids(split_samples(few, config, seed=0).test))
+    after = set(ids(split_samples(more, config, seed=0).test))
+    assert len(before - after) <= 1
+
+
+def test_folds_validate_every_patient_once_beside_the_same_test():
+    samples = numbered(13, each=2)
+    folds = [
+        split_samples(samples, SplitConfig(by="fold", folds=4, fold=fold), seed=5)
+        for fold in range(4)
+    ]
+    assert len({fold.test for fold in folds}) == 1
+    validated = sorted(sum((ids(fold.val) for fold in folds), []))
+    assert validated == sorted(set(ids(samples)) - set(ids(folds[0].test)))
+    sizes = [len(fold.val) for fold in folds]
+    assert max(sizes) - min(sizes) <= 2  # one patient of two images
+
+
+def test_folds_keep_the_official_test():
+    samples = [sample(f"t{n}", subset="test") for n in range(4)]
+    samples += [sample(f"a{n}", subset="train") for n in range(6)]
+    splits = split_samples(samples, SplitConfig(by="fold", folds=3), seed=0)
+    assert ids(splits.test) == ["t0", "t1", "t2", "t3"]
+    assert (len(splits.val), len(splits.train)) == (2, 4)
+
+
+def test_official_validates_on_the_last_training_patients():
+    samples = [sample(f"i{n}{eye}", f"i{n}", "train") for n in range(1, 5) for eye in "LR"]
+    samples.append(sample("i9L", "i9", "test"))
+    splits = split_samples(samples, SplitConfig(by="official", val=0.1), seed=0)
+    assert ids(splits.val) == ["i4L", "i4R"]  # at least one patient
+    assert ids(splits.test) == ["i9L"]
+    assert len(splits.train) == 6
+    none = split_samples(samples, SplitConfig(by="official", val=0), seed=0)
+    assert (none.val, len(none.train)) == ((), 8)
+
+
+def test_official_takes_a_validation_part_that_exists():
+    samples = [sample("a", subset="train"), sample("b", subset="val"), sample("c", subset="test")]
+    splits = split_samples(samples, SplitConfig(by="official", val=0.9), seed=0)
+    assert (ids(splits.train), ids(splits.val), ids(splits.test)) == (["a"], ["b"], ["c"])
+
+
+def fault_of(samples, **keys) -> str:
+    with pytest.raises(UserError) as caught:
+        split_samples(samples, SplitConfig(**keys), seed=0)
+    return str(caught.value)
+
+
+def test_official_needs_a_division():
+    assert "does not say where p0-0, p1-0 belong" in fault_of(numbered(2), by="official")
+
+
+def test_official_division_must_not_cut_a_patient():
+    samples = [sample("a", "p", "train"), sample("b", "p", "test"), sample("c", "q", "train")]
+    assert "patient p is in test and in train" in fault_of(samples, by="official")
+
+
+def test_too_few_patients_are_told_with_their_numbers():
+    assert "2 patients (or samples) are too few: test 1, val 1, train 0" in fault_of(
+        numbered(2, each=5), by="ratio"
+    )
+    assert "5 folds need as many patients, but 2 of 3" in fault_of(numbered(3), by="fold")
+    only = [sample("a", subset="train")]
+    assert "too few" in fault_of(only, by="official")
+    assert "nothing to train" in fault_of([sample("a", subset="val")], by="official")
+
+
+def by_list(tmp_path, text: str) -> dict:
+    path = tmp_path / "split.yaml"
+    path.write_text(text)
+    return {"by": "list", "file": str(path)}
+
+
+def test_list_divides_as_written_and_leaves_others_out(tmp_path):
+    keys = by_list(tmp_path, "train: [p0-0, p2-0]\nval: [p1-0]\ntest: []\n")
+    splits = split_samples(numbered(4), SplitConfig(**keys), seed=0)
+    assert ids(splits.train) == ["p0-0", "p2-0"]
+    assert ids(splits.val) == ["p1-0"]
+    assert splits.test == ()
+
+
+def test_list_tells_all_faults_at_once(tmp_path):
+    keys = by_list(
+        tmp_path, "train: [p0-0, p1-0, p0-0, 7]\nval: [p1-0, p1-1, p9-0]\ntests: [p2-0]\n"
+    )
+    message = fault_of(numbered(4, each=2), **keys)
+    for words in (
+        "unknown key tests",
+        "the key test is missing",
+        "p0-0 is twice in train",
+        "7 is not text: write the id in quotes",
+        "p1-0 is in train and in val",
+        "no sample p9-0; the closest name is",
+        "patient p1 is in train and in val",
+    ):
+        assert words in message
+    assert "split.yaml: 7 problems" in message
+
+
+def test_list_must_hold_lists_and_train_something(tmp_path):
+    keys = by_list(tmp_path, "train: p0-0\nval: []\ntest: []\n")
+    assert "train must be a list" in fault_of(numbered(1), **keys)
+    keys = by_list(tmp_path, "train: []\nval: [p0-0]\ntest: []\n")
+    assert "train is empty" in fault_of(numbered(1), **keys)
