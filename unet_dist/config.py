@@ -240,6 +240,8 @@ class CheckpointConfig(Section):
 
 
 class LogConfig(Section):
+    """How often the run speaks."""
+
     every_steps: int = Field(1, ge=1)
     """Steps between records and progress lines."""
     images: int = Field(4, ge=0)

@@ -145,29 +145,43 @@ def draw_nuclei(size: int, rng: np.random.Generator) -> Nuclei:
     """Bright ellipses with rough outlines on a dark ground; some touch, later ones lie below."""
     numbers = np.zeros((size, size), np.uint16)
     light = np.zeros((size, size), np.float32)
-    y, x = np.mgrid[:size, :size].astype(np.float32)
     texture = smooth_noise((size, size), 2.5, rng)
     radius = max(4.0, size / rng.uniform(18, 26))
     for _ in range(int(0.1 * (size / radius) ** 2) + 1):
         row, column = rng.uniform(0, size, 2)
-        a, b = radius * rng.uniform(0.75, 1.35, 2)
-        angle, phase = rng.uniform(0, 2 * np.pi, 2)
-        across, along = x - np.float32(column), y - np.float32(row)
-        turn = np.arctan2(along, across)
-        u = np.cos(angle) * across + np.sin(angle) * along
-        v = np.cos(angle) * along - np.sin(angle) * across
-        rough = 1 + 0.06 * np.cos(3 * turn + phase) + 0.03 * np.cos(5 * turn - 2 * phase)
-        inside = np.hypot(u / a, v / b) < rough
-        free = inside & (numbers == 0)
+        axes = radius * rng.uniform(0.75, 1.35, 2)
+        reach = int(1.1 * axes.max()) + 1  # the outline is at most 9 % rougher than the ellipse
+        rows = slice(max(0, int(row) - reach), int(row) + reach + 2)
+        columns = slice(max(0, int(column) - reach), int(column) + reach + 2)
+        part = numbers[rows, columns]
+        along = (np.arange(rows.start, rows.start + part.shape[0]) - row)[:, None]
+        across = np.arange(columns.start, columns.start + part.shape[1]) - column
+        inside = _rough_ellipse(across, along, axes, rng)
+        free = inside & (part == 0)
         # What is left of a nucleus below another must be most of it, and in one piece.
         pieces, _ = cv2.connectedComponents(free.astype(np.uint8), connectivity=4)
         if pieces != 2 or free.sum() < 0.6 * inside.sum():
             continue
-        numbers[free] = numbers.max() + 1
-        light[free] = rng.uniform(0.3, 0.75) * (1 + 0.15 * texture[free])
+        part[free] = numbers.max() + 1
+        shade = rng.uniform(0.3, 0.75)
+        light[rows, columns][free] = shade * (1 + 0.15 * texture[rows, columns][free])
     glow = cv2.GaussianBlur(light, (0, 0), 1.1) + 0.12 * np.asarray(
         cv2.GaussianBlur(light, (0, 0), radius)
     )
     image = 0.04 + np.asarray(glow, np.float32)
     image += rng.standard_normal(image.shape, np.float32) * (0.012 + 0.05 * np.sqrt(image) * 0.5)
     return Nuclei(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), numbers)
+
+
+def _rough_ellipse(
+    across: NDArray[np.float64],
+    along: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.bool_]:
+    angle, phase = rng.uniform(0, 2 * np.pi, 2)
+    turn = np.arctan2(along, across)
+    u = np.cos(angle) * across + np.sin(angle) * along
+    v = np.cos(angle) * along - np.sin(angle) * across
+    rough = 1 + 0.06 * np.cos(3 * turn + phase) + 0.03 * np.cos(5 * turn - 2 * phase)
+    return np.asarray(np.hypot(u / axes[0], v / axes[1]) < rough)

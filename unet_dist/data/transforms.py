@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unet_dist.config import AugmentConfig
 from unet_dist.data.sample import Example
 
-TRIES = 8
+TRIES = 16
 """Crop positions drawn until the centre of one is inside the field of view."""
 
 

@@ -126,7 +126,7 @@ def test_colour_mask_is_refused_with_its_colours(write):
 
 def test_colour_mask_of_many_colours_is_called_no_mask(write):
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    with pytest.raises(UserError, match="256 colours.*JPEG"):
+    with pytest.raises(UserError, match=r"256 colours.*JPEG"):
         indices(write("a.png", noise))
 
 

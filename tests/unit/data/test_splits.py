@@ -38,9 +38,9 @@ def test_every_sample_is_in_one_part_and_every_patient_on_one_side(groups, seed,
     samples = [sample(f"s{i}", f"g{group}") for i, group in enumerate(groups)]
     splits = split_samples(samples, SplitConfig(by=by, test=test), seed=seed)
     parts = list(splits.parts().values())
-    assert sorted(sum((ids(part) for part in parts), [])) == sorted(ids(samples))
+    assert sorted(id_ for part in parts for id_ in ids(part)) == sorted(ids(samples))
     sides = [{sample.group for sample in part} for part in parts]
-    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert sum(map(len, sides)) == len(set.union(*sides))
     assert splits.train
     assert splits.val
     assert bool(splits.test) == (test > 0)
@@ -73,7 +73,7 @@ def test_folds_validate_every_patient_once_beside_the_same_test():
         for fold in range(4)
     ]
     assert len({fold.test for fold in folds}) == 1
-    validated = sorted(sum((ids(fold.val) for fold in folds), []))
+    validated = sorted(id_ for fold in folds for id_ in ids(fold.val))
     assert validated == sorted(set(ids(samples)) - set(ids(folds[0].test)))
     sizes = [len(fold.val) for fold in folds]
     assert max(sizes) - min(sizes) <= 2  # one patient of two images

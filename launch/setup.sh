@@ -1,0 +1,16 @@
+# Sourced by the other scripts: makes .venv with this project, once, and activates it.
+#   source launch/setup.sh          # what a user needs
+#   source launch/setup.sh dev      # with the tools of the developers
+if [[ ! -f .venv/bin/activate ]]; then
+  python=$(command -v python3.11 || command -v python3)
+  "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' ||
+    { echo "Python 3.11 or 3.12 is needed; $python is $("$python" -V)" >&2; exit 2; }
+  "$python" -m venv .venv
+fi
+source .venv/bin/activate
+wanted=$(cat pyproject.toml <(echo "${1:-}") | cksum)
+if [[ "$(cat .venv/installed-for 2>/dev/null)" != "$wanted" ]]; then
+  echo "installing into .venv (about 1 GB, once)"
+  python -m pip install --quiet --disable-pip-version-check --editable ".${1:+[$1]}"
+  echo "$wanted" > .venv/installed-for
+fi
