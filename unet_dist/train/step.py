@@ -156,8 +156,8 @@ class TrainStep:
             (_, counts), gradients = differentiate(x, keep, target, valid, weight, scale, stop)
             tensors = (counts,) + gradients
             if fused:
-                tensors = gradient_sum(tensors)  # type: ignore[misc]
-            flat = ()  # type: ignore[var-annotated]
+                tensors = gradient_sum(tensors)
+            flat: tuple[ms.Tensor, ...] = ()
             for tensor in tensors:
                 flat = flat + (reshape(tensor, (-1,)),)
             return concat(flat)

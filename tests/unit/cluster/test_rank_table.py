@@ -74,7 +74,7 @@ def test_a_path_that_hccl_would_refuse_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "t.json"
     path.write_text((TABLES / "1x2.json").read_text())
-    with pytest.raises(UserError, match="first '.json' in it must be its end"):
+    with pytest.raises(UserError, match="must be its end"):
         read_rank_table(path)
 
 

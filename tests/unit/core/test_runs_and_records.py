@@ -58,9 +58,8 @@ def test_failed_write_leaves_the_old_file_and_nothing_beside(
 
 def test_a_second_job_in_the_same_run_is_refused(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
-    with run.locked():
-        with pytest.raises(UserError, match="another job"), run.locked():
-            pass
+    with run.locked(), pytest.raises(UserError, match="another job"), run.locked():
+        pass
     with run.locked():
         pass
 

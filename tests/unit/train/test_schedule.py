@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from unet_dist.config import TrainConfig
@@ -10,7 +12,7 @@ def test_learning_rate_rises_linearly_then_falls_as_a_cosine_to_its_floor() -> N
     assert rates[:10] == pytest.approx([0.1 * i for i in range(1, 11)])
     assert rates[55] == pytest.approx((1 + 0.01) / 2)
     assert rates[-1] == pytest.approx(0.01)
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[9:]))
 
 
 def test_constant_schedule_stays_after_warmup() -> None:

@@ -1,0 +1,88 @@
+"""Real training in tests: small generated data and the command line as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unet_dist.data.synthetic import write_synthetic
+from unet_dist.records import read_records
+from unet_dist.runs import RunDir
+
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in ("ms", "dist"):
+            if f"tests/{mark}/" in item.path.as_posix():
+                item.add_marker(mark)
+
+
+def run_program(*arguments: object, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "unet_dist", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+@pytest.fixture(scope="session")
+def program() -> Program:
+    return run_program
+
+
+@pytest.fixture(scope="session")
+def vessels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 generated vessel images of 64 x 64, and a configuration that trains on them fast."""
+    folder = tmp_path_factory.mktemp("data") / "vessels"
+    write_synthetic("vessels", folder, count=12, size=64, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(vessels: Path) -> list[str]:
+    """The arguments of a training of 10 steps over 4 images each."""
+    return [
+        str(vessels / "config.yaml"),
+        "data.split.test=0.17",
+        "data.split.val=0.2",
+        "augment.crop=32",
+        "augment.crops_per_image=5",
+        "model.width=4",
+        "model.depth=2",
+        "train.epochs=1",
+        "train.batch=4",
+        "evaluate.tile=64",
+    ]
+
+
+def steps_of(run: Path, key: str, *, rank: int = 0) -> list[Any]:
+    records = read_records(RunDir(run).records(rank))
+    return [record[key] for record in records if record["kind"] == "step"]
+
+
+def digests_of(run: Path, *, rank: int = 0) -> dict[int, str]:
+    """SHA-256 of weights, optimiser and average at each checkpoint."""
+    records = read_records(RunDir(run).records(rank))
+    return {r["step"]: r["sha256"] for r in records if r["kind"] == "checkpoint"}
+
+
+def train(
+    *arguments: object, code: int = 0, timeout: float = 240
+) -> "subprocess.CompletedProcess[str]":
+    done = run_program("train", *arguments, timeout=timeout)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def json_of(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value

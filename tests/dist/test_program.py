@@ -1,0 +1,257 @@
+"""The commands as a user types them, and what they do when something goes wrong."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.conftest import json_of, run_program, steps_of, train
+from unet_dist.runs import RunDir, read_json
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Path:
+    """A finished training on two ranks."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    done = train(*tiny, "train.epochs=3", "--simulate", 2, "--run", run)
+    assert "2 ranks x 2 images x 1 accumulation = 4 per step" in done.stdout
+    assert "parameters" in done.stdout
+    assert "validation after step" in done.stdout
+    return run
+
+
+def test_a_run_leaves_everything_one_looks_for(run: Path) -> None:
+    folder = RunDir(run)
+    assert folder.read_status()["state"] == "done"
+    assert cv2.imread(str(folder.picture)) is not None
+    assert list(folder.tensorboard.iterdir())
+    assert (folder.checkpoints / "BEST").exists()
+    assert folder.attempt(0).rank_log(1).exists()
+    assert set(read_json(folder.threshold)) == {"threshold", "source"}
+
+
+def test_records_say_how_long_a_step_waited_for_data(run: Path) -> None:
+    waits = steps_of(run, "data_wait_s")
+    durations = steps_of(run, "step_s")
+    assert all(0 <= wait <= duration for wait, duration in zip(waits, durations, strict=True))
+
+
+def test_eval_prints_one_json_object_with_the_documented_keys(run: Path) -> None:
+    done = run_program("eval", run, "--split", "test", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json_of(done)
+    assert {"dice", "iou", "threshold", "images", "protocol"} <= result.keys()
+    assert result["images"] == 2
+    assert result["threshold_source"] == "validation"
+    assert result["dice"] == read_json(RunDir(run).evaluation("test"))["dice"]
+
+
+def test_predictions_have_the_size_of_their_images(run: Path, vessels: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.png"
+    image = sorted((vessels / "images").iterdir())[0]
+    cv2.imwrite(str(odd), cv2.imread(str(image))[:51, :37])
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not an image")
+    out = tmp_path / "out"
+    done = run_program("predict", run, odd, image, bad, "--out", out, "--json")
+    assert done.returncode == 1, done.stderr
+    result = json_of(done)
+    [fault] = result["faults"]
+    assert "bad.png" in fault
+    assert len(result["written"]) == 2
+    mask = cv2.imread(str(out / "odd_mask.png"), cv2.IMREAD_UNCHANGED)
+    probability = cv2.imread(str(out / "odd_probability.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == probability.shape == (51, 37)
+    assert probability.dtype == np.uint16
+    threshold = result["threshold"]
+    certain = np.abs(probability / 65535 - threshold) > 1e-4
+    assert np.array_equal((mask > 0)[certain], (probability / 65535 >= threshold)[certain])
+    assert cv2.imread(str(out / "odd_overlay.png")).shape == (51, 37, 3)
+
+
+def test_dry_run_starts_nothing_and_shows_all(tmp_path: Path, tiny: list[str]) -> None:
+    run = tmp_path / "run"
+    done = train(*tiny, "--simulate", 4, "--run", run, "--dry-run")
+    assert "mpirun -n 4" in done.stdout
+    assert not run.exists()
+    plan = json_of(train(*tiny, "--simulate", 4, "--run", run, "--dry-run", "--json"))
+    assert [rank["rank"] for rank in plan["ranks"]] == [0, 1, 2, 3]
+    assert plan["processes"][0]["argv"][1:3] == ["-n", "4"]
+
+
+def test_faults_are_told_before_any_process_starts(tmp_path: Path, tiny: list[str]) -> None:
+    run = tmp_path / "run"
+    done = train(*tiny, "model.widht=3", "train.lr=-1", "--run", run, code=2)
+    assert "model.widht: unknown key; did you mean model.width?" in done.stderr
+    assert "train.lr" in done.stderr
+    assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train.batch=4", "--simulate", "3"], "ranks that fit: 1, 2, 4"),
+        (["train.amp=bf16", "--simulate", "2"], "bf16 has no convolution kernels on the CPU"),
+        (["data.root=/nowhere"], "/nowhere"),
+        (["--rank-table", "nothing.json"], "nothing.json"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(
+    tmp_path: Path, tiny: list[str], arguments: list[str], message: str
+) -> None:
+    done = train(*tiny, *arguments, "--run", tmp_path / "run", code=2)
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_start_in_the_same_folder_is_refused(run: Path, tiny: list[str]) -> None:
+    done = train(*tiny, "--run", run, code=2)
+    assert "--resume" in done.stderr
+
+
+def test_ctrl_c_stops_all_ranks_at_one_step_with_a_checkpoint(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unet_dist", "train", *tiny, "train.epochs=200"]
+        + ["--simulate", "2", "--run", str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not steps_of(run, "step"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert f"unet-dist train {run} --resume" in output
+    last = steps_of(run, "step")[-1]
+    assert steps_of(run, "step", rank=1)[-1] == last
+    assert (RunDir(run).checkpoints / f"step_{last:06d}").is_dir()
+    assert RunDir(run).read_status()["state"] == "stopped"
+
+
+def test_no_rank_outlives_a_killed_launcher(tmp_path: Path, tiny: list[str]) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unet_dist", "train", *tiny, "train.epochs=200"]
+        + ["--simulate", "2", "--run", str(run)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not steps_of(run, "step"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while processes_naming(run):
+        assert time.monotonic() < deadline, processes_naming(run)
+        time.sleep(0.1)
+
+
+def processes_naming(run: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if str(run).encode() in command:
+            found.append(command.replace(b"\\0", b" ").decode())
+    return found
+
+
+def test_nan_stops_the_run_and_names_the_step_and_the_cause(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    settings = ["train.lr=1e18", "train.clip_norm=0", "train.warmup=0", "train.optimizer=sgd"]
+    done = train(*tiny, *settings, "--simulate", 2, "--run", tmp_path / "run", code=1)
+    assert "the loss is" in done.stdout
+    assert "train.lr is too high" in done.stdout
+    assert RunDir(tmp_path / "run").read_status()["state"] == "failed"
+
+
+def test_a_damaged_checkpoint_is_passed_over_on_resume(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    newest = sorted(RunDir(copy).checkpoints.glob("step_*"))[-1]
+    weights = newest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = train(copy, "--resume")
+    assert "damaged" in done.stdout
+    assert steps_of(copy, "step") == steps_of(run, "step")
+    assert steps_of(copy, "loss") == steps_of(run, "loss")
+
+
+def test_one_process_per_card_gets_its_environment_and_the_first_failure_is_named(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    """No card here: a stand-in interpreter takes the place of the ranks."""
+    stand_in = tmp_path / "python"
+    stand_in.write_text(
+        "#!/bin/sh\\n"
+        'echo "$RANK_ID of $RANK_SIZE on card $DEVICE_ID with $RANK_TABLE_FILE: $*"\\n'
+        'if [ "$RANK_ID" = 1 ]; then sleep 1; echo EI0006 >&2; exit 3; fi\\n'
+        "exec sleep 60\\n"
+    )
+    stand_in.chmod(0o755)
+    table = Path(__file__).parents[2] / "rank_tables" / "1x4.json"
+    code = (
+        "import sys; from unet_dist.cli import main; "
+        f"sys.executable = {str(stand_in)!r}; sys.argv[0] = 'unet-dist'; main()"
+    )
+    arguments = ["train", *tiny, "--rank-table", str(table), "--run", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1, done.stderr
+    assert "rank 1 failed first: worker_001 ended with exit code 3" in done.stdout
+    assert "EI0006" in done.stdout
+    attempt = RunDir(tmp_path / "run").attempt(0)
+    for rank in range(4):
+        log = attempt.log(f"worker_{rank:03d}").read_text()
+        assert log.startswith(f"{rank} of 4 on card {rank} with {table}: -m unet_dist.train.worker")
+    assert not processes_naming(tmp_path / "run")
+
+
+def test_help_and_dry_run_never_load_mindspore(tmp_path: Path, tiny: list[str]) -> None:
+    code = (
+        "import sys; from unet_dist.cli import app; "
+        "app(sys.argv[1:], standalone_mode=False); "
+        "loaded = [m for m in sys.modules if m.split('.')[0] in ('mindspore', 'mpi4py')]; "
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    dry = ["train", *tiny, "--dry-run", "--run", str(tmp_path / "r")]
+    for arguments in (["--help"], ["train", "--help"], dry):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ},
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_data_check_lists_faults_and_exits_with_one(vessels: Path, tmp_path: Path) -> None:
+    good = run_program("data", "check", vessels / "config.yaml", "--json")
+    assert good.returncode == 0, good.stderr
+    assert json.loads(good.stdout)["faults"] == []
+    copy = tmp_path / "copy"
+    shutil.copytree(vessels, copy)
+    sorted((copy / "masks").iterdir())[0].unlink()
+    sorted((copy / "images").iterdir())[1].write_bytes(b"")
+    bad = run_program("data", "check", copy / "config.yaml", f"data.root={copy}")
+    assert bad.returncode == 1
