@@ -42,7 +42,7 @@ else:
 
     comm = MindsporeCommunicator()
 
-from unet_dist.config import build_config  # noqa: E402
+from unet_dist.config_file import build_config  # noqa: E402
 from unet_dist.data.loader import Batch  # noqa: E402
 from unet_dist.train.loop import build_net  # noqa: E402
 from unet_dist.train.step import TrainStep  # noqa: E402

@@ -14,7 +14,15 @@ from rich.progress import Progress as RichProgress
 from unet_dist import launching
 from unet_dist.cluster.plan import CommKind, LaunchPlan
 from unet_dist.cluster.topology import parts_of_batch
-from unet_dist.config import Config, build_config, dump_config, read_yaml_mapping
+from unet_dist.config import Config
+from unet_dist.config_file import (
+    build_config,
+    dump_config,
+    known_keys,
+    read_yaml_mapping,
+    value_of,
+    with_absolute_paths,
+)
 from unet_dist.errors import (
     EXIT_ASKED_WRONGLY,
     EXIT_DONE,
@@ -36,6 +44,10 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+FIXED_SECTIONS = ("data.", "model.")
+FIXED_KEYS = ("seed", "augment.crops_per_image", "train.batch", "train.optimizer")
+MOVABLE_KEYS = ("data.root", "data.cache_mb")
+
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as train.lr=0.001")
 ]
@@ -55,6 +67,11 @@ def main() -> None:
     except UserError as error:
         Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_ASKED_WRONGLY)
+    except OSError as error:  # a full disk, a folder without permission
+        Console(stderr=True).print(
+            f"{error.filename or 'unet-dist'}: {error.strerror}", markup=False, soft_wrap=True
+        )
+        sys.exit(EXIT_JOB_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 
@@ -85,12 +102,12 @@ def train(
     placement = Placement(simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm)
     if resume:
         folder = RunDir(target)
-        # Overrides change a resumed run for good, for example train.epochs=100.
         config = _config_of_run(folder, overrides or [])
         placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
     else:
         folder = RunDir(run or default_run_path(target))
         config = build_config(read_yaml_mapping(target), overrides or [], where=str(target))
+        config = with_absolute_paths(config)
         if folder.config.exists():
             raise UserError(
                 str(folder.path),
@@ -245,8 +262,21 @@ def _tell(console: Console, as_json: bool, text: str, value: dict[str, Any]) -> 
 
 
 def _config_of_run(folder: RunDir, overrides: list[str]) -> Config:
-    folder.load_config()
-    return build_config(read_yaml_mapping(folder.config), overrides, where=str(folder.config))
+    """The run's configuration with overrides, which change it for good: train.epochs=100."""
+    before = folder.load_config()
+    after = build_config(read_yaml_mapping(folder.config), overrides, where=str(folder.config))
+    fixed = [
+        key
+        for key, _ in known_keys()
+        if key in FIXED_KEYS or key.startswith(FIXED_SECTIONS)
+        if key not in MOVABLE_KEYS and value_of(before, key) != value_of(after, key)
+    ]
+    if fixed:
+        raise UserError(
+            str(folder.path),
+            [f"{key} cannot change when a run is resumed; start a new run" for key in fixed],
+        )
+    return after
 
 
 def _check_fit(config: Config, world: int, target: str) -> None:

@@ -96,8 +96,10 @@ def ending_of(result: LaunchResult, answer: Mapping[str, Any]) -> str:
     """``done``, ``failed`` or ``stopped``."""
     if result.failure is not None:
         return "failed"
-    # Asked to stop during the last evaluation, the ranks finish: then there is an answer.
-    return "done" if answer and "stopped_at_step" not in answer else "stopped"
+    # Asked to stop after their last step, the ranks finish: then there is an answer. Without an
+    # interruption there is none only where rank 0 runs on another server.
+    stopped = "stopped_at_step" in answer or (result.interrupted and not answer)
+    return "stopped" if stopped else "done"
 
 
 def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[str, Any]) -> str:
@@ -106,6 +108,8 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
         if plan.job["kind"] == "train":
             lines.append(f"go on with: unet-dist train {run.path} --resume")
         return "\n".join(lines)
+    if not answer:
+        return "done on this server; the server of rank 0 has the result"
     if plan.job["kind"] == "predict":
         lines = [f"{len(answer['written'])} predictions in {plan.job['out']}"]
         return "\n".join([*lines, *(f"not predicted: {fault}" for fault in answer["faults"])])

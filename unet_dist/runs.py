@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet_dist.config import Config, load_config
+from unet_dist.config import Config
+from unet_dist.config_file import load_config
 from unet_dist.errors import UserError
 
 

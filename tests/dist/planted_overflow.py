@@ -9,7 +9,7 @@ comm = MpiCommunicator()
 
 import numpy as np  # noqa: E402
 
-from unet_dist.config import build_config  # noqa: E402
+from unet_dist.config_file import build_config  # noqa: E402
 from unet_dist.data.loader import Batch  # noqa: E402
 from unet_dist.train.device import start_mindspore  # noqa: E402
 

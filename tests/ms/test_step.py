@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unet_dist.comm import Communicator
-from unet_dist.config import Config, build_config
+from unet_dist.config import Config
+from unet_dist.config_file import build_config
 from unet_dist.data.loader import Batch
 from unet_dist.train.loop import build_net
 from unet_dist.train.step import BETA1, BETA2, EPSILON, TrainStep

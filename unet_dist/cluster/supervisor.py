@@ -47,8 +47,9 @@ class LaunchResult:
 def run_plan(plan: LaunchPlan, attempt: AttemptDir, *, on_poll: Callable[[], None]) -> LaunchResult:
     """Runs the plan to its end.
 
-    The first SIGINT or SIGTERM asks all ranks to stop at the same step, with a checkpoint; the
-    second kills them. ``on_poll`` is called some twenty times a second.
+    The first SIGINT or SIGTERM asks a training to stop at the same step on all ranks, with a
+    checkpoint; the second, or the first to any other job, ends the processes. ``on_poll`` is
+    called some twenty times a second.
     """
     attempt.path.mkdir(parents=True)
     write_json(attempt.plan, plan.to_json())
@@ -63,7 +64,7 @@ def run_plan(plan: LaunchPlan, attempt: AttemptDir, *, on_poll: Callable[[], Non
                 if signals and deadline == float("inf"):
                     attempt.stop_request.touch()
                     deadline = time.monotonic() + STOP_GRACE_S
-                if len(signals) > 1 or time.monotonic() > deadline:
+                if len(signals) > (plan.job.get("kind") == "train") or time.monotonic() > deadline:
                     break
                 failed = next((s for s, p in running if p.poll() not in (None, 0)), None)
                 on_poll()

@@ -22,18 +22,18 @@ SCHEMA = 1
 
 
 def write_manifest(path: Path, dataset: Dataset, normalisation: Normalisation) -> None:
+    root = Path(dataset.config.root).resolve()
     coding = asdict(dataset.coding)
     coding["shares"] = {str(value): share for value, share in dataset.coding.shares.items()}
     write_json(
         path,
         {
             "schema": SCHEMA,
-            "root": str(Path(dataset.config.root).resolve()),
             "masks": dataset.coding.describe(),
             "normalisation": normalisation._asdict(),
             "coding": coding,
             "splits": {
-                part: [_sample_json(sample) for sample in samples]
+                part: [_sample_json(sample, root) for sample in samples]
                 for part, samples in dataset.splits.parts().items()
             },
         },
@@ -43,6 +43,7 @@ def write_manifest(path: Path, dataset: Dataset, normalisation: Normalisation) -
 def read_manifest(path: Path, config: DataConfig) -> tuple[Dataset, Normalisation]:
     """Raises UserError if the file does not hold what ``write_manifest`` writes."""
     tree = read_json(path)
+    root = Path(config.root)
     try:
         coding = dict(tree["coding"])
         coding["values"] = tuple(coding["values"])
@@ -51,7 +52,10 @@ def read_manifest(path: Path, config: DataConfig) -> tuple[Dataset, Normalisatio
             config=config,
             coding=MaskCoding(**coding),
             splits=Splits(
-                **{part: tuple(map(_sample_from, tree["splits"][part])) for part in PARTS}
+                **{
+                    part: tuple(_sample_from(sample, root) for sample in tree["splits"][part])
+                    for part in PARTS
+                }
             ),
             cache=ImageCache(config.cache_mb << 20),
         )
@@ -61,23 +65,30 @@ def read_manifest(path: Path, config: DataConfig) -> tuple[Dataset, Normalisatio
     return dataset, Normalisation(mean, std)
 
 
-def _sample_json(sample: Sample) -> dict[str, Any]:
+def _reference_json(ref: ImageRef, root: Path) -> dict[str, Any]:
+    """Paths below the data set's root are kept without it, so that it can move."""
+    path = ref.path.resolve()
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return {"path": str(shown), "page": ref.page}
+
+
+def _sample_json(sample: Sample, root: Path) -> dict[str, Any]:
     references = {"image": sample.image, "mask": sample.mask, "fov": sample.fov}
     return {
         "id": sample.id,
         "group": sample.group,
         "subset": sample.subset,
         **{
-            name: None if ref is None else {"path": str(ref.path.resolve()), "page": ref.page}
+            name: None if ref is None else _reference_json(ref, root)
             for name, ref in references.items()
         },
     }
 
 
-def _sample_from(tree: Mapping[str, Any]) -> Sample:
+def _sample_from(tree: Mapping[str, Any], root: Path) -> Sample:
     def reference(name: str) -> ImageRef | None:
         ref = tree[name]
-        return None if ref is None else ImageRef(path=Path(ref["path"]), page=int(ref["page"]))
+        return None if ref is None else ImageRef(path=root / ref["path"], page=int(ref["page"]))
 
     image = reference("image")
     if image is None:

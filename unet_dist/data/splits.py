@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_dist.config import SplitConfig, read_yaml_mapping
+from unet_dist.config import SplitConfig
+from unet_dist.config_file import read_yaml_mapping
 from unet_dist.data.listing import closest, natural_key
 from unet_dist.data.sample import Sample
 from unet_dist.errors import UserError

@@ -89,7 +89,7 @@ def save_checkpoint(checkpoints: Path, checkpoint: Checkpoint, *, keep: int, bes
             f"the checkpoint could not be written: {reason}; free some space and go on with "
             "--resume",
         ) from error
-    _drop_old(checkpoints, keep)
+    _drop_old(checkpoints, final, keep)
     return final
 
 
@@ -99,9 +99,10 @@ def _sync_and_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _drop_old(checkpoints: Path, keep: int) -> None:
+def _drop_old(checkpoints: Path, newest: Path, keep: int) -> None:
     best = read_pointer(checkpoints, "BEST")
-    steps = sorted(checkpoints.glob("step_*"))
+    # Later ones are damaged, or this run would have gone on from there.
+    steps = sorted(path for path in checkpoints.glob("step_*") if path <= newest)
     for old in steps[:-keep]:
         if old != best:
             shutil.rmtree(old, ignore_errors=True)

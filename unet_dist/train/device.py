@@ -2,8 +2,6 @@
 
 import warnings
 
-BF16_REASON = "bf16 has no convolution kernels on the CPU; use train.amp=fp16 or off"
-
 
 def start_mindspore(target: str, device_id: int = 0) -> None:
     """Graph mode on ``CPU`` or ``Ascend``."""

@@ -22,8 +22,6 @@ from unet_dist.train.checkpoint import load_best
 from unet_dist.train.loop import train
 from unet_dist.train.rows import picture_row
 
-PICTURE_IMAGES = 4
-
 
 def run_job(
     job: Mapping[str, Any],

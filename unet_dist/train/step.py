@@ -156,7 +156,7 @@ class TrainStep:
             (_, counts), gradients = differentiate(x, keep, target, valid, weight, scale, stop)
             tensors = (counts,) + gradients
             if fused:
-                tensors = gradient_sum(tensors)
+                tensors = gradient_sum(tensors)  # type: ignore[misc]
             flat: tuple[ms.Tensor, ...] = ()
             for tensor in tensors:
                 flat = flat + (reshape(tensor, (-1,)),)

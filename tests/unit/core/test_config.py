@@ -6,7 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_dist.config import Config, build_config, dump_config, known_keys, load_config
+from unet_dist.config import Config
+from unet_dist.config_file import build_config, dump_config, known_keys, load_config
 from unet_dist.errors import UserError
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))

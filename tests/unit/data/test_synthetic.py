@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unet_dist.config import load_config
+from unet_dist.config_file import load_config
 from unet_dist.data.check import check_dataset
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.images import read_image, read_indices
