@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-import mindspore as ms
 import numpy as np
-from numpy.typing import NDArray
 
-from unet_dist.comm import Communicator, gather_objects, mean_over_ranks, split_like
+from unet_dist.comm import Communicator
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.loader import TrainLoader
@@ -20,16 +18,10 @@ from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precisio
 from unet_dist.records import RecordWriter
 from unet_dist.report.tensorboard import TensorBoard
 from unet_dist.runs import RunDir, write_json
-from unet_dist.train.checkpoint import (
-    PARTS,
-    Checkpoint,
-    TrainState,
-    load_latest,
-    save_checkpoint,
-    weights_digest,
-)
+from unet_dist.train.checkpoint import TrainState, load_latest, save_checkpoint
 from unet_dist.train.rows import picture_row
 from unet_dist.train.schedule import LossScale, average_decay, learning_rate
+from unet_dist.train.state import average_statistics, collect, restore, weights_for_evaluation
 from unet_dist.train.step import StepResult, TrainStep
 
 SMALLEST_LOSS_SCALE = 1.0
@@ -199,36 +191,6 @@ def arithmetic(
     }
 
 
-def restore(
-    net: UNet,
-    step: TrainStep,
-    checkpoint: Checkpoint | None,
-    config: Config,
-    comm: Communicator,
-) -> TrainState:
-    """Puts a checkpoint into the network and the optimiser, then rank 0's weights on all."""
-    if checkpoint is None:
-        broadcast_parameters(comm, list(net.get_parameters()))
-        step.take_weights({})
-        scale = config.train.loss_scale if config.train.amp == "fp16" else 1.0
-        return TrainState(loss_scale=scale)
-    stored = {**checkpoint.weights, **checkpoint.optimizer}
-    for name, parameter in {**net.parameters_dict(), **step.optimizer_state()}.items():
-        parameter.set_data(ms.Tensor(np.array(stored[name])))
-    broadcast_parameters(comm, list(net.get_parameters()))
-    step.take_weights(checkpoint.average)
-    return checkpoint.state
-
-
-def broadcast_parameters(comm: Communicator, parameters: list[ms.Parameter]) -> None:
-    if comm.world == 1:
-        return
-    arrays = [parameter.asnumpy() for parameter in parameters]
-    flat = comm.broadcast(np.concatenate([array.ravel() for array in arrays]))
-    for parameter, array in zip(parameters, split_like(flat, arrays), strict=True):
-        parameter.set_data(ms.Tensor(np.array(array)))
-
-
 def advance(state: TrainState, result: StepResult, config: Config) -> TrainState:
     state = replace(state, step=state.step + 1, updates=state.updates + (not result.overflow))
     if config.train.amp != "fp16":
@@ -266,27 +228,11 @@ def refuse_nonsense(
     )
 
 
-def weights_for_evaluation(rank: Rank) -> dict[str, NDArray[np.float32]]:
-    """The moving average of the weights, with the running statistics as they are."""
-    weights = {name: p.asnumpy() for name, p in rank.net.parameters_dict().items()}
-    return {**weights, **rank.step.averaged_weights()}
-
-
-def average_statistics(rank: Rank) -> None:
-    """Makes the running statistics of batch norm the same on all ranks: their mean."""
-    statistics = [p for p in rank.net.get_parameters() if not p.requires_grad]
-    if rank.comm.world == 1 or not statistics:
-        return
-    means = mean_over_ranks(rank.comm, [p.asnumpy() for p in statistics])
-    for parameter, mean in zip(statistics, means, strict=True):
-        parameter.set_data(ms.Tensor(mean))
-
-
 def validate(rank: Rank, state: TrainState, loader: TrainLoader) -> TrainState:
     """Scores the validation images, chooses the threshold, and notes whether this is the best."""
     started = time.monotonic()
-    average_statistics(rank)
-    rank.predictor.load(weights_for_evaluation(rank))
+    average_statistics(rank.net, rank.comm)
+    rank.predictor.load(weights_for_evaluation(rank.net, rank.step))
     samples = rank.dataset.splits.val
     scores = score_samples(rank.predictor, rank.dataset, samples, rank.comm)
     threshold, source = threshold_for(rank.config, scores)
@@ -321,37 +267,19 @@ def validate(rank: Rank, state: TrainState, loader: TrainLoader) -> TrainState:
 
 
 def save(rank: Rank, state: TrainState) -> None:
-    """Proves that all ranks hold the same, then rank 0 writes it."""
-    average_statistics(rank)
-    checkpoint = Checkpoint(
-        state=state,
-        weights={name: p.asnumpy() for name, p in rank.net.parameters_dict().items()},
-        optimizer={name: p.asnumpy() for name, p in rank.step.optimizer_state().items()},
-        average=rank.step.averaged_weights(),
-    )
-    everything = {
-        f"{part}.{name}": array
-        for part in PARTS
-        for name, array in getattr(checkpoint, part).items()
-    }
-    digests = gather_objects(rank.comm, weights_digest(everything))
-    strangers = [number for number, digest in enumerate(digests) if digest != digests[0]]
-    if strangers:
-        raise AssertionError(
-            f"step {state.step}: the weights of ranks {strangers} differ from those of rank 0"
-        )
+    collected = collect(rank.net, rank.step, state, rank.comm)
     if rank.comm.rank == 0:
         started = time.monotonic()
         save_checkpoint(
             rank.run.checkpoints,
-            checkpoint,
+            collected.checkpoint,
             keep=rank.config.checkpoint.keep,
             best=state.best_step == state.step,
         )
         rank.records.write(
             "checkpoint",
             step=state.step,
-            sha256=digests[0],
+            sha256=collected.sha256,
             duration_s=time.monotonic() - started,
         )
 

@@ -1,0 +1,88 @@
+"""The state of a training between the network, the optimiser and a checkpoint."""
+
+from typing import NamedTuple
+
+import mindspore as ms
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.comm import Communicator, gather_objects, mean_over_ranks, split_like
+from unet_dist.config import Config
+from unet_dist.model.unet import UNet
+from unet_dist.train.checkpoint import PARTS, Checkpoint, TrainState, weights_digest
+from unet_dist.train.step import TrainStep
+
+
+class Collected(NamedTuple):
+    checkpoint: Checkpoint
+    sha256: str
+    """Of all arrays, equal on all ranks."""
+
+
+def restore(
+    net: UNet,
+    step: TrainStep,
+    checkpoint: Checkpoint | None,
+    config: Config,
+    comm: Communicator,
+) -> TrainState:
+    """Puts a checkpoint into the network and the optimiser, then rank 0's weights on all."""
+    if checkpoint is None:
+        broadcast_parameters(comm, list(net.get_parameters()))
+        step.take_weights({})
+        scale = config.train.loss_scale if config.train.amp == "fp16" else 1.0
+        return TrainState(loss_scale=scale)
+    stored = {**checkpoint.weights, **checkpoint.optimizer}
+    for name, parameter in {**net.parameters_dict(), **step.optimizer_state()}.items():
+        parameter.set_data(ms.Tensor(np.array(stored[name])))
+    broadcast_parameters(comm, list(net.get_parameters()))
+    step.take_weights(checkpoint.average)
+    return checkpoint.state
+
+
+def broadcast_parameters(comm: Communicator, parameters: list[ms.Parameter]) -> None:
+    if comm.world == 1:
+        return
+    arrays = [parameter.asnumpy() for parameter in parameters]
+    flat = comm.broadcast(np.concatenate([array.ravel() for array in arrays]))
+    for parameter, array in zip(parameters, split_like(flat, arrays), strict=True):
+        parameter.set_data(ms.Tensor(np.array(array)))
+
+
+def weights_for_evaluation(net: UNet, step: TrainStep) -> dict[str, NDArray[np.float32]]:
+    """The moving average of the weights, with the running statistics as they are."""
+    weights = {name: p.asnumpy() for name, p in net.parameters_dict().items()}
+    return {**weights, **step.averaged_weights()}
+
+
+def average_statistics(net: UNet, comm: Communicator) -> None:
+    """Makes the running statistics of batch norm the same on all ranks: their mean."""
+    statistics = [p for p in net.get_parameters() if not p.requires_grad]
+    if comm.world == 1 or not statistics:
+        return
+    means = mean_over_ranks(comm, [p.asnumpy() for p in statistics])
+    for parameter, mean in zip(statistics, means, strict=True):
+        parameter.set_data(ms.Tensor(mean))
+
+
+def collect(net: UNet, step: TrainStep, state: TrainState, comm: Communicator) -> Collected:
+    """The checkpoint of this moment, proved to be the same on all ranks."""
+    average_statistics(net, comm)
+    checkpoint = Checkpoint(
+        state=state,
+        weights={name: p.asnumpy() for name, p in net.parameters_dict().items()},
+        optimizer={name: p.asnumpy() for name, p in step.optimizer_state().items()},
+        average=step.averaged_weights(),
+    )
+    everything = {
+        f"{part}.{name}": array
+        for part in PARTS
+        for name, array in getattr(checkpoint, part).items()
+    }
+    digests = gather_objects(comm, weights_digest(everything))
+    strangers = [number for number, digest in enumerate(digests) if digest != digests[0]]
+    if strangers:
+        raise AssertionError(
+            f"step {state.step}: the weights of ranks {strangers} differ from those of rank 0"
+        )
+    return Collected(checkpoint, digests[0])
