@@ -8,6 +8,7 @@ source launch/setup.sh
 if [[ ! -d data/vessels ]]; then
   python -m unet_dist data synth vessels data/vessels --count 40 --size 256 --seed 0
 fi
-rm -rf runs/quickstart
+run=runs/quickstart number=1
+while [[ -e $run ]]; do run=runs/quickstart-$((++number)); done
 exec python -m unet_dist train configs/vessels.yaml data.root=data/vessels "$@" \
-  --simulate 4 --run runs/quickstart
+  --simulate 4 --run "$run"

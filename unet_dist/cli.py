@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +47,14 @@ data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 FIXED_SECTIONS = ("data.", "model.")
-FIXED_KEYS = ("seed", "augment.crops_per_image", "train.batch", "train.optimizer")
+FIXED_KEYS = (
+    "seed",
+    "augment.crops_per_image",
+    "train.batch",
+    "train.optimizer",
+    "train.amp",
+    "train.ema",
+)
 MOVABLE_KEYS = ("data.root", "data.cache_mb")
 
 Overrides = Annotated[
@@ -99,8 +108,10 @@ def train(
       unet-dist train configs/vessels.yaml --simulate 4 --dry-run
     """
     console = _console(as_json)
-    placement = Placement(simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm)
+    placement = _placement(simulate, rank_table, server_id, comm)
     if resume:
+        if run is not None:
+            raise UserError("--run", f"--resume goes on in {target}; leave --run out")
         folder = RunDir(target)
         config = _config_of_run(folder, overrides or [])
         placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
@@ -108,21 +119,18 @@ def train(
         folder = RunDir(run or default_run_path(target))
         config = build_config(read_yaml_mapping(target), overrides or [], where=str(target))
         config = with_absolute_paths(config)
-        if folder.config.exists():
-            raise UserError(
-                str(folder.path),
-                f"already holds a run; go on with `unet-dist train {folder.path} --resume`, or "
-                "choose another --run",
-            )
-    plan, attempt = launching.plan_job(
-        folder, {"kind": "train", "resume": resume, "split": ""}, placement
-    )
-    _check_fit(config, plan.topology.world, plan.topology.target)
+    topology = placement.topology()
+    _check_fit(config, topology.world, topology.target)
+    job = {"kind": "train", "resume": resume, "split": ""}
     if dry_run:
-        _tell(console, as_json, launching.describe_plan(plan), plan.to_json())
+        plan, _ = launching.plan_job(folder, job, placement)
+        _answer(console, as_json, launching.describe_plan(plan), plan.to_json())
         return
     with folder.locked():
-        _prepare(folder, config, console)
+        if not resume:
+            _begin(folder, config, console)
+        write_text_atomically(folder.config, dump_config(config))
+        plan, attempt = launching.plan_job(folder, job, placement)
         _run(folder, plan, attempt, console, as_json)
 
 
@@ -146,7 +154,7 @@ def evaluate(
         raise UserError("--split", f"is {split!r}, but must be train, val or test")
     folder = RunDir(run)
     folder.load_config()
-    placement = Placement(simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm)
+    placement = _placement(simulate, rank_table, server_id, comm)
     placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
     plan, attempt = launching.plan_job(folder, {"kind": "evaluate", "split": split}, placement)
     with folder.locked():
@@ -178,9 +186,7 @@ def predict(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError("--out", f"{out} cannot be made: {error.strerror}") from error
-    placement = Placement(
-        simulate=0 if rank_table else simulate, rank_table=rank_table, server_id=server_id
-    )
+    placement = _placement(0 if rank_table else simulate, rank_table, server_id, "mpi")
     job = {
         "kind": "predict",
         "out": str(out.resolve()),
@@ -218,7 +224,7 @@ def data_synth(
         write_synthetic(
             kind, directory, count=count, size=size, seed=seed, on_progress=count_images
         )
-    _tell(
+    _answer(
         console,
         as_json,
         f"{count} images in {directory}; train on them by\n"
@@ -245,7 +251,7 @@ def data_check(
     console = _console(as_json)
     with _counter(console, "reading images") as count_images:
         report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
-    _tell(console, as_json, report.to_text(), json.loads(report.to_json()))
+    _answer(console, as_json, report.to_text(), json.loads(report.to_json()))
     raise typer.Exit(EXIT_JOB_FAILED if report.faults else EXIT_DONE)
 
 
@@ -254,11 +260,18 @@ def _console(as_json: bool) -> Console:
     return Console(stderr=as_json, highlight=False, soft_wrap=True)
 
 
-def _tell(console: Console, as_json: bool, text: str, value: dict[str, Any]) -> None:
+def _answer(console: Console, as_json: bool, text: str, value: dict[str, Any]) -> None:
     if as_json:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
     else:
         console.print(text, markup=False)
+
+
+def _placement(simulate: int, rank_table: str, server_id: str, comm: CommKind) -> Placement:
+    if rank_table and comm != "mpi":
+        raise UserError("--comm", "has no effect with --rank-table: cards use HCCL; leave it out")
+    table = str(Path(rank_table).resolve()) if rank_table else ""
+    return Placement(simulate=simulate, rank_table=table, server_id=server_id, comm=comm)
 
 
 def _config_of_run(folder: RunDir, overrides: list[str]) -> Config:
@@ -287,16 +300,31 @@ def _check_fit(config: Config, world: int, target: str) -> None:
         )
 
 
-def _prepare(folder: RunDir, config: Config, console: Console) -> None:
-    """Writes the run's configuration and data set; a faulty data set leaves no run behind."""
+def _begin(folder: RunDir, config: Config, console: Console) -> None:
+    """Checks the whole data set and writes down what the ranks need of it; a faulty data set
+    leaves no run behind."""
+    from unet_dist.data.check import check_dataset
     from unet_dist.data.dataset import normalisation, open_dataset
-    from unet_dist.data.manifest import read_manifest, write_manifest
+    from unet_dist.data.manifest import write_manifest
 
-    if not folder.dataset.exists():
+    if folder.config.exists():
+        raise UserError(
+            str(folder.path),
+            f"already holds a run; go on with `unet-dist train {folder.path} --resume`, or "
+            "choose another --run",
+        )
+    try:
+        with _counter(console, "checking images") as count_images:
+            report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
+        if report.faults:
+            raise UserError(config.data.root or "data.root", report.faults)
         dataset = open_dataset(config.data, seed=config.seed)
         write_manifest(folder.dataset, dataset, normalisation(dataset))
-    dataset, _ = read_manifest(folder.dataset, config.data)
-    write_text_atomically(folder.config, dump_config(config))
+    except BaseException:
+        shutil.rmtree(folder.path)  # it holds nothing but what this command wrote
+        raise
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", markup=False)
     sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
     console.print(
         f"{sizes['train']} images to train, {sizes['val']} to validate, {sizes['test']} to test; "
@@ -310,18 +338,24 @@ def _run(
 ) -> None:
     """Runs the job to its end and exits with the code that says how it ended."""
     trains = plan.job["kind"] == "train"
+    ending = "failed"
+    reason: str | None = "the launcher was ended"
     if trains:
         folder.write_status("running", attempt=attempt.path.name)
-    result, answer = launching.run_job(folder, plan, attempt, console)
-    ending = launching.ending_of(result, answer)
-    if trains:
+    try:
+        result, answer = launching.run_job(folder, plan, attempt, console)
+        ending = launching.ending_of(result, answer)
         reason = result.failure.reason if result.failure else None
-        folder.write_status(ending, attempt=attempt.path.name, first_failure=reason)
+    finally:
+        if trains:
+            folder.write_status(ending, attempt=attempt.path.name, first_failure=reason)
     report = {"state": ending, "run": str(folder.path), "attempt": attempt.path.name, **answer}
     if result.failure is not None:
-        _tell(console, as_json, launching.describe_failure(result.failure), report)
+        report["failure"] = asdict(result.failure)
+        text = launching.describe_failure(result.failure)
     else:
-        _tell(console, as_json, launching.describe_answer(folder, plan, ending, answer), report)
+        text = launching.describe_answer(folder, plan, ending, answer)
+    _answer(console, as_json, text, report)
     if ending == "done" and answer.get("faults"):
         ending = "failed"
     codes = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}

@@ -71,7 +71,9 @@ def run_job(
     first_rank = min(slot.rank for slot in plan.topology.slots)
     progress = Progress(run.records(first_rank), console, waiting)
     try:
-        result = run_plan(plan, attempt, on_poll=progress.poll)
+        # Only a training has something to save.
+        asks_first = plan.job["kind"] == "train"
+        result = run_plan(plan, attempt, on_poll=progress.poll, asks_first=asks_first)
     finally:
         progress.close()
     answer = read_json(attempt.result()) if attempt.result().exists() else {}

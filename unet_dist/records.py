@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from unet_dist.runs import write_text_atomically
+
 SCHEMA = 1
 
 
@@ -21,8 +23,11 @@ class RecordWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         if resume_step is not None and path.exists():
             kept = [r for r in read_records(path) if r.get("step", 0) <= resume_step]
-            path.write_text("".join(_line(record) for record in kept))
+            write_text_atomically(path, "".join(_line(record) for record in kept))
+        torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
         self._stream: IO[str] = path.open("a", encoding="utf-8")
+        if torn:
+            self._stream.write("\n")  # else the next record would be part of the torn one
 
     def write(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Adds the schema and the time, in seconds since 1970."""

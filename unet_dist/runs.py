@@ -36,6 +36,10 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def rank_name(rank: int) -> str:
+    return f"rank_{rank:03d}"
+
+
 @dataclass(frozen=True)
 class RunDir:
     """A run folder. It is complete, can be copied, and is readable without this program."""
@@ -56,10 +60,6 @@ class RunDir:
         return self.path / "dataset.json"
 
     @property
-    def threshold(self) -> Path:
-        return self.path / "threshold.json"
-
-    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -75,7 +75,7 @@ class RunDir:
         return self.path / f"evaluation_{split}.json"
 
     def records(self, rank: int) -> Path:
-        return self.path / "records" / f"rank_{rank:03d}.jsonl"
+        return self.path / "records" / f"{rank_name(rank)}.jsonl"
 
     def attempt(self, number: int) -> "AttemptDir":
         return AttemptDir(self.path / "attempts" / str(number))
@@ -136,10 +136,10 @@ class AttemptDir:
         return self.path / f"{name}.log"
 
     def rank_log(self, rank: int) -> Path:
-        return self.log(f"rank_{rank:03d}")
+        return self.log(rank_name(rank))
 
     def error(self, rank: int) -> Path:
-        return self.path / f"rank_{rank:03d}.error.json"
+        return self.path / f"{rank_name(rank)}.error.json"
 
     def result(self) -> Path:
         """What the job answers to the command that asked for it; written by rank 0."""

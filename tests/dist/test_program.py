@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import json_of, run_program, steps_of, train
+from unet_dist.records import read_records
 from unet_dist.runs import RunDir, read_json
 
 
@@ -75,6 +76,49 @@ def test_predictions_have_the_size_of_their_images(run: Path, vessels: Path, tmp
     certain = np.abs(probability / 65535 - threshold) > 1e-4
     assert np.array_equal((mask > 0)[certain], (probability / 65535 >= threshold)[certain])
     assert cv2.imread(str(out / "odd_overlay.png")).shape == (51, 37, 3)
+
+
+def test_options_of_records_checkpoints_and_evaluation_have_their_effect(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    run = tmp_path / "run"
+    train(
+        *tiny, "train.epochs=4", "augment.crops_per_image=2", "log.every_steps=3", "log.images=1",
+        "checkpoint.every_epochs=2", "checkpoint.keep=1", "evaluate.every_epochs=3",
+        "evaluate.threshold=0.3", "train.ema=0", "train.schedule=constant", "train.warmup=0",
+        "train.lr=0.001", "--run", run,
+    )  # fmt: skip
+    records = list(read_records(RunDir(run).records(0)))
+    per_epoch = next(r["steps_per_epoch"] for r in records if r["kind"] == "start")
+    total = 4 * per_epoch
+    expected = [s for s in range(1, total + 1) if s % 3 == 0 or s == total]
+    assert [r["step"] for r in records if r["kind"] == "step"] == expected
+    assert {r["lr"] for r in records if r["kind"] == "step"} == {0.001}
+    validated = [r["step"] for r in records if r["kind"] == "eval"]
+    assert validated == [3 * per_epoch, total]
+    saved = [r["step"] for r in records if r["kind"] == "checkpoint"]
+    assert saved == [2 * per_epoch, 3 * per_epoch, total]
+    best = max((r for r in records if r["kind"] == "eval"), key=lambda r: r["dice"])["step"]
+    kept = {int(path.name[5:]) for path in RunDir(run).checkpoints.glob("step_*")}
+    assert kept == {total, best}
+    result = read_json(RunDir(run).evaluation("test"))
+    assert (result["threshold"], result["threshold_source"]) == (0.3, "configured")
+
+
+def test_a_resumed_run_keeps_its_model_and_data(run: Path) -> None:
+    done = train(run, "model.width=8", "seed=3", "--resume", code=2)
+    assert "model.width cannot change when a run is resumed" in done.stderr
+    assert "seed cannot change" in done.stderr
+
+
+def test_more_epochs_can_be_added_to_a_finished_run_in_another_place(
+    run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "moved"
+    shutil.copytree(run, copy)
+    before = len(steps_of(copy, "step"))
+    train(copy, "train.epochs=4", "--resume")
+    assert len(steps_of(copy, "step")) > before
 
 
 def test_dry_run_starts_nothing_and_shows_all(tmp_path: Path, tiny: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from unet_dist.cluster.topology import Topology
 from unet_dist.errors import UserError
-from unet_dist.runs import AttemptDir
+from unet_dist.runs import AttemptDir, rank_name
 
 CommKind = Literal["mpi", "mindspore"]
 
@@ -129,7 +129,7 @@ def _scheduler_and_workers(
     )
     workers = [
         ProcessSpec(
-            name=f"worker_{slot.rank:03d}",
+            name=rank_name(slot.rank),
             ranks=(slot.rank,),
             argv=worker,
             env={
@@ -149,7 +149,7 @@ def _one_process_per_card(
 ) -> tuple[ProcessSpec, ...]:
     return tuple(
         ProcessSpec(
-            name=f"worker_{slot.rank:03d}",
+            name=rank_name(slot.rank),
             ranks=(slot.rank,),
             argv=worker,
             env={
@@ -158,6 +158,10 @@ def _one_process_per_card(
                 "RANK_ID": str(slot.rank),
                 "RANK_SIZE": str(topology.world),
                 "DEVICE_ID": str(slot.device_id),
+                # Ranks compile at different speeds; HCCL's 120 s are short for the slowest.
+                "HCCL_CONNECT_TIMEOUT": "600",
+                # Else an overflow saturates instead of becoming the inf that a step looks for.
+                "MS_ASCEND_CHECK_OVERFLOW_MODE": "INFNAN_MODE",
             },
         )
         for slot in topology.slots

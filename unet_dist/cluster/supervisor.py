@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from unet_dist.cluster.plan import INHERITED_FROM_A_PARENT_RANK, LaunchPlan, ProcessSpec
@@ -19,6 +20,7 @@ TERM_GRACE_S = 3.0
 STOP_GRACE_S = 120.0
 """From the first Ctrl-C: a step, a checkpoint."""
 LAST_LINES = 20
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 
 _MPI_SIGNAL = re.compile(
@@ -44,12 +46,18 @@ class LaunchResult:
     interrupted: bool
 
 
-def run_plan(plan: LaunchPlan, attempt: AttemptDir, *, on_poll: Callable[[], None]) -> LaunchResult:
+def run_plan(
+    plan: LaunchPlan,
+    attempt: AttemptDir,
+    *,
+    on_poll: Callable[[], None],
+    asks_first: bool = False,
+) -> LaunchResult:
     """Runs the plan to its end.
 
-    The first SIGINT or SIGTERM asks a training to stop at the same step on all ranks, with a
-    checkpoint; the second, or the first to any other job, ends the processes. ``on_poll`` is
-    called some twenty times a second.
+    SIGINT, SIGTERM and SIGHUP end the processes. With ``asks_first`` the first of them only asks
+    the ranks to stop, at a step of their choice. ``on_poll`` is called some twenty times a
+    second.
     """
     attempt.path.mkdir(parents=True)
     write_json(attempt.plan, plan.to_json())
@@ -64,7 +72,7 @@ def run_plan(plan: LaunchPlan, attempt: AttemptDir, *, on_poll: Callable[[], Non
                 if signals and deadline == float("inf"):
                     attempt.stop_request.touch()
                     deadline = time.monotonic() + STOP_GRACE_S
-                if len(signals) > (plan.job.get("kind") == "train") or time.monotonic() > deadline:
+                if len(signals) > asks_first or time.monotonic() > deadline:
                     break
                 failed = next((s for s, p in running if p.poll() not in (None, 0)), None)
                 on_poll()
@@ -111,7 +119,7 @@ def _signals_counted() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, note) for number in STOP_SIGNALS}
     try:
         yield received
     finally:
@@ -148,32 +156,34 @@ def first_failure(attempt: AttemptDir, spec: ProcessSpec, code: int) -> Failure:
             reason=str(error["message"]),
             user_error=bool(error["user_error"]),
             log=str(attempt.rank_log(rank)),
-            last_lines=() if error["user_error"] else _tail(attempt, rank),
+            last_lines=() if error["user_error"] else _tail(attempt.rank_log(rank)),
         )
     killed = _MPI_SIGNAL.search(attempt.log(spec.name).read_text(errors="replace"))
     if killed is not None:
         rank, number = int(killed[1]), int(killed[4])
-        reason = f"ended by {signal.Signals(number).name}, process {killed[2]} on {killed[3]}"
         return Failure(
             rank=rank,
-            reason=reason + ("; was the memory exhausted?" if number == signal.SIGKILL else ""),
+            reason=f"{_ended_by(number)}, process {killed[2]} on {killed[3]}",
             user_error=False,
             log=str(attempt.rank_log(rank)),
-            last_lines=_tail(attempt, rank),
+            last_lines=_tail(attempt.rank_log(rank)),
         )
-    how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    lines = attempt.log(spec.name).read_text(errors="replace").splitlines()
+    log = attempt.log(spec.name)
     return Failure(
         rank=spec.ranks[0] if len(spec.ranks) == 1 else None,
-        reason=f"{spec.name} {how}",
+        reason=_ended_by(-code) if code < 0 else f"{spec.name} ended with exit code {code}",
         user_error=False,
-        log=str(attempt.log(spec.name)),
-        last_lines=tuple(lines[-LAST_LINES:]),
+        log=str(log),
+        last_lines=_tail(log),
     )
 
 
-def _tail(attempt: AttemptDir, rank: int) -> tuple[str, ...]:
-    log = attempt.rank_log(rank)
+def _ended_by(number: int) -> str:
+    hint = " (was the memory exhausted?)" if number == signal.SIGKILL else ""
+    return f"ended by {signal.Signals(number).name}{hint}"
+
+
+def _tail(log: Path) -> tuple[str, ...]:
     if not log.exists():
         return ()
     return tuple(log.read_text(errors="replace").splitlines()[-LAST_LINES:])

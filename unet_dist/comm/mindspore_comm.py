@@ -10,8 +10,8 @@ import numpy as np
 from mindspore import communication, nn, ops
 from numpy.typing import NDArray
 
-BYTE_BLOCK = 1024
-"""Payloads are padded to a multiple of this: each new shape compiles a graph."""
+SMALLEST_BLOCK = 1024
+"""Payloads are padded to this times a power of two: each new shape compiles a graph."""
 
 
 class _Gather(nn.Cell):
@@ -49,7 +49,7 @@ class MindsporeCommunicator:
         if longest == 0:
             return [b""] * self.world
         # A byte is a whole number that float32 holds exactly.
-        padded = np.zeros(-(-longest // BYTE_BLOCK) * BYTE_BLOCK)
+        padded = np.zeros(max(SMALLEST_BLOCK, 1 << (longest - 1).bit_length()))
         padded[: len(payload)] = np.frombuffer(payload, np.uint8)
         rows = self._gather_floats(padded).reshape(self.world, -1).astype(np.uint8)
         return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]

@@ -13,7 +13,7 @@ from unet_dist.data.sample import Example, Sample
 from unet_dist.data.transforms import normalise
 from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.tiles import predict_tiled
-from unet_dist.model.unet import UNet, build_unet, set_precision
+from unet_dist.model.unet import UNet, build_unet, put, set_precision
 
 
 class _Probabilities(nn.Cell):
@@ -40,7 +40,10 @@ class Predictor:
         self._net = build_unet(
             model, in_channels=config.data.in_channels, classes=config.data.classes, seed=0
         )
-        set_precision(self._net, config.train.amp)
+        # The CPU has no bf16 convolutions; a run trained in it is evaluated in float32 there.
+        on_cpu = ms.get_context("device_target") == "CPU"
+        amp = config.train.amp
+        set_precision(self._net, "off" if on_cpu and amp == "bf16" else amp)
         cell = _Probabilities(self._net)
         cell.set_train(False)
         self._keep = ms.Tensor(
@@ -56,7 +59,7 @@ class Predictor:
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Takes weights and running statistics, by the parameters' names."""
         for name, parameter in self._net.parameters_dict().items():
-            parameter.set_data(ms.Tensor(np.array(weights[name])))
+            put(parameter, weights[name])
 
     def forward(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         y_nkhw: NDArray[np.float32] = self._forward_graph(ms.Tensor(x_nchw), self._keep).asnumpy()

@@ -21,9 +21,9 @@ from unet_dist.evaluate.metrics import (
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 0
 
-ThresholdSource = Literal["configured", "validation", "argmax"]
-"""A number from the configuration; the best one on the validation images; or none, since the
-most probable of several classes wins."""
+ThresholdSource = Literal["configured", "validation", "default", "argmax"]
+"""A number from the configuration; the best one on the validation images; a half; or none,
+since the most probable of several classes wins."""
 
 Item = TypeVar("Item")
 
@@ -188,6 +188,7 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
     decision = {
         "configured": "a threshold set in the configuration",
         "validation": "the threshold with the best mean Dice on the validation images",
+        "default": "since no validation chose another threshold",
         "argmax": "",
     }
     sentences = [

@@ -6,8 +6,10 @@ at its lower and right edge to a multiple of ``2 ** depth``, and the output is c
 """
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn, ops
 from mindspore.common.initializer import HeNormal
+from numpy.typing import NDArray
 
 from unet_dist.config import ModelConfig
 from unet_dist.model.norm import make_norm
@@ -147,6 +149,15 @@ def build_unet(
     for parameter in net.get_parameters():
         parameter.init_data()
     return net
+
+
+def put(parameter: ms.Parameter, array: NDArray[np.float32]) -> None:
+    """Gives a parameter new values, also for graphs that were compiled with it.
+
+    Parameter.set_data looks as if it did: a compiled graph goes on with the old values, and its
+    updates are no longer seen outside (MindSpore 2.10 on the CPU).
+    """
+    ops.assign(parameter, ms.Tensor(np.array(array, np.float32)))
 
 
 def parameter_count(net: nn.Cell) -> int:

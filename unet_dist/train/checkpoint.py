@@ -40,7 +40,8 @@ class TrainState:
     good_steps: int = 0
     best_dice: float = -1.0
     best_step: int = -1
-    best_threshold: float = 0.5
+    threshold: float | None = None
+    """Chosen at the best validation; None before one, and with several foreground classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,8 @@ def save_checkpoint(checkpoints: Path, checkpoint: Checkpoint, *, keep: int, bes
             digests[path.name] = _sync_and_digest(path)
         state = asdict(checkpoint.state)
         write_json(partial / "state.json", {"format": FORMAT, "state": state, "sha256": digests})
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # a damaged one, or the run would have gone on from there
+            final.rename(checkpoints / f".{final.name}.replaced")
         partial.rename(final)
         write_text_atomically(checkpoints / "LATEST", final.name + "\n")
         if best:
@@ -89,7 +91,9 @@ def save_checkpoint(checkpoints: Path, checkpoint: Checkpoint, *, keep: int, bes
             f"the checkpoint could not be written: {reason}; free some space and go on with "
             "--resume",
         ) from error
-    _drop_old(checkpoints, final, keep)
+    for leftover in checkpoints.glob(".step_*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    _drop_old(checkpoints, checkpoint.state.step, keep)
     return final
 
 
@@ -99,10 +103,19 @@ def _sync_and_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _drop_old(checkpoints: Path, newest: Path, keep: int) -> None:
+def steps_kept(checkpoints: Path) -> list[Path]:
+    """The checkpoint folders, oldest first."""
+    return sorted(checkpoints.glob("step_*"), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
+
+
+def _drop_old(checkpoints: Path, newest: int, keep: int) -> None:
     best = read_pointer(checkpoints, "BEST")
     # Later ones are damaged, or this run would have gone on from there.
-    steps = sorted(path for path in checkpoints.glob("step_*") if path <= newest)
+    steps = [path for path in steps_kept(checkpoints) if _number(path) <= newest]
     for old in steps[:-keep]:
         if old != best:
             shutil.rmtree(old, ignore_errors=True)
@@ -150,7 +163,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def load_latest(checkpoints: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, and a warning for each one that is not."""
     warnings: list[str] = []
-    for path in sorted(checkpoints.glob("step_*"), reverse=True):
+    for path in reversed(steps_kept(checkpoints)):
         try:
             return load_checkpoint(path), warnings
         except UserError as error:
@@ -158,15 +171,21 @@ def load_latest(checkpoints: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, warnings
 
 
-def load_best(checkpoints: Path) -> Checkpoint:
-    """The checkpoint with the best validation Dice, or the newest if none was validated."""
+def load_best(checkpoints: Path) -> tuple[Checkpoint, list[str]]:
+    """The checkpoint with the best validation Dice, with warnings; the newest if none was
+    validated or the best is damaged."""
     best = read_pointer(checkpoints, "BEST")
+    damage: list[str] = []
     if best is not None:
-        return load_checkpoint(best)
+        try:
+            return load_checkpoint(best), []
+        except UserError as error:
+            damage = [f"the best checkpoint is damaged, so the newest is used: {error}"]
     checkpoint, warnings = load_latest(checkpoints)
+    warnings = damage + warnings
     if checkpoint is None:
         raise UserError(str(checkpoints), warnings or "no checkpoint yet; train the run first")
-    return checkpoint
+    return checkpoint, warnings
 
 
 def weights_digest(arrays: Arrays) -> str:

@@ -1,12 +1,11 @@
 """What ranks can be asked to do: train, evaluate a split, predict images."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unet_dist.comm import Communicator, barrier
+from unet_dist.comm import Communicator, barrier, gather_objects
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset, Normalisation, read_image_only
 from unet_dist.data.manifest import read_manifest
@@ -17,8 +16,8 @@ from unet_dist.evaluate.outputs import write_prediction
 from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.report.pictures import Heading, report_picture
-from unet_dist.runs import AttemptDir, RunDir, read_json, write_json
-from unet_dist.train.checkpoint import load_best
+from unet_dist.runs import AttemptDir, RunDir, write_json
+from unet_dist.train.checkpoint import TrainState, load_best
 from unet_dist.train.loop import train
 from unet_dist.train.rows import picture_row
 
@@ -34,7 +33,7 @@ def run_job(
     config = run.load_config()
     dataset, normalisation = read_manifest(run.dataset, config.data)
     if job["kind"] == "predict":
-        predict_images(job, run, config, normalisation, attempt, comm, stop_requested)
+        predict_images(job, run, config, normalisation, attempt, comm)
         return
     if job["kind"] == "train":
         outcome = train(
@@ -71,16 +70,14 @@ def evaluate_split(
     samples = dataset.splits.parts()[split]
     if not samples:
         raise UserError("--split", f"the {split} split of this run has no images")
-    checkpoint = load_best(run.checkpoints)
-    predictor = Predictor(config, normalisation)
-    predictor.load({**checkpoint.weights, **checkpoint.average})
-    threshold, source = _stored_threshold(run, config)
     with RecordWriter(run.records(comm.rank)) as records:
+        predictor, state = best_weights(run, config, normalisation, records)
+        threshold, source = stored_threshold(state, config)
 
         def progress(done: int, total: int) -> None:
             records.write(
                 "progress",
-                step=checkpoint.state.step,
+                step=state.step,
                 phase=f"evaluating the {split} split",
                 done=min(done * comm.world, len(samples)),
                 total=len(samples),
@@ -88,22 +85,31 @@ def evaluate_split(
 
         scores = score_samples(predictor, dataset, samples, comm, on_image=progress)
     summary = summary_of(config, split, scores, threshold, source)
-    result = {**summary.to_json(), "checkpoint_step": checkpoint.state.step}
+    result = {**summary.to_json(), "checkpoint_step": state.step}
     if comm.rank == 0:
         write_json(run.evaluation(split), result)
         _draw(run, config, dataset, predictor, summary, comm.world)
     return result
 
 
-def _stored_threshold(run: RunDir, config: Config) -> tuple[float | None, ThresholdSource]:
-    if config.data.classes > 2:
-        return None, "argmax"
-    if config.evaluate.threshold == 0 and run.threshold.exists():
-        stored = read_json(run.threshold)
-        return float(stored["threshold"]), stored["source"]
-    if config.evaluate.threshold > 0:
+def best_weights(
+    run: RunDir, config: Config, normalisation: Normalisation, records: RecordWriter
+) -> tuple[Predictor, TrainState]:
+    checkpoint, warnings = load_best(run.checkpoints)
+    for warning in warnings:
+        records.write("warning", step=checkpoint.state.step, message=warning)
+    predictor = Predictor(config, normalisation)
+    predictor.load({**checkpoint.weights, **checkpoint.average})
+    return predictor, checkpoint.state
+
+
+def stored_threshold(state: TrainState, config: Config) -> tuple[float | None, ThresholdSource]:
+    """The configured one, else the one chosen at the best validation, else a half."""
+    if config.data.classes > 2 or config.evaluate.threshold > 0:
         return threshold_for(config, [])
-    return 0.5, "configured"
+    if state.threshold is None:
+        return 0.5, "default"
+    return state.threshold, "validation"
 
 
 def _draw(
@@ -149,19 +155,14 @@ def predict_images(
     normalisation: Normalisation,
     attempt: AttemptDir,
     comm: Communicator,
-    stop_requested: Callable[[], bool],
 ) -> None:
     """Writes mask, probability and overlay of each image; a bad image does not stop the rest."""
-    checkpoint = load_best(run.checkpoints)
-    predictor = Predictor(config, normalisation)
-    predictor.load({**checkpoint.weights, **checkpoint.average})
-    threshold, _ = _stored_threshold(run, config)
     written, faults = [], []
     mine = shard(job["images"], comm.rank, comm.world)
     with RecordWriter(run.records(comm.rank)) as records:
+        predictor, state = best_weights(run, config, normalisation, records)
+        threshold, _ = stored_threshold(state, config)
         for number, image in enumerate(mine, start=1):
-            if stop_requested():
-                break
             try:
                 example = read_image_only(Path(image["path"]), config.data, page=image["page"])
                 paths = write_prediction(
@@ -176,12 +177,12 @@ def predict_images(
                 faults.append(str(error))
             records.write(
                 "progress",
-                step=checkpoint.state.step,
+                step=state.step,
                 phase="predicting",
                 done=min(number * comm.world, len(job["images"])),
                 total=len(job["images"]),
             )
-    parts = [json.loads(p) for p in comm.all_gather(json.dumps([written, faults]).encode())]
+    parts = gather_objects(comm, [written, faults])
     if comm.rank == 0:
         written = sorted((w for part in parts for w in part[0]), key=lambda w: str(w["image"]))
         result = {

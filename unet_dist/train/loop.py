@@ -7,17 +7,17 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from unet_dist.comm import Communicator
+from unet_dist.comm import Communicator, gather_objects
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.loader import TrainLoader
-from unet_dist.errors import TrainingDiverged
+from unet_dist.errors import TrainingDiverged, UserError
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
 from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
 from unet_dist.records import RecordWriter
 from unet_dist.report.tensorboard import TensorBoard
-from unet_dist.runs import RunDir, write_json
+from unet_dist.runs import RunDir
 from unet_dist.train.checkpoint import TrainState, load_latest, save_checkpoint
 from unet_dist.train.rows import picture_row
 from unet_dist.train.schedule import LossScale, average_decay, learning_rate
@@ -66,6 +66,12 @@ def train(
     step = TrainStep(net, loss=config.loss, train=config.train, comm=comm)
     checkpoint, warnings = load_latest(run.checkpoints) if resume else (None, [])
     state = restore(net, step, checkpoint, config, comm)
+    if len(set(steps := gather_objects(comm, state.step))) > 1:
+        raise UserError(
+            str(run.checkpoints),
+            f"the ranks would go on from different steps, {steps}: all of them must see the same "
+            "run folder",
+        )
     loader = TrainLoader(
         dataset,
         config,
@@ -144,7 +150,9 @@ def run_steps(
 
         finished = state.step == total_steps
         last = finished or result.stop
-        validates = rank.dataset.splits.val and (state.step % validate_every == 0 or finished)
+        # Who is asked to stop has no time for a validation: the checkpoint comes first.
+        due = finished or (state.step % validate_every == 0 and not last)
+        validates = due and rank.dataset.splits.val
         if validates:
             state = validate(rank, state, loader)
         if validates or last or state.step % save_every == 0:
@@ -261,9 +269,7 @@ def validate(rank: Rank, state: TrainState, loader: TrainLoader) -> TrainState:
         rank.board.images(state.step, rows)
     if not best:
         return state
-    if rank.comm.rank == 0:
-        write_json(rank.run.threshold, {"threshold": threshold, "source": source})
-    return replace(state, best_dice=summary.dice, best_step=state.step)
+    return replace(state, best_dice=summary.dice, best_step=state.step, threshold=threshold)
 
 
 def save(rank: Rank, state: TrainState) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unet_dist.comm import Communicator, gather_objects, mean_over_ranks, split_like
 from unet_dist.config import Config
-from unet_dist.model.unet import UNet
+from unet_dist.model.unet import UNet, put
 from unet_dist.train.checkpoint import PARTS, Checkpoint, TrainState, weights_digest
 from unet_dist.train.step import TrainStep
 
@@ -34,7 +34,7 @@ def restore(
         return TrainState(loss_scale=scale)
     stored = {**checkpoint.weights, **checkpoint.optimizer}
     for name, parameter in {**net.parameters_dict(), **step.optimizer_state()}.items():
-        parameter.set_data(ms.Tensor(np.array(stored[name])))
+        put(parameter, stored[name])
     broadcast_parameters(comm, list(net.get_parameters()))
     step.take_weights(checkpoint.average)
     return checkpoint.state
@@ -46,7 +46,7 @@ def broadcast_parameters(comm: Communicator, parameters: list[ms.Parameter]) -> 
     arrays = [parameter.asnumpy() for parameter in parameters]
     flat = comm.broadcast(np.concatenate([array.ravel() for array in arrays]))
     for parameter, array in zip(parameters, split_like(flat, arrays), strict=True):
-        parameter.set_data(ms.Tensor(np.array(array)))
+        put(parameter, array)
 
 
 def weights_for_evaluation(net: UNet, step: TrainStep) -> dict[str, NDArray[np.float32]]:
@@ -62,7 +62,7 @@ def average_statistics(net: UNet, comm: Communicator) -> None:
         return
     means = mean_over_ranks(comm, [p.asnumpy() for p in statistics])
     for parameter, mean in zip(statistics, means, strict=True):
-        parameter.set_data(ms.Tensor(mean))
+        put(parameter, mean)
 
 
 def collect(net: UNet, step: TrainStep, state: TrainState, comm: Communicator) -> Collected:

@@ -20,7 +20,7 @@ from unet_dist.comm import Communicator, split_like
 from unet_dist.config import LossConfig, TrainConfig
 from unet_dist.data.loader import Batch
 from unet_dist.model.losses import loss_sums
-from unet_dist.model.unet import UNet
+from unet_dist.model.unet import UNet, put
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NUM_COUNTS = 6
@@ -203,7 +203,7 @@ class TrainStep:
         weights = [parameter.asnumpy() for parameter in self.parameters]
         averages = [average.get(p.name, w) for p, w in zip(self.parameters, weights, strict=True)]
         for vector, arrays in ((self._state.weights, weights), (self._state.average, averages)):
-            vector.set_data(ms.Tensor(np.concatenate([array.ravel() for array in arrays])))
+            put(vector, np.concatenate([array.ravel() for array in arrays]))
 
     def summed(self, batches: list[Batch], *, loss_scale: float, stop: bool) -> ms.Tensor:
         """Counts and gradients as one vector, summed over ranks and the step's batches.

@@ -1,6 +1,6 @@
 """One rank: ``python -m unet_dist.train.worker PLAN``. Started by the supervisor or by mpirun.
 
-The environment is read here and nowhere else.
+A rank reads its environment here and hands down what it learnt.
 """
 
 import contextlib
@@ -43,14 +43,21 @@ def main() -> None:
         with _few_threads(slot["cores"]):
             _start_device(plan["target"], slot["device_id"])
         comm = mpi or _mindspore_communicator()
+        if (comm.rank, comm.world) != (rank, plan["world"]):
+            raise RuntimeError(
+                f"rank {rank} of {plan['world']} was planned, but the communicator says "
+                f"{comm.rank} of {comm.world}"
+            )
         from unet_dist.train.jobs import run_job
 
         run_job(plan["job"], attempt, comm, stop_requested=stop.requested)
     except BaseException as error:  # noqa: BLE001 - told to the supervisor, which tells the user
-        _tell(attempt, rank, error)
         # Not sys.exit: leaving MPI or MindSpore in good order would wait for the other ranks,
-        # and they wait for this one.
-        os._exit(EXIT_JOB_FAILED)
+        # and they wait for this one. The same if the disk is too full to write the error.
+        try:
+            _tell(attempt, rank, error)
+        finally:
+            os._exit(EXIT_JOB_FAILED)
 
 
 class StopRequest:
