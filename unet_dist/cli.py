@@ -1,17 +1,13 @@
 """The command line. Everything that is printed is printed here."""
 
-import contextlib
 import json
-import shutil
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress as RichProgress
 
 from unet_dist import launching
 from unet_dist.cluster.plan import CommKind, LaunchPlan
@@ -128,7 +124,7 @@ def train(
         return
     with folder.locked():
         if not resume:
-            _begin(folder, config, console)
+            launching.begin_run(folder, config, console)
         write_text_atomically(folder.config, dump_config(config))
         plan, attempt = launching.plan_job(folder, job, placement)
         _run(folder, plan, attempt, console, as_json)
@@ -220,7 +216,7 @@ def data_synth(
     if kind not in KINDS:
         raise UserError("KIND", f"is {kind!r}, but must be one of {', '.join(KINDS)}")
     console = _console(as_json)
-    with _counter(console, f"drawing {kind}") as count_images:
+    with launching.counter(console, f"drawing {kind}") as count_images:
         write_synthetic(
             kind, directory, count=count, size=size, seed=seed, on_progress=count_images
         )
@@ -249,7 +245,7 @@ def data_check(
 
     config = build_config(read_yaml_mapping(config_path), overrides or [], where=str(config_path))
     console = _console(as_json)
-    with _counter(console, "reading images") as count_images:
+    with launching.counter(console, "reading images") as count_images:
         report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
     _answer(console, as_json, report.to_text(), json.loads(report.to_json()))
     raise typer.Exit(EXIT_JOB_FAILED if report.faults else EXIT_DONE)
@@ -300,39 +296,6 @@ def _check_fit(config: Config, world: int, target: str) -> None:
         )
 
 
-def _begin(folder: RunDir, config: Config, console: Console) -> None:
-    """Checks the whole data set and writes down what the ranks need of it; a faulty data set
-    leaves no run behind."""
-    from unet_dist.data.check import check_dataset
-    from unet_dist.data.dataset import normalisation, open_dataset
-    from unet_dist.data.manifest import write_manifest
-
-    if folder.config.exists():
-        raise UserError(
-            str(folder.path),
-            f"already holds a run; go on with `unet-dist train {folder.path} --resume`, or "
-            "choose another --run",
-        )
-    try:
-        with _counter(console, "checking images") as count_images:
-            report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
-        if report.faults:
-            raise UserError(config.data.root or "data.root", report.faults)
-        dataset = open_dataset(config.data, seed=config.seed)
-        write_manifest(folder.dataset, dataset, normalisation(dataset))
-    except BaseException:
-        shutil.rmtree(folder.path)  # it holds nothing but what this command wrote
-        raise
-    for warning in report.warnings:
-        console.print(f"warning: {warning}", markup=False)
-    sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
-    console.print(
-        f"{sizes['train']} images to train, {sizes['val']} to validate, {sizes['test']} to test; "
-        f"masks {dataset.coding.describe()}",
-        markup=False,
-    )
-
-
 def _run(
     folder: RunDir, plan: LaunchPlan, attempt: AttemptDir, console: Console, as_json: bool
 ) -> None:
@@ -360,15 +323,3 @@ def _run(
         ending = "failed"
     codes = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
     raise typer.Exit(codes[ending])
-
-
-@contextlib.contextmanager
-def _counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; nothing elsewhere, since this takes seconds."""
-    with RichProgress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show

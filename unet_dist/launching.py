@@ -1,19 +1,23 @@
 """From a command to ranks at work: topology, plan, supervisor, and what came of it."""
 
+import contextlib
 import json
 import shlex
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress as Bar
 
 from unet_dist.cluster import host
 from unet_dist.cluster.plan import CommKind, LaunchPlan, make_plan
 from unet_dist.cluster.rank_table import read_rank_table
 from unet_dist.cluster.supervisor import Failure, LaunchResult, run_plan
 from unet_dist.cluster.topology import Topology, from_rank_table, simulated
+from unet_dist.config import Config
 from unet_dist.errors import UserError
 from unet_dist.progress import Progress
 from unet_dist.runs import AttemptDir, RunDir, read_json
@@ -61,6 +65,51 @@ def plan_job(
         cpu_flags=host.cpu_flags(),
     )
     return plan, attempt
+
+
+def begin_run(folder: RunDir, config: Config, console: Console) -> None:
+    """Checks the whole data set and writes down what the ranks need of it; a faulty data set
+    leaves no run behind."""
+    from unet_dist.data.check import check_dataset
+    from unet_dist.data.dataset import normalisation, open_dataset
+    from unet_dist.data.manifest import write_manifest
+
+    if folder.config.exists():
+        raise UserError(
+            str(folder.path),
+            f"already holds a run; go on with `unet-dist train {folder.path} --resume`, or "
+            "choose another --run",
+        )
+    try:
+        with counter(console, "checking images") as count_images:
+            report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
+        if report.faults:
+            raise UserError(config.data.root or "data.root", report.faults)
+        dataset = open_dataset(config.data, seed=config.seed)
+        write_manifest(folder.dataset, dataset, normalisation(dataset))
+    except BaseException:
+        shutil.rmtree(folder.path)  # it holds nothing but what this command wrote
+        raise
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
+    console.print(
+        f"{sizes['train']} images to train, {sizes['val']} to validate, {sizes['test']} to test; "
+        f"masks {dataset.coding.describe()}",
+        markup=False,
+    )
+
+
+@contextlib.contextmanager
+def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; nothing elsewhere, since this takes seconds."""
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
 
 
 def run_job(

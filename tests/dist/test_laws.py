@@ -144,12 +144,17 @@ def test_law_3_evaluation_on_many_ranks_equals_one_rank_exactly(
     assert [image["id"] for image in results[0]["per_image"]] == [s["id"] for s in trained_on]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [["model.norm=batch"], ["model.norm=sync_batch", "train.accumulation=2"]],
+    ids=["batch", "sync_batch-accumulation"],
+)
 def test_law_5_mpi_and_mindspore_collectives_give_the_same_losses(
-    tmp_path: Path, tiny: list[str]
+    tmp_path: Path, tiny: list[str], settings: list[str]
 ) -> None:
     for comm in ("mpi", "mindspore"):
         train(
-            *tiny, *SGD, "model.norm=batch", "--simulate", 2, "--comm", comm,
+            *tiny, *SGD, *settings, "--simulate", 2, "--comm", comm,
             "--run", tmp_path / comm,
         )  # fmt: skip
     np.testing.assert_allclose(losses(tmp_path / "mindspore"), losses(tmp_path / "mpi"), rtol=1e-5)

@@ -12,8 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import json_of, run_program, steps_of, train
+from unet_dist.data.synthetic import write_synthetic
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir, read_json
 
@@ -36,7 +38,7 @@ def test_a_run_leaves_everything_one_looks_for(run: Path) -> None:
     assert list(folder.tensorboard.iterdir())
     assert (folder.checkpoints / "BEST").exists()
     assert folder.attempt(0).rank_log(1).exists()
-    assert set(read_json(folder.threshold)) == {"threshold", "source"}
+    assert read_json(folder.evaluation("test"))["threshold_source"] == "validation"
 
 
 def test_records_say_how_long_a_step_waited_for_data(run: Path) -> None:
@@ -262,11 +264,11 @@ def test_one_process_per_card_gets_its_environment_and_the_first_failure_is_name
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1, done.stderr
-    assert "rank 1 failed first: worker_001 ended with exit code 3" in done.stdout
+    assert "rank 1 failed first: rank_001 ended with exit code 3" in done.stdout
     assert "EI0006" in done.stdout
     attempt = RunDir(tmp_path / "run").attempt(0)
     for rank in range(4):
-        log = attempt.log(f"worker_{rank:03d}").read_text()
+        log = attempt.rank_log(rank).read_text()
         assert log.startswith(f"{rank} of 4 on card {rank} with {table}: -m unet_dist.train.worker")
     assert not processes_naming(tmp_path / "run")
 
@@ -299,3 +301,49 @@ def test_data_check_lists_faults_and_exits_with_one(vessels: Path, tmp_path: Pat
     sorted((copy / "images").iterdir())[1].write_bytes(b"")
     bad = run_program("data", "check", copy / "config.yaml", f"data.root={copy}")
     assert bad.returncode == 1
+
+
+def test_nuclei_train_as_three_classes_and_predict_class_numbers(tmp_path: Path) -> None:
+    data = tmp_path / "nuclei"
+    write_synthetic("nuclei", data, count=8, size=64, seed=0)
+    run = tmp_path / "run"
+    done = train(
+        data / "config.yaml", "data.classes=3", "augment.crop=32", "augment.crops_per_image=4",
+        "model.width=4", "model.depth=2", "train.epochs=4", "train.batch=4", "train.lr=0.01",
+        "evaluate.tile=64", "--simulate", 2, "--run", run, "--json",
+    )  # fmt: skip
+    result = json_of(done)
+    assert result["threshold"] is None
+    assert result["threshold_source"] == "argmax"
+    assert [one["class"] for one in result["per_class"]] == [1, 2]
+    image = sorted((data / "images").iterdir())[0]
+    predicted = run_program("predict", run, image, "--out", tmp_path / "out")
+    assert predicted.returncode == 0, predicted.stderr
+    mask = np.asarray(Image.open(tmp_path / "out" / f"{image.stem}_mask.png"))
+    assert mask.shape == (64, 64)
+    assert set(np.unique(mask)) <= {0, 1, 2}
+
+
+def test_a_run_without_validation_images_says_where_its_threshold_comes_from(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    settings = ["data.split.val=0", "augment.crops_per_image=1"]
+    result = json_of(train(*tiny, *settings, "--run", tmp_path / "run", "--json"))
+    assert (result["threshold"], result["threshold_source"]) == (0.5, "default")
+
+
+def test_the_same_image_in_train_and_test_is_refused_before_any_process_starts(
+    vessels: Path, tmp_path: Path, tiny: list[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(vessels, copy)
+    images = sorted((copy / "images").iterdir())
+    lists = tmp_path / "lists.yaml"
+    shutil.copy(images[0], images[1])
+    stems = [image.stem for image in images]
+    lists.write_text(f"train: {stems[1:]}\nval: []\ntest: [{stems[0]!r}]\n")
+    split = ["data.split.by=list", f"data.split.file={lists}", f"data.root={copy}"]
+    done = train(*tiny, *split, "--run", tmp_path / "run", code=2)
+    assert stems[0] in done.stderr
+    assert stems[1] in done.stderr
+    assert not (tmp_path / "run").exists()

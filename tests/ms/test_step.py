@@ -1,5 +1,6 @@
 """The optimiser against formulas computed by NumPy, on one rank."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from unet_dist.comm import Communicator
 from unet_dist.config import Config
 from unet_dist.config_file import build_config
 from unet_dist.data.loader import Batch
-from unet_dist.train.loop import build_net
-from unet_dist.train.step import BETA1, BETA2, EPSILON, TrainStep
+from unet_dist.train.checkpoint import TrainState
+from unet_dist.train.loop import advance, build_net
+from unet_dist.train.step import BETA1, BETA2, EPSILON, StepResult, TrainStep
 
 
 class OneRank:
@@ -134,3 +136,15 @@ def test_padding_of_the_last_batch_has_no_weight() -> None:
     alone = step.summed([whole], loss_scale=1.0, stop=False).asnumpy()
     filled = step.summed([padded], loss_scale=1.0, stop=False).asnumpy()
     np.testing.assert_allclose(filled, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_scale_doubles_after_its_window() -> None:
+    config, _, _ = setting("train.amp=fp16", "train.loss_scale=8", "train.loss_scale_window=2")
+    good = StepResult(loss=1.0, dice=0.5, gradient_norm=1.0, overflow=False, stop=False)
+    state = TrainState(loss_scale=8.0)
+    scales = []
+    for overflow in (False, False, True, False, False):
+        state = advance(state, replace(good, overflow=overflow), config)
+        scales.append(state.loss_scale)
+    assert scales == [8.0, 16.0, 8.0, 8.0, 16.0]
+    assert (state.step, state.updates) == (5, 4)

@@ -36,7 +36,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rank:
+class Training:
     """What the parts of the loop share; the changing state is ``TrainState``."""
 
     config: Config
@@ -83,7 +83,7 @@ def train(
     )
     total_steps = config.train.epochs * loader.steps_per_epoch
     with RecordWriter(run.records(comm.rank), resume_step=state.step) as records:
-        rank = Rank(
+        training = Training(
             config=config,
             run=run,
             dataset=dataset,
@@ -98,27 +98,27 @@ def train(
             records.write("warning", step=state.step, message=warning)
         records.write("start", **arithmetic(config, comm, loader, net, state, total_steps))
         try:
-            return run_steps(rank, loader, state, total_steps, stop_requested)
+            return run_steps(training, loader, state, total_steps, stop_requested)
         finally:
-            if rank.board:
-                rank.board.close()
+            if training.board:
+                training.board.close()
 
 
 def run_steps(
-    rank: Rank,
+    training: Training,
     loader: TrainLoader,
     state: TrainState,
     total_steps: int,
     stop_requested: Callable[[], bool],
 ) -> Outcome:
-    config, records = rank.config, rank.records
+    config, records = training.config, training.records
     validate_every = config.evaluate.every_epochs * loader.steps_per_epoch
     save_every = config.checkpoint.every_epochs * loader.steps_per_epoch
     losses: list[float] = []
     mark = time.monotonic()
     for waited in timed(loader.steps(state.step, total_steps)):
         lr = learning_rate(state.step, total_steps, config.train)
-        result = rank.step(
+        result = training.step(
             waited.item,
             updates=state.updates,
             lr=lr,
@@ -145,18 +145,18 @@ def run_steps(
                 data_wait_s=waited.waited_s,
                 images_per_s=waited.item[0].step_images / duration_s,
             )
-            if rank.board:
-                rank.board.step(record)
+            if training.board:
+                training.board.step(record)
 
         finished = state.step == total_steps
         last = finished or result.stop
         # Who is asked to stop has no time for a validation: the checkpoint comes first.
         due = finished or (state.step % validate_every == 0 and not last)
-        validates = due and rank.dataset.splits.val
+        validates = due and training.dataset.splits.val
         if validates:
-            state = validate(rank, state, loader)
+            state = validate(training, state, loader)
         if validates or last or state.step % save_every == 0:
-            save(rank, state)
+            save(training, state)
         if last:
             return Outcome(stopped=not finished, state=state)
         mark = time.monotonic()
@@ -236,17 +236,17 @@ def refuse_nonsense(
     )
 
 
-def validate(rank: Rank, state: TrainState, loader: TrainLoader) -> TrainState:
+def validate(training: Training, state: TrainState, loader: TrainLoader) -> TrainState:
     """Scores the validation images, chooses the threshold, and notes whether this is the best."""
     started = time.monotonic()
-    average_statistics(rank.net, rank.comm)
-    rank.predictor.load(weights_for_evaluation(rank.net, rank.step))
-    samples = rank.dataset.splits.val
-    scores = score_samples(rank.predictor, rank.dataset, samples, rank.comm)
-    threshold, source = threshold_for(rank.config, scores)
-    summary = summary_of(rank.config, "val", scores, threshold, source)
+    average_statistics(training.net, training.comm)
+    training.predictor.load(weights_for_evaluation(training.net, training.step))
+    samples = training.dataset.splits.val
+    scores = score_samples(training.predictor, training.dataset, samples, training.comm)
+    threshold, source = threshold_for(training.config, scores)
+    summary = summary_of(training.config, "val", scores, threshold, source)
     best = summary.dice > state.best_dice
-    record = rank.records.write(
+    record = training.records.write(
         "eval",
         step=state.step,
         epoch=state.step / loader.steps_per_epoch,
@@ -258,31 +258,31 @@ def validate(rank: Rank, state: TrainState, loader: TrainLoader) -> TrainState:
         best=best,
         duration_s=time.monotonic() - started,
     )
-    if rank.board:
-        rank.board.evaluation(record)
+    if training.board:
+        training.board.evaluation(record)
         dice = {score.id: quality.dice for score, quality in summary.per_image}
-        shown = samples[: rank.config.log.images]
+        shown = samples[: training.config.log.images]
         rows = [
-            picture_row(rank.predictor, rank.dataset, sample, threshold, dice[sample.id])
+            picture_row(training.predictor, training.dataset, sample, threshold, dice[sample.id])
             for sample in shown
         ]
-        rank.board.images(state.step, rows)
+        training.board.images(state.step, rows)
     if not best:
         return state
     return replace(state, best_dice=summary.dice, best_step=state.step, threshold=threshold)
 
 
-def save(rank: Rank, state: TrainState) -> None:
-    collected = collect(rank.net, rank.step, state, rank.comm)
-    if rank.comm.rank == 0:
+def save(training: Training, state: TrainState) -> None:
+    collected = collect(training.net, training.step, state, training.comm)
+    if training.comm.rank == 0:
         started = time.monotonic()
         save_checkpoint(
-            rank.run.checkpoints,
+            training.run.checkpoints,
             collected.checkpoint,
-            keep=rank.config.checkpoint.keep,
+            keep=training.config.checkpoint.keep,
             best=state.best_step == state.step,
         )
-        rank.records.write(
+        training.records.write(
             "checkpoint",
             step=state.step,
             sha256=collected.sha256,

@@ -26,6 +26,8 @@ def test_one_process_per_card_with_the_environment_of_a_rank_table_start(tmp_pat
         "RANK_ID": "3",
         "RANK_SIZE": "8",
         "DEVICE_ID": "3",
+        "HCCL_CONNECT_TIMEOUT": "600",
+        "MS_ASCEND_CHECK_OVERFLOW_MODE": "INFNAN_MODE",
     }
     worker = (sys.executable, "-m", "unet_dist.train.worker", str(tmp_path / "plan.json"))
     assert all(process.argv == worker for process in plan.processes)
@@ -52,8 +54,8 @@ def test_mindspore_collectives_on_the_cpu_need_a_scheduler(tmp_path: Path) -> No
     )
     assert [process.name for process in plan.processes] == [
         "scheduler",
-        "worker_000",
-        "worker_001",
+        "rank_000",
+        "rank_001",
     ]
     assert plan.processes[0].env["MS_ROLE"] == "MS_SCHED"
     assert plan.processes[2].env["MS_NODE_ID"] == "1"

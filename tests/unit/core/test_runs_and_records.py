@@ -16,6 +16,9 @@ def test_records_survive_a_torn_last_line(tmp_path: Path) -> None:
     with path.open("a") as stream:
         stream.write('{"kind": "step", "st')
     assert [record["step"] for record in read_records(path)] == [1]
+    with RecordWriter(path) as records:
+        records.write("step", step=2)
+    assert [record["step"] for record in read_records(path)] == [1, 2]
 
 
 def test_resume_drops_the_records_of_steps_that_run_again(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
         "step_000004",
         "step_000005",
     ]
-    assert load_best(tmp_path).state.step == 2
+    assert load_best(tmp_path)[0].state.step == 2
 
 
 def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_half_written(
@@ -118,3 +118,30 @@ def test_digest_sees_values_names_and_shapes() -> None:
         {"a": base["a"].reshape(2, 2)},
     ]
     assert len({weights_digest(arrays) for arrays in (base, *others)}) == 4
+
+
+def test_a_damaged_best_checkpoint_gives_way_to_the_newest(tmp_path: Path) -> None:
+    save(tmp_path, 1, best=True)
+    save(tmp_path, 2)
+    (step_dir(tmp_path, 1) / "weights.safetensors").write_bytes(b"")
+    loaded, [warning] = load_best(tmp_path)
+    assert loaded.state.step == 2
+    assert "the best checkpoint is damaged" in warning
+
+
+def test_checkpoints_are_ordered_by_number_beyond_six_digits(tmp_path: Path) -> None:
+    for step in (999_999, 1_000_000):
+        save(tmp_path, step, keep=2)
+    loaded, _ = load_latest(tmp_path)
+    assert loaded is not None
+    assert loaded.state.step == 1_000_000
+
+
+def test_checkpoints_damaged_later_do_not_push_out_whole_ones(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step, keep=5)
+    (step_dir(tmp_path, 3) / "weights.safetensors").write_bytes(b"")
+    save_checkpoint(tmp_path, checkpoint(2), keep=1, best=False)
+    loaded, _ = load_latest(tmp_path)
+    assert loaded is not None
+    assert loaded.state.step == 2
