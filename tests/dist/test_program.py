@@ -216,7 +216,7 @@ def processes_naming(run: Path) -> list[str]:
         except OSError:
             continue
         if str(run).encode() in command:
-            found.append(command.replace(b"\\0", b" ").decode())
+            found.append(command.replace(b"\0", b" ").decode())
     return found
 
 
@@ -248,10 +248,10 @@ def test_one_process_per_card_gets_its_environment_and_the_first_failure_is_name
     """No card here: a stand-in interpreter takes the place of the ranks."""
     stand_in = tmp_path / "python"
     stand_in.write_text(
-        "#!/bin/sh\\n"
-        'echo "$RANK_ID of $RANK_SIZE on card $DEVICE_ID with $RANK_TABLE_FILE: $*"\\n'
-        'if [ "$RANK_ID" = 1 ]; then sleep 1; echo EI0006 >&2; exit 3; fi\\n'
-        "exec sleep 60\\n"
+        "#!/bin/sh\n"
+        'echo "$RANK_ID of $RANK_SIZE on card $DEVICE_ID with $RANK_TABLE_FILE: $*"\n'
+        'if [ "$RANK_ID" = 1 ]; then sleep 1; echo EI0006 >&2; exit 3; fi\n'
+        "exec sleep 60\n"
     )
     stand_in.chmod(0o755)
     table = Path(__file__).parents[2] / "rank_tables" / "1x4.json"
