@@ -112,6 +112,8 @@ def train(
         config = _config_of_run(folder, overrides or [])
         placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
     else:
+        if target.is_dir():
+            raise UserError(str(target), "is a folder; to go on with a run, add --resume")
         folder = RunDir(run or default_run_path(target))
         config = build_config(read_yaml_mapping(target), overrides or [], where=str(target))
         config = with_absolute_paths(config)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +79,8 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
             f"already holds a run; go on with `unet-dist train {folder.path} --resume`, or "
             "choose another --run",
         )
+    if any(path.name != ".lock" for path in folder.path.iterdir()):
+        raise UserError(str(folder.path), "is not empty, and not a run; choose another --run")
     try:
         with counter(console, "checking images") as count_images:
             report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
@@ -88,7 +89,7 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
         dataset = open_dataset(config.data, seed=config.seed)
         write_manifest(folder.dataset, dataset, normalisation(dataset))
     except BaseException:
-        shutil.rmtree(folder.path)  # it holds nothing but what this command wrote
+        folder.discard()
         raise
     for warning in report.warnings:
         console.print(f"warning: {warning}", markup=False)

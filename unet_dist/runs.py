@@ -100,6 +100,13 @@ class RunDir:
                 raise UserError(str(self.path), "another job is working in this run") from error
             yield
 
+    def discard(self) -> None:
+        """Takes back what a run writes before it begins; nothing else is touched."""
+        self.dataset.unlink(missing_ok=True)
+        (self.path / ".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
     def last_plan(self) -> dict[str, Any]:
         """The plan of the last training attempt, to start it again the same way."""
         for number in range(self.next_attempt() - 1, -1, -1):

@@ -107,6 +107,21 @@ def test_options_of_records_checkpoints_and_evaluation_have_their_effect(
     assert (result["threshold"], result["threshold_source"]) == (0.3, "configured")
 
 
+def test_a_folder_of_the_users_is_neither_used_nor_emptied(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "chapter1.txt").write_text("years of work")
+    done = train(*tiny, "--run", mine, code=2)
+    assert "is not empty, and not a run" in done.stderr
+    assert (mine / "chapter1.txt").read_text() == "years of work"
+
+
+def test_a_run_folder_without_resume_is_refused_with_the_way_on(run: Path) -> None:
+    assert "add --resume" in train(run, code=2).stderr
+
+
 def test_a_resumed_run_keeps_its_model_and_data(run: Path) -> None:
     done = train(run, "model.width=8", "seed=3", "--resume", code=2)
     assert "model.width cannot change when a run is resumed" in done.stderr
