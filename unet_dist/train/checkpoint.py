@@ -32,6 +32,9 @@ Arrays = Mapping[str, NDArray[Any]]
 class TrainState:
     """With weights, optimiser and average, all the state of a run."""
 
+    seed: int = 0
+    """All random numbers follow from it, the step and the sample."""
+
     step: int = 0
     """Steps done, skipped ones included."""
     updates: int = 0

@@ -31,7 +31,7 @@ def restore(
         broadcast_parameters(comm, list(net.get_parameters()))
         step.take_weights({})
         scale = config.train.loss_scale if config.train.amp == "fp16" else 1.0
-        return TrainState(loss_scale=scale)
+        return TrainState(seed=config.seed, loss_scale=scale)
     stored = {**checkpoint.weights, **checkpoint.optimizer}
     for name, parameter in {**net.parameters_dict(), **step.optimizer_state()}.items():
         put(parameter, stored[name])

@@ -25,8 +25,9 @@ from unet_dist.runs import AttemptDir, write_json
 def main() -> None:
     # A rank that outlives its launcher would hold a card and wait for its peers for ever.
     die_with_parent(signal.SIGKILL)
-    attempt = AttemptDir(Path(sys.argv[1]).parent)
+    attempt = AttemptDir(Path(sys.argv[1]).resolve().parent)
     plan = json.loads(attempt.plan.read_text())
+    os.chdir(attempt.path)  # where MindSpore leaves what it has to say of a failed compilation
     if os.environ.get("MS_ROLE") == "MS_SCHED":
         _be_scheduler()
         return
