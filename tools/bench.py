@@ -68,17 +68,17 @@ def bench_loop(folder: Path) -> None:
 def bench_throughput(folder: Path) -> None:
     ratios = []
     for _ in range(ROUNDS):
-        two = rank_under_mpirun(2, 1)["images_per_s"]
-        one = rank_under_mpirun(1, 2)["images_per_s"]
+        two = rank_under_mpirun(2, 2)["images_per_s"]
+        one = rank_under_mpirun(1, 4)["images_per_s"]
         ratios.append(two / one)
-        print(f"2 ranks x 1 image {two:.2f} images/s, 1 rank x 2 images on 2 cores {one:.2f}")
+        print(f"2 ranks x 2 images {two:.2f} images/s, 1 rank x 4 images on 2 cores {one:.2f}")
     print(f"median ratio {statistics.median(ratios):.2f}; the limit is 0.95")
-    plain = rank_under_msrun(2, 1)["images_per_s"]
-    print(f"plain msrun, 2 ranks x 1 image: {plain:.3f} images/s; we are {two / plain:.0f} times")
+    plain = rank_under_msrun(2, 2)["images_per_s"]
+    print(f"plain msrun, 2 ranks x 2 images: {plain:.3f} images/s; we are {two / plain:.0f} times")
     if importlib.util.find_spec("torch"):
-        torch = rank_under_torchrun(2, 1)["images_per_s"]
+        torch = rank_under_torchrun(2, 2)["images_per_s"]
         print(
-            f"PyTorch DDP, 2 ranks x 1 image: {torch:.2f} images/s; we are {two / torch:.2f} times"
+            f"PyTorch DDP, 2 ranks x 2 images: {torch:.2f} images/s; we are {two / torch:.2f} times"
         )
     else:
         print("PyTorch is not installed: no comparison with its DDP")
