@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
 if [[ ! -d data/vessels ]]; then
-  python -m unet_dist data synth vessels data/vessels --count 40 --size 256 --seed 0
+  python -m unet_dist data synth vessels data/vessels --count 40 --size 256 --seed 0 > /dev/null
 fi
 run=runs/quickstart number=1
 while [[ -e $run ]]; do run=runs/quickstart-$((++number)); done

@@ -10,7 +10,7 @@ fi
 source .venv/bin/activate
 wanted=$(cat pyproject.toml <(echo "${1:-}") | cksum)
 if [[ "$(cat .venv/installed-for 2>/dev/null)" != "$wanted" ]]; then
-  echo "installing into .venv (about 1 GB, once)"
+  echo "installing into .venv (once; 3 GB on disk, a minute or more)"
   python -m pip install --quiet --disable-pip-version-check --editable ".${1:+[$1]}"
   echo "$wanted" > .venv/installed-for
 fi

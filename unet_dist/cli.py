@@ -56,7 +56,14 @@ MOVABLE_KEYS = ("data.root", "data.cache_mb")
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as train.lr=0.001")
 ]
-Simulate = Annotated[int, typer.Option(min=0, help="Number of simulated ranks on this CPU.")]
+Simulate = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Number of simulated ranks on this CPU; 0 is 1, unless there is a rank table.",
+        show_default=False,
+    ),
+]
 RankTable = Annotated[str, typer.Option(help="HCCL rank table: one process per card.")]
 ServerId = Annotated[str, typer.Option(help="This server's server_id in the rank table.")]
 Comm = Annotated[

@@ -25,6 +25,7 @@ class Progress:
         self._since = time.time()
         self._offset = 0
         self._total_steps = 0
+        self._started = False
         self._rates: list[float] = []
         self._last_plain = 0.0
         self._live = Status(waiting_for, console=console) if console.is_terminal else None
@@ -63,7 +64,10 @@ class Progress:
             self._total_steps = record["total_steps"]
             self._console.print(describe_arithmetic(record))
         elif kind == "step":
-            self._rates = [*self._rates[-19:], record["step_s"]]
+            # The first step holds the compilation, and would foretell hours.
+            if self._started:
+                self._rates = [*self._rates[-19:], record["step_s"]]
+            self._started = True
             if record["overflow"]:
                 self._console.print(
                     f"step {record['step']}: fp16 overflow, skipped on all ranks; loss scale "
@@ -83,12 +87,14 @@ class Progress:
             self._line(f"{record['phase']}: {done} of {total} images", last=done == total)
 
     def _step_line(self, record: dict[str, Any]) -> str:
-        left_s = (self._total_steps - record["step"]) * sum(self._rates) / len(self._rates)
+        left = ""
+        if self._rates:
+            mean_s = sum(self._rates) / len(self._rates)
+            left = f"  left {_clock((self._total_steps - record['step']) * mean_s)}"
         return (
             f"step {record['step']}/{self._total_steps}  loss {_number(record['loss'])}  "
             f"Dice {_number(record['dice'])}  {record['images_per_s']:.1f} images/s  "
-            f"waiting {record['data_wait_s'] / record['step_s']:.0%}  "
-            f"left {_clock(left_s)}"
+            f"waiting {record['data_wait_s'] / record['step_s']:.0%}{left}"
         )
 
     def _line(self, text: str, *, last: bool) -> None:

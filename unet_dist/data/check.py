@@ -66,7 +66,8 @@ class DatasetReport:
         lines = [f"{facts.samples} readable samples"]
         if facts.counts:
             parts = [
-                f"{n} {part} ({facts.patients[part]} patients)" for part, n in facts.counts.items()
+                f"{n} {part}" + _of_patients(facts.patients[part], n)
+                for part, n in facts.counts.items()
             ]
             lines.append("split: " + ", ".join(parts))
         if facts.sizes:
@@ -321,6 +322,11 @@ def _class_pixels(finding: _Finding, coding: MaskCoding) -> Mapping[int, int]:
         classes[2] = finding.border_pixels
         classes[1] -= finding.border_pixels
     return +classes  # without the classes that have no pixel
+
+
+def _of_patients(patients: int, samples: int) -> str:
+    """Nothing where each sample stands for itself: nobody said that they are patients."""
+    return "" if patients == samples else f" (of {patients} patients or volumes)"
 
 
 def _some(ids: Sequence[str]) -> str:

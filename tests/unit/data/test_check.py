@@ -33,7 +33,7 @@ def test_json_and_text_tell_the_same(write_folder):
     assert tree["facts"]["counts"] == report.facts.counts
     assert tree["faults"] == []
     text = report.to_text()
-    assert "split: 6 train (6 patients), 2 val (2 patients), 2 test (2 patients)" in text
+    assert "split: 6 train, 2 val, 2 test" in text
     assert "0 faults, 0 warnings" in text
 
 
@@ -168,3 +168,10 @@ def test_no_data_set_is_a_report_too(tmp_path):
 def test_too_few_patients_are_a_fault_beside_the_others(write_folder):
     root = write_folder(2)
     assert any("too few" in fault for fault in report_of(root).faults)
+
+
+def test_patients_are_counted_only_where_somebody_named_them() -> None:
+    from unet_dist.data.check import _of_patients
+
+    assert _of_patients(8, 8) == ""
+    assert _of_patients(4, 8) == " (of 4 patients or volumes)"
