@@ -19,7 +19,7 @@ Program = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for mark in ("ms", "dist"):
+        for mark in ("ms", "ranks"):
             if f"tests/{mark}/" in item.path.as_posix():
                 item.add_marker(mark)
 
