@@ -57,13 +57,28 @@ def test_accumulation_equals_the_whole_batch(tmp_path: Path, tiny: list[str]) ->
 
 def test_law_2_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, tiny: list[str]) -> None:
     """An epoch of 5 steps with a checkpoint after each epoch; a rank is killed in the second."""
-    settings = ["augment.crops_per_image=3", "train.epochs=3", "model.dropout=0.2", "model.norm=batch"]
+    settings = [
+        "augment.crops_per_image=3",
+        "train.epochs=3",
+        "model.dropout=0.2",
+        "model.norm=batch",
+    ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(*tiny, *settings, "--simulate", 2, "--run", whole)
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "unet_dist", "train", *tiny, *settings]
-        + ["--simulate", "2", "--run", str(killed)],
+        [
+            sys.executable,
+            "-m",
+            "unet_dist",
+            "train",
+            *tiny,
+            *settings,
+            "--simulate",
+            "2",
+            "--run",
+            str(killed),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -57,7 +57,9 @@ def test_eval_prints_one_json_object_with_the_documented_keys(run: Path) -> None
     assert result["dice"] == read_json(RunDir(run).evaluation("test"))["dice"]
 
 
-def test_predictions_have_the_size_of_their_images(run: Path, vessels: Path, tmp_path: Path) -> None:
+def test_predictions_have_the_size_of_their_images(
+    run: Path, vessels: Path, tmp_path: Path
+) -> None:
     odd = tmp_path / "odd.png"
     image = sorted((vessels / "images").iterdir())[0]
     cv2.imwrite(str(odd), cv2.imread(str(image))[:51, :37])
@@ -107,9 +109,7 @@ def test_options_of_records_checkpoints_and_evaluation_have_their_effect(
     assert (result["threshold"], result["threshold_source"]) == (0.3, "configured")
 
 
-def test_a_folder_of_the_users_is_neither_used_nor_emptied(
-    tmp_path: Path, tiny: list[str]
-) -> None:
+def test_a_folder_of_the_users_is_neither_used_nor_emptied(tmp_path: Path, tiny: list[str]) -> None:
     mine = tmp_path / "thesis"
     mine.mkdir()
     (mine / "chapter1.txt").write_text("years of work")
@@ -183,8 +183,18 @@ def test_ctrl_c_stops_all_ranks_at_one_step_with_a_checkpoint(
 ) -> None:
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "unet_dist", "train", *tiny, "train.epochs=200"]
-        + ["--simulate", "2", "--run", str(run)],
+        [
+            sys.executable,
+            "-m",
+            "unet_dist",
+            "train",
+            *tiny,
+            "train.epochs=200",
+            "--simulate",
+            "2",
+            "--run",
+            str(run),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -206,8 +216,18 @@ def test_ctrl_c_stops_all_ranks_at_one_step_with_a_checkpoint(
 def test_no_rank_outlives_a_killed_launcher(tmp_path: Path, tiny: list[str]) -> None:
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "unet_dist", "train", *tiny, "train.epochs=200"]
-        + ["--simulate", "2", "--run", str(run)],
+        [
+            sys.executable,
+            "-m",
+            "unet_dist",
+            "train",
+            *tiny,
+            "train.epochs=200",
+            "--simulate",
+            "2",
+            "--run",
+            str(run),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
