@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 from unet_dist import launching
-from unet_dist.cluster.plan import CommKind, LaunchPlan
+from unet_dist.cluster.plan import CommKind
 from unet_dist.cluster.topology import parts_of_batch
 from unet_dist.config import Config
 from unet_dist.config_file import (
@@ -29,7 +30,7 @@ from unet_dist.errors import (
     UserError,
 )
 from unet_dist.launching import Placement
-from unet_dist.runs import AttemptDir, RunDir, default_run_path, write_text_atomically
+from unet_dist.runs import RunDir, default_run_path, write_text_atomically
 
 app = typer.Typer(
     name="unet-dist",
@@ -135,8 +136,7 @@ def train(
         if not resume:
             launching.begin_run(folder, config, console)
         write_text_atomically(folder.config, dump_config(config))
-        plan, attempt = launching.plan_job(folder, job, placement)
-        _run(folder, plan, attempt, console, as_json)
+        _run(folder, job, placement, console, as_json)
 
 
 @app.command(name="eval")
@@ -161,9 +161,9 @@ def evaluate(
     folder.load_config()
     placement = _placement(simulate, rank_table, server_id, comm)
     placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
-    plan, attempt = launching.plan_job(folder, {"kind": "evaluate", "split": split}, placement)
+    job = {"kind": "evaluate", "split": split}
     with folder.locked():
-        _run(folder, plan, attempt, _console(as_json), as_json)
+        _run(folder, job, placement, _console(as_json), as_json)
 
 
 @app.command()
@@ -171,7 +171,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Images, TIFF stacks, or folders.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    simulate: Simulate = 1,
+    simulate: Simulate = 0,
     rank_table: RankTable = "",
     server_id: ServerId = "",
     as_json: Json = False,
@@ -191,7 +191,7 @@ def predict(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError("--out", f"{out} cannot be made: {error.strerror}") from error
-    placement = _placement(0 if rank_table else simulate, rank_table, server_id, "mpi")
+    placement = _placement(simulate, rank_table, server_id, "mpi")
     job = {
         "kind": "predict",
         "out": str(out.resolve()),
@@ -200,9 +200,8 @@ def predict(
             for image in listed
         ],
     }
-    plan, attempt = launching.plan_job(folder, job, placement)
     with folder.locked():
-        _run(folder, plan, attempt, _console(as_json), as_json)
+        _run(folder, job, placement, _console(as_json), as_json)
 
 
 @data_app.command("synth")
@@ -306,9 +305,13 @@ def _check_fit(config: Config, world: int, target: str) -> None:
 
 
 def _run(
-    folder: RunDir, plan: LaunchPlan, attempt: AttemptDir, console: Console, as_json: bool
+    folder: RunDir, job: Mapping[str, Any], placement: Placement, console: Console, as_json: bool
 ) -> None:
-    """Runs the job to its end and exits with the code that says how it ended."""
+    """Runs the job to its end and exits with the code that says how it ended.
+
+    The run must be locked: the number of the attempt is taken here.
+    """
+    plan, attempt = launching.plan_job(folder, job, placement)
     trains = plan.job["kind"] == "train"
     ending = "failed"
     reason: str | None = "the launcher was ended"

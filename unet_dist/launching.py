@@ -4,7 +4,7 @@ import contextlib
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from unet_dist.cluster.supervisor import Failure, LaunchResult, run_plan
 from unet_dist.cluster.topology import Topology, from_rank_table, simulated
 from unet_dist.config import Config
 from unet_dist.errors import UserError
-from unet_dist.progress import Progress
+from unet_dist.progress import Progress, decimals
 from unet_dist.runs import AttemptDir, RunDir, read_json
 
 
@@ -58,7 +58,7 @@ def plan_job(
     plan = make_plan(
         topology,
         attempt,
-        {**job, "run": str(run.path.resolve()), "placement": placement.__dict__},
+        {**job, "run": str(run.path.resolve()), "placement": asdict(placement)},
         comm="mindspore" if on_cards else placement.comm,
         scheduler_port=host.free_port() if placement.comm == "mindspore" else 0,
         cpu_flags=host.cpu_flags(),
@@ -168,21 +168,17 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
     interval = answer["dice_interval"]
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     names = ("iou", "sensitivity", "specificity", "accuracy", "auc")
-    others = (f"{name} {_number(answer[name])}" for name in names)
+    others = (f"{name} {decimals(answer[name])}" for name in names)
     return "\n".join(
         [
-            f"{answer['split']} Dice {_number(answer['dice'])}{between}, mean of "
+            f"{answer['split']} Dice {decimals(answer['dice'])}{between}, mean of "
             f"{answer['images']} images",
             ", ".join(others),
-            f"pooled Dice {_number(answer['pooled']['dice'])}",
+            f"pooled Dice {decimals(answer['pooled']['dice'])}",
             answer["protocol"]["sentence"],
             f"weights of step {answer['checkpoint_step']}, report picture {run.picture}",
         ]
     )
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def describe_failure(failure: Failure) -> str:

@@ -77,8 +77,8 @@ class Progress:
         elif kind == "eval":
             best = ", best so far" if record["best"] else ""
             self._console.print(
-                f"validation after step {record['step']}: Dice {_number(record['dice'])}, IoU "
-                f"{_number(record['iou'])}, threshold {record['threshold']}{best}"
+                f"validation after step {record['step']}: Dice {decimals(record['dice'])}, IoU "
+                f"{decimals(record['iou'])}, threshold {record['threshold']}{best}"
             )
         elif kind == "warning":
             self._console.print(f"warning: {record['message']}")
@@ -92,8 +92,8 @@ class Progress:
             mean_s = sum(self._rates) / len(self._rates)
             left = f"  left {_clock((self._total_steps - record['step']) * mean_s)}"
         return (
-            f"step {record['step']}/{self._total_steps}  loss {_number(record['loss'])}  "
-            f"Dice {_number(record['dice'])}  {record['images_per_s']:.1f} images/s  "
+            f"step {record['step']}/{self._total_steps}  loss {decimals(record['loss'])}  "
+            f"Dice {decimals(record['dice'])}  {record['images_per_s']:.1f} images/s  "
             f"waiting {record['data_wait_s'] / record['step_s']:.0%}{left}"
         )
 
@@ -119,7 +119,7 @@ def describe_arithmetic(record: dict[str, Any]) -> str:
     return text + (f"; going on from step {record['step']}" if record["step"] else "")
 
 
-def _number(value: float | None) -> str:
+def decimals(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
 
 

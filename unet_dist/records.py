@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ class RecordWriter:
         if resume_step is not None and path.exists():
             kept = [r for r in read_records(path) if r.get("step", 0) <= resume_step]
             write_text_atomically(path, "".join(_line(record) for record in kept))
-        torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+        torn = _is_torn(path)
         self._stream: IO[str] = path.open("a", encoding="utf-8")
         if torn:
             self._stream.write("\n")  # else the next record would be part of the torn one
@@ -46,6 +47,15 @@ class RecordWriter:
         trace: TracebackType | None,
     ) -> None:
         self._stream.close()
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line lacks its end; the history before it can be long and is not read."""
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
 
 
 def _line(record: Mapping[str, Any]) -> str:
