@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,24 @@ def tiny(vessels: Path) -> list[str]:
         "train.batch=4",
         "evaluate.tile=64",
     ]
+
+
+def start_training(run: Path, *arguments: object) -> "subprocess.Popen[str]":
+    """A training on two ranks that goes on beside the test; both streams in its stdout."""
+    command = ["train", *arguments, "--simulate", 2, "--run", run]
+    return subprocess.Popen(
+        [sys.executable, "-m", "unet_dist", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_step(run: Path, step: int = 1, *, rank: int = 0) -> None:
+    deadline = time.monotonic() + 120
+    while max(steps_of(run, "step", rank=rank), default=0) < step:
+        assert time.monotonic() < deadline, "the run did not get that far"
+        time.sleep(0.02)
 
 
 def steps_of(run: Path, key: str, *, rank: int = 0) -> list[Any]:

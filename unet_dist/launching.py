@@ -122,8 +122,8 @@ def run_job(
     progress = Progress(run.records(first_rank), console, waiting)
     try:
         # Only a training has something to save.
-        asks_first = plan.job["kind"] == "train"
-        result = run_plan(plan, attempt, on_poll=progress.poll, asks_first=asks_first)
+        on_asked = progress.tell_stopping if plan.job["kind"] == "train" else None
+        result = run_plan(plan, attempt, on_poll=progress.poll, on_asked=on_asked)
     finally:
         progress.close()
     answer = read_json(attempt.result()) if attempt.result().exists() else {}

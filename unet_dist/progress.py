@@ -38,6 +38,12 @@ class Progress:
         for record in self._new_records():
             self._show(record)
 
+    def tell_stopping(self) -> None:
+        self._console.print(
+            "stopping: all ranks at the next step, with a checkpoint, or at the end of the final "
+            "evaluation; Ctrl-C again ends them at once"
+        )
+
     def close(self) -> None:
         self.poll()
         if self._live:

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,23 +16,39 @@ from unet_dist.errors import UserError
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    write_bytes_atomically(path, text.encode())
+    write_files_atomically({path: text.encode()}, durable=True)
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Written beside and renamed: a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def write_files_atomically(contents: Mapping[Path, bytes], *, durable: bool) -> None:
+    """Writes each file beside its place, and moves them there once all are complete: a reader
+    sees the old file or the new one, never a part.
+
+    Args:
+        durable: wait until the disk has them, for what a run cannot do without.
+
+    Raises:
+        OSError: with the path that was to be written as ``filename``; nothing is left beside.
+    """
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    current = next(iter(contents))
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        for path, content in contents.items():
+            current = path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts[path].write_bytes(content)
+            if durable:
+                with parts[path].open("rb") as written:
+                    os.fsync(written.fileno())
+        for path, part in parts.items():
+            current = path
+            part.replace(path)
+    except OSError as error:
+        error.filename = str(current)
         raise
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(OSError):  # the write before told the reason
+                part.unlink(missing_ok=True)
 
 
 def rank_name(rank: int) -> str:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,15 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import digests_of, json_of, run_program, steps_of, train
+from tests.conftest import (
+    digests_of,
+    json_of,
+    run_program,
+    start_training,
+    steps_of,
+    train,
+    wait_for_step,
+)
 from unet_dist.cluster.plan import find_mpirun
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.runs import RunDir, read_json
@@ -66,23 +73,7 @@ def test_law_2_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, tiny: list[str])
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(*tiny, *settings, "--simulate", 2, "--run", whole)
 
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "unet_dist",
-            "train",
-            *tiny,
-            *settings,
-            "--simulate",
-            "2",
-            "--run",
-            str(killed),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_training(killed, *tiny, *settings)
     epoch = next(iter(digests_of(whole)))
     victim = wait_for_rank(killed, 1, step=epoch + 1)
     os.kill(victim, signal.SIGKILL)
@@ -98,10 +89,7 @@ def test_law_2_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, tiny: list[str])
 
 def wait_for_rank(run: Path, rank: int, *, step: int) -> int:
     """The process of a rank, once it has done that step."""
-    deadline = time.monotonic() + 120
-    while max(steps_of(run, "step", rank=rank), default=0) < step:
-        assert time.monotonic() < deadline, "the run did not get that far"
-        time.sleep(0.02)
+    wait_for_step(run, step, rank=rank)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

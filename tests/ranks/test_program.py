@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import json_of, run_program, steps_of, train
+from tests.conftest import json_of, run_program, start_training, steps_of, train, wait_for_step
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir, read_json
@@ -182,30 +182,12 @@ def test_ctrl_c_stops_all_ranks_at_one_step_with_a_checkpoint(
     tmp_path: Path, tiny: list[str]
 ) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "unet_dist",
-            "train",
-            *tiny,
-            "train.epochs=200",
-            "--simulate",
-            "2",
-            "--run",
-            str(run),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not steps_of(run, "step"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = start_training(run, *tiny, "train.epochs=200")
+    wait_for_step(run)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
+    assert "stopping: all ranks at the next step" in output
     assert f"unet-dist train {run} --resume" in output
     last = steps_of(run, "step")[-1]
     assert steps_of(run, "step", rank=1)[-1] == last
@@ -215,28 +197,10 @@ def test_ctrl_c_stops_all_ranks_at_one_step_with_a_checkpoint(
 
 def test_no_rank_outlives_a_killed_launcher(tmp_path: Path, tiny: list[str]) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "unet_dist",
-            "train",
-            *tiny,
-            "train.epochs=200",
-            "--simulate",
-            "2",
-            "--run",
-            str(run),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not steps_of(run, "step"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = start_training(run, *tiny, "train.epochs=200")
+    wait_for_step(run)
     process.kill()
-    process.wait()
+    process.communicate()
     deadline = time.monotonic() + 10
     while processes_naming(run):
         assert time.monotonic() < deadline, processes_naming(run)

@@ -23,6 +23,8 @@ LAST_LINES = 20
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 
+Running = list[tuple[ProcessSpec, "subprocess.Popen[bytes]"]]
+
 _MPI_SIGNAL = re.compile(
     r"process rank (\d+) with PID (\d+) on node (\S+) exited on\s+signal (\d+)"
 )
@@ -51,17 +53,17 @@ def run_plan(
     attempt: AttemptDir,
     *,
     on_poll: Callable[[], None],
-    asks_first: bool = False,
+    on_asked: Callable[[], None] | None = None,
 ) -> LaunchResult:
     """Runs the plan to its end.
 
-    SIGINT, SIGTERM and SIGHUP end the processes. With ``asks_first`` the first of them only asks
-    the ranks to stop, at a step of their choice. ``on_poll`` is called some twenty times a
-    second.
+    SIGINT, SIGTERM and SIGHUP end the processes. With ``on_asked`` the first of them only asks
+    the ranks to stop, at a step of their choice, and calls it. ``on_poll`` is called some twenty
+    times a second.
     """
     attempt.path.mkdir(parents=True)
     write_json(attempt.plan, plan.to_json())
-    running: list[tuple[ProcessSpec, subprocess.Popen[bytes]]] = []
+    running: Running = []
     failed: ProcessSpec | None = None
     with _signals_counted() as signals:
         try:
@@ -69,24 +71,28 @@ def run_plan(
                 running.append((spec, _start(spec, attempt)))
             deadline = float("inf")
             while failed is None and any(p.poll() is None for _, p in running):
-                if signals and deadline == float("inf"):
+                if len(signals) > (on_asked is not None) or time.monotonic() > deadline:
+                    break
+                if signals and on_asked is not None and deadline == float("inf"):
                     attempt.stop_request.touch()
                     deadline = time.monotonic() + STOP_GRACE_S
-                if len(signals) > asks_first or time.monotonic() > deadline:
-                    break
-                failed = next((s for s, p in running if p.poll() not in (None, 0)), None)
+                    on_asked()
+                failed = _first_failed(running)
                 on_poll()
                 time.sleep(POLL_S)
-            failed = failed or next((s for s, p in running if p.poll() not in (None, 0)), None)
+            failed = failed or _first_failed(running)
         finally:
             _end_all([process for _, process in running])
         on_poll()
-    killed = bool(signals) and failed is None and any(p.returncode for _, p in running)
     failure = None
-    if failed is not None and not killed:
+    if failed is not None:
         codes = {spec.name: process.returncode for spec, process in running}
         failure = first_failure(attempt, failed, codes[failed.name])
     return LaunchResult(failure=failure, interrupted=bool(signals))
+
+
+def _first_failed(running: Running) -> ProcessSpec | None:
+    return next((spec for spec, process in running if process.poll() not in (None, 0)), None)
 
 
 def _start(spec: ProcessSpec, attempt: AttemptDir) -> "subprocess.Popen[bytes]":

@@ -1,6 +1,5 @@
 """Predictions as files that any viewer opens: mask, probability and overlay."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -12,6 +11,7 @@ from PIL import Image
 
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import hard_prediction
+from unet_dist.runs import write_files_atomically
 
 Rgb = tuple[int, int, int]
 
@@ -82,21 +82,11 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     Raises:
         UserError: naming the file, with nothing half-written left behind.
     """
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
-    current = next(iter(contents))
     try:
-        for path, content in contents.items():
-            current = path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            parts[path].write_bytes(content)
-        for path, part in parts.items():
-            current = path
-            part.replace(path)
+        write_files_atomically(contents, durable=False)
     except OSError as error:
-        raise UserError(str(current), f"cannot be written: {error.strerror}") from error
-    finally:
-        for part in parts.values():
-            _remove_if_there(part)
+        where = str(error.filename)
+        raise UserError(where, f"cannot be written: {error.strerror}") from error
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
@@ -165,13 +155,6 @@ def _png(picture: Image.Image) -> bytes:
     stream = BytesIO()
     picture.save(stream, format="PNG")
     return stream.getvalue()
-
-
-def _remove_if_there(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # the reason was reported by the write that failed before
 
 
 def _clashes(names: Sequence[str]) -> list[int]:

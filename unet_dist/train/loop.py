@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -82,7 +83,12 @@ def train(
         dropout_channels=net.deepest_channels,
     )
     total_steps = config.train.epochs * loader.steps_per_epoch
-    with RecordWriter(run.records(comm.rank), resume_step=state.step) as records:
+    with (
+        RecordWriter(run.records(comm.rank), resume_step=state.step) as records,
+        TensorBoard(run.tensorboard, resumed_at=state.step)
+        if comm.rank == 0
+        else nullcontext() as board,
+    ):
         training = Training(
             config=config,
             run=run,
@@ -92,16 +98,12 @@ def train(
             step=step,
             predictor=Predictor(config, normalisation),
             records=records,
-            board=TensorBoard(run.tensorboard, resumed_at=state.step) if comm.rank == 0 else None,
+            board=board,
         )
         for warning in warnings:
             records.write("warning", step=state.step, message=warning)
         records.write("start", **arithmetic(config, comm, loader, net, state, total_steps))
-        try:
-            return run_steps(training, loader, state, total_steps, stop_requested)
-        finally:
-            if training.board:
-                training.board.close()
+        return run_steps(training, loader, state, total_steps, stop_requested)
 
 
 def run_steps(
@@ -153,9 +155,12 @@ def run_steps(
         # Who is asked to stop has no time for a validation: the checkpoint comes first.
         due = finished or (state.step % validate_every == 0 and not last)
         validates = due and training.dataset.splits.val
+        saves = validates or last or state.step % save_every == 0
+        if saves:
+            average_statistics(training.net, training.comm)
         if validates:
             state = validate(training, state, loader)
-        if validates or last or state.step % save_every == 0:
+        if saves:
             save(training, state)
         if last:
             return Outcome(stopped=not finished, state=state)
@@ -239,7 +244,6 @@ def refuse_nonsense(
 def validate(training: Training, state: TrainState, loader: TrainLoader) -> TrainState:
     """Scores the validation images, chooses the threshold, and notes whether this is the best."""
     started = time.monotonic()
-    average_statistics(training.net, training.comm)
     training.predictor.load(weights_for_evaluation(training.net, training.step))
     samples = training.dataset.splits.val
     scores = score_samples(training.predictor, training.dataset, samples, training.comm)

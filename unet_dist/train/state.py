@@ -66,8 +66,8 @@ def average_statistics(net: UNet, comm: Communicator) -> None:
 
 
 def collect(net: UNet, step: TrainStep, state: TrainState, comm: Communicator) -> Collected:
-    """The checkpoint of this moment, proved to be the same on all ranks."""
-    average_statistics(net, comm)
+    """The checkpoint of this moment, proved to be the same on all ranks; their running
+    statistics must have been averaged."""
     checkpoint = Checkpoint(
         state=state,
         weights={name: p.asnumpy() for name, p in net.parameters_dict().items()},
