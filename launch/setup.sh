@@ -8,9 +8,10 @@ if [[ ! -f .venv/bin/activate ]]; then
   "$python" -m venv .venv
 fi
 source .venv/bin/activate
-wanted=$(cat pyproject.toml <(echo "${1:-}") | cksum)
-if [[ "$(cat .venv/installed-for 2>/dev/null)" != "$wanted" ]]; then
+stamp=$(cksum < pyproject.toml)
+# What was installed with the developers' tools serves a user too.
+if ! grep -qsxF "$stamp" ".venv/installed${1:+-$1}" .venv/installed-dev; then
   echo "installing into .venv (once; 3 GB on disk, a minute or more)"
   python -m pip install --quiet --disable-pip-version-check --editable ".${1:+[$1]}"
-  echo "$wanted" > .venv/installed-for
+  echo "$stamp" > ".venv/installed${1:+-$1}"
 fi
