@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import cv2
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
@@ -13,6 +14,7 @@ from unet_dist.data.sample import Example, Sample
 from unet_dist.data.transforms import normalise
 from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.tiles import predict_tiled
+from unet_dist.model.target import on_cpu
 from unet_dist.model.unet import UNet, build_unet, put, set_precision
 
 
@@ -41,9 +43,8 @@ class Predictor:
             model, in_channels=config.data.in_channels, classes=config.data.classes, seed=0
         )
         # The CPU has no bf16 convolutions; a run trained in it is evaluated in float32 there.
-        on_cpu = ms.get_context("device_target") == "CPU"
         amp = config.train.amp
-        set_precision(self._net, "off" if on_cpu and amp == "bf16" else amp)
+        set_precision(self._net, "off" if amp == "bf16" and on_cpu() else amp)
         cell = _Probabilities(self._net)
         cell.set_train(False)
         self._keep = ms.Tensor(
@@ -95,8 +96,6 @@ class Predictor:
 def _resize_to(prob_hwk: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     if prob_hwk.shape[:2] == (height, width):
         return prob_hwk
-    import cv2
-
     channels = [
         cv2.resize(np.ascontiguousarray(channel), (width, height), interpolation=cv2.INTER_LINEAR)
         for channel in prob_hwk.transpose(2, 0, 1)

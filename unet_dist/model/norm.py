@@ -4,6 +4,8 @@ import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
+from unet_dist.model.target import on_cpu
+
 Tensors = tuple[ms.Tensor, ...]
 
 GROUPS = 8
@@ -18,10 +20,10 @@ def make_norm(kind: str, channels: int, all_reduce: nn.Cell | None) -> nn.Cell:
         return GroupNorm(channels, channels if kind == "instance" else _groups(channels))
     if kind == "batch" or all_reduce is None:
         norm = nn.BatchNorm2d(channels, eps=EPSILON, momentum=KEEP_STATISTICS)
-    elif ms.get_context("device_target") == "Ascend":
-        norm = nn.SyncBatchNorm(channels, eps=EPSILON, momentum=KEEP_STATISTICS)
-    else:
+    elif on_cpu():
         norm = SyncBatchNorm(channels, all_reduce)
+    else:
+        norm = nn.SyncBatchNorm(channels, eps=EPSILON, momentum=KEEP_STATISTICS)
     norm.is_norm = True
     return norm
 

@@ -44,6 +44,8 @@ class Heading:
 
     run: str
     ranks: int
+    simulated: bool
+    """On the CPU: what the picture says of speed is not a card's."""
     split: str
     images: int
     dice: float
@@ -93,7 +95,8 @@ def report_picture(
     curves_top = 1.35 + NOTE_LINE * len(note)
     rows_top = curves_top + CURVE_HEIGHT + AXIS_LABEL + 0.2
     figure = _figure(rows_top + (_comparison_height(rows) if rows else 0) + MARGIN / 2)
-    ranks = f"{heading.ranks} rank{'' if heading.ranks == 1 else 's'}"
+    kind = "simulated rank" if heading.simulated else "rank"
+    ranks = f"{heading.ranks} {kind}{'' if heading.ranks == 1 else 's'}"
     title = f"{_shorten(heading.run, 70)}   |   {ranks}"
     _write_text(figure, MARGIN, 0.38, title, size=12, colour="#333333")
     _write_text(figure, MARGIN, 0.72, heading.result(), size=15, weight="bold")

@@ -14,6 +14,7 @@ from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
 from unet_dist.evaluate.outputs import write_prediction
 from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
+from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.report.pictures import Heading, report_picture
 from unet_dist.runs import AttemptDir, RunDir, write_json
@@ -138,12 +139,13 @@ def _draw(
         heading=Heading(
             run=run.path.name,
             ranks=world,
+            simulated=on_cpu(),
             split=summary.protocol.split,
             images=summary.images,
             dice=summary.dice,
             interval=summary.dice_interval,
             threshold=summary.threshold,
-            note=summary.sentence(),
+            note=f"{summary.sentence()} Shown below are images from the worst to the best Dice.",
         ),
     )
 

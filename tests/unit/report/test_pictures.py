@@ -53,6 +53,7 @@ EVALS = [
 HEADING = Heading(
     run="night-3",
     ranks=8,
+    simulated=True,
     split="test",
     images=20,
     dice=0.8123,
@@ -183,6 +184,7 @@ def test_a_report_can_be_made_before_there_is_anything_to_report(tmp_path):
     heading = Heading(
         run="new",
         ranks=1,
+        simulated=False,
         split="val",
         images=0,
         dice=math.nan,
