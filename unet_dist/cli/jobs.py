@@ -1,7 +1,5 @@
-"""The command line. Everything that is printed is printed here."""
+"""``unet-dist train``, ``eval`` and ``predict``: the jobs of a run."""
 
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +9,7 @@ import typer
 from rich.console import Console
 
 from unet_dist import launching
+from unet_dist.cli.shared import Json, answer, console_for
 from unet_dist.cluster.plan import CommKind
 from unet_dist.cluster.topology import parts_of_batch
 from unet_dist.config import Config
@@ -22,26 +21,9 @@ from unet_dist.config_file import (
     value_of,
     with_absolute_paths,
 )
-from unet_dist.errors import (
-    EXIT_ASKED_WRONGLY,
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_JOB_FAILED,
-    UserError,
-)
+from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
 from unet_dist.launching import Placement
 from unet_dist.runs import RunDir, default_run_path, write_text_atomically
-
-app = typer.Typer(
-    name="unet-dist",
-    help="Distributed U-Net training for medical images on MindSpore and Ascend cards.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
 
 FIXED_SECTIONS = ("data.", "model.")
 FIXED_KEYS = (
@@ -70,26 +52,8 @@ ServerId = Annotated[str, typer.Option(help="This server's server_id in the rank
 Comm = Annotated[
     CommKind, typer.Option(help="Collectives of simulated ranks: mpi, or MindSpore's own.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
-def main() -> None:
-    """Runs the program; exits with 0 done, 1 the job failed, 2 asked wrongly, 130 interrupted."""
-    try:
-        app(prog_name="unet-dist")
-    except UserError as error:
-        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(EXIT_ASKED_WRONGLY)
-    except OSError as error:  # a full disk, a folder without permission
-        Console(stderr=True).print(
-            f"{error.filename or 'unet-dist'}: {error.strerror}", markup=False, soft_wrap=True
-        )
-        sys.exit(EXIT_JOB_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-
-
-@app.command()
 def train(
     target: Annotated[Path, typer.Argument(help="Configuration file, or run folder to resume.")],
     overrides: Overrides = None,
@@ -111,7 +75,7 @@ def train(
       unet-dist train configs/drive.yaml data.root=DIR --rank-table rank_tables/1x8.json
       unet-dist train configs/vessels.yaml --simulate 4 --dry-run
     """
-    console = _console(as_json)
+    console = console_for(as_json)
     placement = _placement(simulate, rank_table, server_id, comm)
     if resume:
         if run is not None:
@@ -130,7 +94,7 @@ def train(
     job = {"kind": "train", "resume": resume, "split": ""}
     if dry_run:
         plan, _ = launching.plan_job(folder, job, placement)
-        _answer(console, as_json, launching.describe_plan(plan), plan.to_json())
+        answer(console, as_json, launching.describe_plan(plan), plan.to_json())
         return
     with folder.locked():
         if not resume:
@@ -139,7 +103,6 @@ def train(
         _run(folder, job, placement, console, as_json)
 
 
-@app.command(name="eval")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
@@ -163,10 +126,9 @@ def evaluate(
     placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
     job = {"kind": "evaluate", "split": split}
     with folder.locked():
-        _run(folder, job, placement, _console(as_json), as_json)
+        _run(folder, job, placement, console_for(as_json), as_json)
 
 
-@app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Images, TIFF stacks, or folders.")],
@@ -201,74 +163,7 @@ def predict(
         ],
     }
     with folder.locked():
-        _run(folder, job, placement, _console(as_json), as_json)
-
-
-@data_app.command("synth")
-def data_synth(
-    kind: Annotated[str, typer.Argument(help="vessels or membranes.")],
-    directory: Annotated[Path, typer.Argument(help="New folder.")],
-    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
-    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
-) -> None:
-    """Make images with exact masks, to try the program without any download.
-
-    \b
-    Example:
-      unet-dist data synth vessels data/vessels --count 40 --size 256 --seed 0
-    """
-    from unet_dist.data.synthetic import KINDS, write_synthetic
-
-    if kind not in KINDS:
-        raise UserError("KIND", f"is {kind!r}, but must be one of {', '.join(KINDS)}")
-    console = _console(as_json)
-    with launching.counter(console, f"drawing {kind}") as count_images:
-        write_synthetic(
-            kind, directory, count=count, size=size, seed=seed, on_progress=count_images
-        )
-    _answer(
-        console,
-        as_json,
-        f"{count} images in {directory}; train on them by\n"
-        f"  unet-dist train {directory / 'config.yaml'} --simulate 2",
-        {"directory": str(directory), "images": count, "config": str(directory / "config.yaml")},
-    )
-
-
-@data_app.command("check")
-def data_check(
-    config_path: Annotated[Path, typer.Argument(metavar="CONFIG")],
-    overrides: Overrides = None,
-    as_json: Json = False,
-) -> None:
-    """List every fault of a data set at once. Exits with 1 if there is one.
-
-    \b
-    Example:
-      unet-dist data check configs/chasedb1.yaml data.root=DIR
-    """
-    from unet_dist.data.check import check_dataset
-
-    config = build_config(read_yaml_mapping(config_path), overrides or [], where=str(config_path))
-    console = _console(as_json)
-    with launching.counter(console, "reading images") as count_images:
-        report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
-    _answer(console, as_json, report.to_text(), json.loads(report.to_json()))
-    raise typer.Exit(EXIT_JOB_FAILED if report.faults else EXIT_DONE)
-
-
-def _console(as_json: bool) -> Console:
-    """Where a person is spoken to: stderr if stdout is for one JSON object."""
-    return Console(stderr=as_json, highlight=False, soft_wrap=True)
-
-
-def _answer(console: Console, as_json: bool, text: str, value: dict[str, Any]) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    else:
-        console.print(text, markup=False)
+        _run(folder, job, placement, console_for(as_json), as_json)
 
 
 def _placement(simulate: int, rank_table: str, server_id: str, comm: CommKind) -> Placement:
@@ -318,20 +213,20 @@ def _run(
     if trains:
         folder.write_status("running", attempt=attempt.path.name)
     try:
-        result, answer = launching.run_job(folder, plan, attempt, console)
-        ending = launching.ending_of(result, answer)
+        result, result_of_job = launching.run_job(folder, plan, attempt, console)
+        ending = launching.ending_of(result, result_of_job)
         reason = result.failure.reason if result.failure else None
     finally:
         if trains:
             folder.write_status(ending, attempt=attempt.path.name, first_failure=reason)
-    report = {"state": ending, "run": str(folder.path), "attempt": attempt.path.name, **answer}
+    report = {"state": ending, "run": str(folder.path), "attempt": attempt.path.name, **result_of_job}
     if result.failure is not None:
         report["failure"] = asdict(result.failure)
         text = launching.describe_failure(result.failure)
     else:
-        text = launching.describe_answer(folder, plan, ending, answer)
-    _answer(console, as_json, text, report)
-    if ending == "done" and answer.get("faults"):
+        text = launching.describe_answer(folder, plan, ending, result_of_job)
+    answer(console, as_json, text, report)
+    if ending == "done" and result_of_job.get("faults"):
         ending = "failed"
     codes = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
     raise typer.Exit(codes[ending])

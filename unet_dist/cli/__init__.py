@@ -1,0 +1,31 @@
+"""The command line. Everything that is printed is printed in this package."""
+
+import sys
+
+from rich.console import Console
+
+from unet_dist.cli import data, jobs
+from unet_dist.cli.shared import new_app
+from unet_dist.errors import EXIT_ASKED_WRONGLY, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
+
+app = new_app("Distributed U-Net training for medical images on MindSpore and Ascend cards.")
+app.command()(jobs.train)
+app.command(name="eval")(jobs.evaluate)
+app.command()(jobs.predict)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Runs the program; exits with 0 done, 1 the job failed, 2 asked wrongly, 130 interrupted."""
+    try:
+        app(prog_name="unet-dist")
+    except UserError as error:
+        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_ASKED_WRONGLY)
+    except OSError as error:  # a full disk, a folder without permission
+        Console(stderr=True).print(
+            f"{error.filename or 'unet-dist'}: {error.strerror}", markup=False, soft_wrap=True
+        )
+        sys.exit(EXIT_JOB_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

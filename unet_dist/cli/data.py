@@ -1,0 +1,73 @@
+"""``unet-dist data``: make and check data sets."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unet_dist import launching
+from unet_dist.cli.shared import Json, answer, console_for, new_app
+from unet_dist.config_file import build_config, read_yaml_mapping
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
+
+app = new_app("Make and check data sets.")
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as train.lr=0.001")
+]
+
+
+@app.command("synth")
+def synth(
+    kind: Annotated[str, typer.Argument(help="vessels or membranes.")],
+    directory: Annotated[Path, typer.Argument(help="New folder.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
+    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make images with exact masks, to try the program without any download.
+
+    \b
+    Example:
+      unet-dist data synth vessels data/vessels --count 40 --size 256 --seed 0
+    """
+    from unet_dist.data.synthetic import KINDS, write_synthetic
+
+    if kind not in KINDS:
+        raise UserError("KIND", f"is {kind!r}, but must be one of {', '.join(KINDS)}")
+    console = console_for(as_json)
+    with launching.counter(console, f"drawing {kind}") as count_images:
+        write_synthetic(
+            kind, directory, count=count, size=size, seed=seed, on_progress=count_images
+        )
+    answer(
+        console,
+        as_json,
+        f"{count} images in {directory}; train on them by\n"
+        f"  unet-dist train {directory / 'config.yaml'} --simulate 2",
+        {"directory": str(directory), "images": count, "config": str(directory / "config.yaml")},
+    )
+
+
+@app.command("check")
+def check(
+    config_path: Annotated[Path, typer.Argument(metavar="CONFIG")],
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """List every fault of a data set at once. Exits with 1 if there is one.
+
+    \b
+    Example:
+      unet-dist data check configs/chasedb1.yaml data.root=DIR
+    """
+    from unet_dist.data.check import check_dataset
+
+    config = build_config(read_yaml_mapping(config_path), overrides or [], where=str(config_path))
+    console = console_for(as_json)
+    with launching.counter(console, "reading images") as count_images:
+        report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
+    answer(console, as_json, report.to_text(), json.loads(report.to_json()))
+    raise typer.Exit(EXIT_JOB_FAILED if report.faults else EXIT_DONE)
