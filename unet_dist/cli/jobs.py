@@ -219,7 +219,12 @@ def _run(
     finally:
         if trains:
             folder.write_status(ending, attempt=attempt.path.name, first_failure=reason)
-    report = {"state": ending, "run": str(folder.path), "attempt": attempt.path.name, **result_of_job}
+    report = {
+        "state": ending,
+        "run": str(folder.path),
+        "attempt": attempt.path.name,
+        **result_of_job,
+    }
     if result.failure is not None:
         report["failure"] = asdict(result.failure)
         text = launching.describe_failure(result.failure)
