@@ -1,0 +1,238 @@
+"""``unet-dist rank-table``: check, change and show HCCL rank tables."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from unet_dist.cli.shared import Json, answer, console_for, new_app
+from unet_dist.cluster.tables.check import Checked
+from unet_dist.cluster.tables.compare import compare_tables, order_difference
+from unet_dist.cluster.tables.edit import convert_table, merge_tables, parse_numbers, slice_table
+from unet_dist.cluster.tables.here import rank_id_problems
+from unet_dist.cluster.tables.model import Chip, RankTable
+from unet_dist.cluster.tables.problems import RULES, SEVERITIES, Problem
+from unet_dist.cluster.tables.read import POLL_S, check_file, load_rank_table
+from unet_dist.cluster.tables.show import describe_table, table_facts
+from unet_dist.cluster.tables.write import write_rank_table
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
+
+app = new_app("Check, merge, cut, convert, compare and show HCCL rank tables.")
+
+WAIT_S = 10.0
+NOTE_EVERY_S = 5.0
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Rank table.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; .json.")]
+Force = Annotated[bool, typer.Option(help="Replace the output if it exists.")]
+
+
+@app.command("check")
+def check(
+    file: File,
+    chip: Annotated[Chip | None, typer.Option(help="Check the rules of this chip too.")] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, max=86400, help="Seconds to wait for a file being written.")
+    ] = WAIT_S,
+    as_json: Json = False,
+) -> None:
+    """List every violation, with what HCCL would make of it and how to mend it.
+
+    Exits with 1 if there is an ERROR (HCCL refuses the table) or an UNSUPPORTED (its documents
+    forbid it).
+
+    \b
+    Examples:
+      unet-dist rank-table check rank_tables/2x8.json --chip 910A
+      unet-dist rank-table check /user/serverid/devindex/config/hccl.json --wait 600
+    """
+    console = console_for(as_json)
+    checked = check_file(file, chip, wait_s=wait, on_wait=_waiting_notes(file, console))
+    problems = list(checked.problems)
+    if checked.table is not None and "RANK_ID" in os.environ:
+        problems += rank_id_problems(checked.table, os.environ["RANK_ID"])
+    problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
+    counts = Counter(problem.severity for problem in problems)
+    report = {
+        "file": str(file),
+        "dialect": checked.dialect,
+        "chip": chip,
+        "ranks": checked.table.world if checked.table else None,
+        "servers": len(checked.table.servers) if checked.table else None,
+        "fingerprint": checked.fingerprint,
+        "counts": {severity: counts[severity] for severity in SEVERITIES},
+        "problems": [problem.to_json() for problem in problems],
+        "not_checked": list(checked.unchecked),
+    }
+    answer(console, as_json, _describe_check(file, checked, problems), report)
+    bad = counts["ERROR"] or counts["UNSUPPORTED"]
+    raise typer.Exit(EXIT_JOB_FAILED if bad else EXIT_DONE)
+
+
+@app.command("merge")
+def merge(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="In order of ranks.")],
+    out: Out,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make one table of the tables of single servers; ranks follow the order of the files.
+
+    \b
+    Example:
+      unet-dist rank-table merge server1.json server2.json -o cluster.json
+    """
+    if len(files) < 2:
+        raise UserError("FILES", "one table is nothing to merge; name at least two")
+    table = merge_tables([(str(file), load_rank_table(file)) for file in files])
+    _write(out, table, files, force=force, as_json=as_json)
+
+
+@app.command("slice")
+def slice_(
+    file: File,
+    out: Out,
+    servers: Annotated[str, typer.Option(metavar="A,B", help="server_ids to keep.")] = "",
+    devices: Annotated[str, typer.Option(metavar="0-3", help="Cards of each to keep.")] = "",
+    ranks: Annotated[str, typer.Option(metavar="0-7", help="Ranks to keep.")] = "",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Cut a smaller table; what is left gets the ranks 0 to n-1 in its old order.
+
+    \b
+    Examples:
+      unet-dist rank-table slice rank_tables/2x8.json --servers 10.0.0.2 -o server2.json
+      unet-dist rank-table slice rank_tables/2x8.json --devices 0-3 -o rings.json
+    """
+    if not (servers or devices or ranks):
+        raise UserError("slice", "pass at least one of --servers, --devices and --ranks")
+    table = slice_table(
+        load_rank_table(file),
+        servers=[name.strip() for name in servers.split(",")] if servers else [],
+        devices=parse_numbers(devices, "--devices") if devices else None,
+        ranks=parse_numbers(ranks, "--ranks") if ranks else None,
+    )
+    _write(out, table, [file], force=force, as_json=as_json)
+
+
+@app.command("convert")
+def convert(
+    file: File,
+    to: Annotated[Literal["1.0", "template2", "1.2"], typer.Option(help="Dialect to write.")],
+    out: Out,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write the same ranks in another dialect; keys that it does not know are kept.
+
+    \b
+    Examples:
+      unet-dist rank-table convert old_lab.json --to 1.0 -o new.json
+      unet-dist rank-table convert rank_tables/2x8.json --to template2 -o pods.json
+    """
+    table = convert_table(load_rank_table(file), to)
+    _write(out, table, [file], force=force, as_json=as_json)
+
+
+@app.command("diff")
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A")],
+    b: Annotated[Path, typer.Argument(metavar="B")],
+    as_json: Json = False,
+) -> None:
+    """Say what differs between two tables. Exits with 1 if anything does.
+
+    HCCL stops with EI0005 if the servers of a job do not hold the same table.
+
+    \b
+    Example:
+      unet-dist rank-table diff server1/hccl.json server2/hccl.json
+    """
+    differences = compare_tables(load_rank_table(a), load_rank_table(b))
+    prints = [check_file(path).fingerprint for path in (a, b)]
+    order = "" if differences else order_difference(prints[0], prints[1])
+    same = not differences and not order
+    report = {
+        "a": str(a),
+        "b": str(b),
+        "same": same,
+        "fingerprints": prints,
+        "differences": [difference.to_json() for difference in differences],
+        "order": order or None,
+    }
+    lines = [f"{a} and {b} are the same to HCCL"] if same else [f"{a} -> {b}"]
+    lines += [f"  {difference}" for difference in differences]
+    lines += [f"  {order}"] if order else []
+    answer(console_for(as_json), as_json, "\n".join(lines), report)
+    raise typer.Exit(EXIT_DONE if same else EXIT_JOB_FAILED)
+
+
+@app.command("show")
+def show(file: File, as_json: Json = False) -> None:
+    """Show servers, cards, ranks and addresses.
+
+    \b
+    Example:
+      unet-dist rank-table show rank_tables/2x8.json
+    """
+    table = load_rank_table(file)
+    answer(console_for(as_json), as_json, describe_table(table), table_facts(table))
+
+
+def _write(
+    out: Path, table: RankTable, inputs: Sequence[Path], *, force: bool, as_json: bool
+) -> None:
+    write_rank_table(out, table, inputs=inputs, force=force)
+    text = f"{out}: dialect {table.dialect}, servers: {len(table.servers)}, ranks: {table.world}"
+    report = {"file": str(out), **table_facts(table)}
+    answer(console_for(as_json), as_json, text, report)
+
+
+def _describe_check(file: Path, checked: Checked, problems: Sequence[Problem]) -> str:
+    lines = [_heading(file, checked)]
+    for problem in problems:
+        code = f" {problem.code}" if problem.code else ""
+        lines += [
+            f"{problem.severity} {problem.rule}{code} at {problem.path}",
+            f"  {problem.message}",
+            f"  mend: {problem.fix}",
+            f"  rule: {RULES[problem.rule].title} ({RULES[problem.rule].source})",
+        ]
+    counts = Counter(problem.severity for problem in problems)
+    found = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES)
+    lines.append(found if problems else "no problem found")
+    if checked.unchecked:
+        lines.append("not checked without --chip:")
+        lines += [f"  {rules}" for rules in checked.unchecked]
+    return "\n".join(lines)
+
+
+def _heading(file: Path, checked: Checked) -> str:
+    if checked.dialect is None:
+        return f"{file}: not a rank table that can be read"
+    if checked.table is None:
+        return f"{file}: dialect {checked.dialect}"
+    servers, ranks = len(checked.table.servers), checked.table.world
+    return (
+        f"{file}: dialect {checked.dialect}, servers: {servers}, ranks: {ranks}, fingerprint "
+        f"{checked.fingerprint} (must be the same on every server)"
+    )
+
+
+def _waiting_notes(file: Path, console: Console) -> Callable[[str, float], None]:
+    """Says at once why there is a wait, and then now and again how long it goes on."""
+    said: list[float] = []
+
+    def note(reason: str, left_s: float) -> None:
+        if left_s <= POLL_S or (said and said[-1] - left_s < NOTE_EVERY_S):
+            return
+        said.append(left_s)
+        text = f"{file}: {reason}; waiting up to {left_s:.0f} s more (--wait)"
+        console.print(text, markup=False)
+
+    return note

@@ -1,0 +1,128 @@
+"""One value out of a JSON object; a wrong one is told, and comes out as None."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from unet_dist.cluster.tables.problems import Problem, shown
+
+MAX_NUMBER = 2**32 - 1
+
+
+def text_of(entry: Mapping[str, Any], key: str, path: str, problems: list[Problem]) -> str | None:
+    """A string that HCCL needs; it may be empty."""
+    if key not in entry:
+        problems.append(missing(key, path))
+        return None
+    return optional_text_of(entry, key, path, problems)
+
+
+def optional_text_of(
+    entry: Mapping[str, Any], key: str, path: str, problems: list[Problem]
+) -> str | None:
+    value = entry.get(key)
+    if isinstance(value, str):
+        return value
+    if key not in entry:
+        return None
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    problems.append(
+        Problem(
+            path=inside(path, key),
+            rule="R5",
+            code="EI0017",
+            message=f"{key} is {shown(value)}, which is not a JSON string; "
+            f"HCCL would say that {key} is missing",
+            fix=f'write "{shown(value)}"' if plain else "write a string",
+        )
+    )
+    return None
+
+
+def number_of(
+    entry: Mapping[str, Any], key: str, path: str, problems: list[Problem], *, rule: str
+) -> int | None:
+    """A whole number that 1.x writes as a string."""
+    text = text_of(entry, key, path, problems)
+    if text is None:
+        return None
+    number = parse_number(text)
+    if number is None:
+        problems.append(
+            Problem(
+                path=inside(path, key),
+                rule=rule,
+                message=f"{key} is {shown(text)}, which is not a whole number",
+                fix='write digits only, such as "0"',
+            )
+        )
+    return number
+
+
+def int_of(
+    entry: Mapping[str, Any], key: str, path: str, problems: list[Problem], *, needed: bool = True
+) -> int | None:
+    """A whole number that 2.0 writes as a number."""
+    if key not in entry:
+        if needed:
+            problems.append(missing(key, path))
+        return None
+    value = entry[key]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
+        return value
+    digits = isinstance(value, str) and parse_number(value) is not None
+    problems.append(
+        Problem(
+            path=inside(path, key),
+            rule="R5",
+            message=f"{key} is {shown(value)}, but 2.0 wants a whole number without quotes",
+            fix=f"write {value}" if digits else "write a number such as 0",
+        )
+    )
+    return None
+
+
+def objects_of(
+    entry: Mapping[str, Any], key: str, path: str, problems: list[Problem], *, rule: str
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """The objects of a list that must not be empty, each with its JSON path."""
+    value = entry.get(key)
+    where = inside(path, key)
+    if key not in entry:
+        problems.append(missing(key, path))
+        return []
+    if not isinstance(value, list) or not value:
+        wrong = f"{key} is {shown(value)}, but must be a list that is not empty"
+        problems.append(Problem(path=where, rule=rule, message=wrong, fix="list at least one"))
+        return []
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for index, item in enumerate(value):
+        spot = f"{where}[{index}]"
+        if isinstance(item, dict):
+            found.append((spot, item))
+        else:
+            wrong = f"{shown(item)} is not an object"
+            problems.append(
+                Problem(path=spot, rule=rule, message=wrong, fix="write an object in braces")
+            )
+    return found
+
+
+def missing(key: str, path: str) -> Problem:
+    return Problem(
+        path=inside(path, key),
+        rule="R6",
+        code="EI0017",
+        message=f"{key} is missing",
+        fix=f'add "{key}"',
+    )
+
+
+def parse_number(text: str) -> int | None:
+    """Digits as HCCL takes them: ASCII, and no more than fits into 32 bits."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 20 or int(text) > MAX_NUMBER:
+        return None
+    return int(text)
+
+
+def inside(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

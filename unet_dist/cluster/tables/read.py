@@ -1,0 +1,164 @@
+"""Rank tables from files: limits, waiting for one that is being written, and all faults at once."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unet_dist.cluster.tables.check import Checked, check_tree, path_problems
+from unet_dist.cluster.tables.model import Chip, RankTable
+from unet_dist.cluster.tables.problems import Problem, errors_of
+from unet_dist.errors import UserError
+
+MAX_BYTES = 10_000_000
+MAX_DEPTH = 64
+POLL_S = 0.5
+
+OnWait = Callable[[str, float], None]
+"""Told why a table is waited for, and the seconds left."""
+
+
+def load_rank_table(
+    path: Path, chip: Chip | None = None, *, wait_s: float = 0, on_wait: OnWait | None = None
+) -> RankTable:
+    """The table of a file that HCCL would take.
+
+    Raises:
+        UserError: every problem for which HCCL would refuse it, with its place and its cure.
+    """
+    checked = check_file(path, chip, wait_s=wait_s, on_wait=on_wait)
+    refused = errors_of(checked.problems)
+    if refused or checked.table is None:
+        raise UserError(str(path), [str(problem) for problem in refused or checked.problems])
+    return checked.table
+
+
+def check_file(
+    path: Path, chip: Chip | None = None, *, wait_s: float = 0, on_wait: OnWait | None = None
+) -> Checked:
+    """Every problem of a rank table.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is too large.
+    """
+    tree, problems = read_when_ready(path, wait_s, on_wait=on_wait)
+    problems = [*path_problems(path), *problems]
+    if tree is None:
+        return Checked(dialect=None, problems=tuple(problems))
+    checked = check_tree(tree, chip)
+    found = (*problems, *checked.problems)
+    table = None if errors_of(problems) else checked.table
+    return replace(checked, problems=found, table=table)
+
+
+def read_when_ready(
+    path: Path,
+    wait_s: float,
+    *,
+    on_wait: OnWait | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Any, list[Problem]]:
+    """The JSON of a file, or the reason why it is none.
+
+    Schedulers write the file in place and say ``status: initializing`` until it is complete. So
+    that status is waited for, and what is no JSON is read again until it stays the same.
+    """
+    end = clock() + wait_s
+    before: bytes | None = None
+    while True:
+        content = _read_bytes(path)
+        tree, problems = parse(content)
+        reason = _reason_to_wait(tree, problems, changed=content != before)
+        left = end - clock()
+        if reason is None or left <= 0:
+            return tree, problems
+        if on_wait is not None:
+            on_wait(reason, left)
+        before = content
+        sleep(min(POLL_S, left))
+
+
+def parse(content: bytes) -> tuple[Any, list[Problem]]:
+    """JSON as strict as HCCL's parser; None and a problem if it is none."""
+    try:
+        text = content.decode("utf-8-sig")
+        tree = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if _depth(tree) > MAX_DEPTH:
+            return None, [_not_json(f"lists and objects are nested deeper than {MAX_DEPTH}")]
+        json.dumps(tree, ensure_ascii=False).encode()  # half a surrogate pair fails here
+    except UnicodeError as error:
+        return None, [_not_json(f"it is not UTF-8 text: {error}")]
+    except RecursionError:
+        return None, [_not_json(f"lists and objects are nested deeper than {MAX_DEPTH}")]
+    except ValueError as error:
+        if not content.strip():
+            return None, [_not_json("it is empty")]
+        hint = "; JSON has no comments" if "//" in text else ""
+        return None, [_not_json(f"{error}{hint}")]
+    if tree is None:
+        return None, [_not_json("it holds only null")]
+    return tree, []
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        # A pipe or a device could be waited for without end.
+        if path.exists() and not path.is_file():
+            raise UserError(str(path), "is not a file")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UserError(repr(str(path)), f"is no path: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise UserError(str(path), f"is larger than {MAX_BYTES} bytes, which no rank table is")
+    return content
+
+
+def _reason_to_wait(tree: Any, problems: list[Problem], *, changed: bool) -> str | None:
+    if problems:
+        return "it is not complete JSON yet" if changed else None
+    if isinstance(tree, dict) and tree.get("status") == "initializing":
+        return "its status is initializing"
+    return None
+
+
+def _not_json(reason: str) -> Problem:
+    return Problem(
+        path="$",
+        rule="R3",
+        code="EI0004",
+        message=f"the file is not valid JSON: {reason}",
+        fix="write it anew; HCCL ends the job at once, even if the file was only half written",
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
+
+
+def _depth(tree: Any) -> int:
+    """Levels of nesting, found without recursion."""
+    deepest = 0
+    rest = [(tree, 1)]
+    while rest:
+        value, depth = rest.pop()
+        deepest = max(deepest, depth)
+        if depth > MAX_DEPTH:
+            break
+        if isinstance(value, dict):
+            rest.extend((item, depth + 1) for item in value.values())
+        elif isinstance(value, list):
+            rest.extend((item, depth + 1) for item in value)
+    return deepest
