@@ -91,7 +91,6 @@ def _dialect(draft: Draft, chip: Chip) -> Iterator[Problem]:
         path="version" if "version" in draft.tree else "$",
         rule="R7",
         severity="ERROR" if refused else "UNSUPPORTED",
-        code="EI0014" if refused else "",
         message=f"dialect {draft.dialect} is for {', '.join(chips)}, not for {chip}",
         fix=f"unet-dist rank-table convert --to {fitting[0]}"
         if not refused
@@ -127,7 +126,6 @@ def _needed_addresses(draft: Draft, chip: Chip) -> Iterator[Problem]:
             path=f"{card.path}.device_ip",
             rule="R11",
             severity="ERROR" if refused else "UNSUPPORTED",
-            code="EI0014" if refused else "",
             message=f"device_ip is {'missing' if absent else 'empty'}, but {chip} {needed}",
             fix="hccn_tool -i ID -ip -g tells the address of a card",
         )
@@ -211,12 +209,13 @@ def _cards_910a(server: ServerDraft) -> Iterator[Problem]:
 
 
 def _set_problem(path: str, message: str, severity: Severity, fix: str) -> Problem:
-    code = "EI0014" if severity == "ERROR" else ""
-    return Problem(path=path, rule="R15", severity=severity, code=code, message=message, fix=fix)
+    return Problem(path=path, rule="R15", severity=severity, message=message, fix=fix)
 
 
 def _subnets_910a(server: ServerDraft) -> Iterator[Problem]:
     """A hint: the file has no netmask, so /24 is taken, and IPv4 only."""
+    if len(set(server.device_ids)) < len(server.cards):
+        return
     nets = {
         card.device_id: ipaddress.ip_interface(f"{card.ips[0]}/24").network
         for card in server.cards
@@ -237,7 +236,6 @@ def _subnets_910a(server: ServerDraft) -> Iterator[Problem]:
                 path=server.path,
                 rule="R22",
                 severity="WARN",
-                code="",
                 message=f"cards {a} and {b} of server {server.name} {what} ({shown(str(nets[a]))} "
                 f"and {shown(str(nets[b]))}, taken as /24)",
                 fix="give cards i and i+4 one subnet, and cards of one ring different ones",

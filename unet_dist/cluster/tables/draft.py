@@ -51,6 +51,11 @@ class Draft:
                 yield server, card
 
 
+def instance_path(card: CardDraft) -> str:
+    """JSON path of the instance of template 2 that a card is in."""
+    return card.path.rsplit(".devices[", 1)[0]
+
+
 def ips_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
     """The addresses of a card; HCCL splits them at commas and overlooks one at the end."""
     ip = raw.get("device_ip")

@@ -124,12 +124,14 @@ class Problem:
     rule: str
     severity: Severity = "ERROR"
     code: str = "EI0014"
-    """What HCCL would have reported; empty if it would have said nothing."""
+    """What HCCL would have reported; empty if it takes the table."""
     message: str
     fix: str
 
     def __post_init__(self) -> None:
         assert self.rule in RULES
+        if self.severity != "ERROR":
+            object.__setattr__(self, "code", "")
 
     def __str__(self) -> str:
         code = f", {self.code}" if self.code else ""

@@ -87,7 +87,6 @@ def _unknown_version(version: str) -> Problem:
             path="version",
             rule="R7",
             severity="UNSUPPORTED",
-            code="",
             message='version is "1.1", a table of hosts and cards together; only tables of cards '
             "are read here",
             fix='write the cards as a table of version "1.0"',

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from unet_dist.cluster.tables.draft import CardDraft, Draft, ServerDraft
+from unet_dist.cluster.tables.draft import CardDraft, Draft, ServerDraft, instance_path
 from unet_dist.cluster.tables.fields import inside, optional_text_of, parse_number, text_of
 from unet_dist.cluster.tables.problems import Problem, Severity, shown
 
@@ -32,7 +32,7 @@ def _status(draft: Draft) -> Iterator[Problem]:
             path="status",
             rule="R4",
             severity="UNSUPPORTED" if optional else "ERROR",
-            code="" if optional else "EI0004",
+            code="EI0004",
             message=f'status is {shown(status)}, not "completed"; '
             + ("the documents call this not usable" if optional else "HCCL would wait 1800 s"),
             fix="let the scheduler finish the file (--wait), or write completed if it is finished",
@@ -49,13 +49,12 @@ def _server_names(draft: Draft) -> Iterator[Problem]:
         if draft.dialect in ("1.0", "1.2") and server.server_id:
             yield from _taken(owners, server.server_id, "server_id", server.path, "R9")
     if draft.dialect == "template2":
-        pods: dict[str, str] = {}
-        for _, card in draft.cards():
-            name = card.pod.get("pod_name")
-            path = card.path.rsplit(".devices[", 1)[0]
-            if isinstance(name, str) and pods.get(name) != path:
+        pod_owners: dict[str, str] = {}
+        pods = {instance_path(card): card.pod.get("pod_name") for _, card in draft.cards()}
+        for path, name in pods.items():
+            if isinstance(name, str):
                 yield from _name_problems(name, "pod_name", path, MAX_NAME)
-                yield from _taken(pods, name, "pod_name", path, "R9")
+                yield from _taken(pod_owners, name, "pod_name", path, "R9")
 
 
 def _name_problems(name: str | None, key: str, path: str, limit: int) -> Iterator[Problem]:
@@ -93,7 +92,7 @@ def _ranks(draft: Draft) -> Iterator[Problem]:
     for _, card in draft.cards():
         if card.rank is None:
             continue
-        path = card.path if draft.dialect != "lab" else card.path.rsplit(".devices[", 1)[0]
+        path = card.path if draft.dialect != "lab" else instance_path(card)
         first = owners.setdefault(card.rank, path)
         if first != path:
             told.append((path, f"rank_id {card.rank} is already used by {first}"))
@@ -113,7 +112,7 @@ def _addresses(draft: Draft) -> Iterator[Problem]:
         return
     severity: Severity = "ERROR"
     if draft.dialect == "template2" and len(draft.servers) == 1:
-        pods = {card.path.rsplit(".devices[", 1)[0] for _, card in draft.cards()}
+        pods = {instance_path(card) for _, card in draft.cards()}
         # One instance: HCCL does not read the addresses (GetCloudDevList).
         severity = "UNSUPPORTED" if len(pods) == 1 else "ERROR"
     owners: dict[str, str] = {}
@@ -205,7 +204,6 @@ def _port_problems(key: str, card: CardDraft, is_number: bool) -> Iterator[Probl
             path=inside(card.path, key),
             rule="R16",
             severity="WARN",
-            code="",
             message=f"{key} is {port}; ports up to {SYSTEM_PORTS} are the system's",
             fix="take a port from 1024 on",
         )
@@ -218,7 +216,7 @@ def _order(draft: Draft) -> Iterator[Problem]:
     runs: list[tuple[int, int, ServerDraft]] = []
     for server in draft.servers:
         ranks = sorted({card.rank for card in server.cards if card.rank is not None})
-        if len(ranks) < len(server.cards) or not server.server_id:
+        if not ranks or len(ranks) < len(server.cards) or not server.server_id:
             return  # told already
         runs.append((ranks[0], ranks[-1], server))
     runs.sort(key=lambda run: run[:2])
@@ -228,7 +226,6 @@ def _order(draft: Draft) -> Iterator[Problem]:
             path=after[2].path,
             rule="R20",
             severity="UNSUPPORTED",
-            code="",
             message=f"ranks {after[0]} to {after[1]} of server {after[2].name} are mixed with "
             f"{before[0]} to {before[1]} of server {before[2].name}",
             fix="give each server one run of ranks",
@@ -241,7 +238,6 @@ def _order(draft: Draft) -> Iterator[Problem]:
         path=runs[names.index(second)][2].path,
         rule="R20",
         severity="WARN",
-        code="",
         message=f"server {second} comes after {first} by rank, but before it in dictionary order, "
         "which MindSpore numbers by",
         fix="order the ranks by server_id, or rename the servers (10.0.0.02 for 10.0.0.2)",

@@ -94,7 +94,6 @@ def _problem(path: str, message: str, *, severity: Severity = "ERROR") -> Proble
         path=path,
         rule="R17",
         severity=severity,
-        code="EI0014" if severity == "ERROR" else "",
         message=message,
         fix="npu-smi info -t spod-info -i ID -c CHIP tells super pod and SDID of a card; list the "
         "servers of each super pod one after the other",
