@@ -16,6 +16,7 @@ from unet_dist.cluster.tables.fields import (
 )
 from unet_dist.cluster.tables.problems import Problem, Severity, shown
 
+WRONG_TYPE = "EI0014"  # rank_table_report_macro.h
 BACKUP_LOCAL_ID = 64
 MAX_RANKS = 65536
 MAX_LAYERS = 8
@@ -99,7 +100,7 @@ def _layers(
     server_id, addresses, last = "", [], -1
     for spot, level in levels:
         layer = int_of(level, "net_layer", spot, problems)
-        name = text_of(level, "net_instance_id", spot, problems)
+        name = text_of(level, "net_instance_id", spot, problems, code=WRONG_TYPE)
         if name is not None and not 1 <= len(name) <= 1024:
             _tell(problems, f"{spot}.net_instance_id", f"{len(name)} characters, not 1 to 1024")
         if layer is not None and not last < layer < MAX_LAYERS:
@@ -128,7 +129,7 @@ def _layers(
 def _check_net_type(
     level: Mapping[str, Any], spot: str, layer: int | None, problems: list[Problem]
 ) -> None:
-    net_type = optional_text_of(level, "net_type", spot, problems)
+    net_type = optional_text_of(level, "net_type", spot, problems, code=WRONG_TYPE)
     if net_type is not None and net_type not in NET_TYPES:
         wrong = f"net_type is {shown(net_type)}, not one of {', '.join(NET_TYPES)}"
         _tell(problems, f"{spot}.net_type", wrong)
@@ -148,8 +149,8 @@ def _addresses(level: Mapping[str, Any], spot: str, problems: list[Problem]) -> 
     found = []
     owners: dict[str, str] = {}
     for place, entry in entries:
-        kind = text_of(entry, "addr_type", place, problems)
-        address = text_of(entry, "addr", place, problems)
+        kind = text_of(entry, "addr_type", place, problems, code=WRONG_TYPE)
+        address = text_of(entry, "addr", place, problems, code=WRONG_TYPE)
         if kind is not None and kind not in ADDRESS_FORMS:
             wrong = f"addr_type is {shown(kind)}, not one of {', '.join(ADDRESS_FORMS)}"
             _tell(problems, f"{place}.addr_type", wrong)

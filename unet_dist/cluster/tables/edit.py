@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unet_dist.cluster.tables.model import Dialect, RankTable, Server
-from unet_dist.cluster.tables.super_pods import SERVER_GROUPS, join_groups, keep_groups
+from unet_dist.cluster.tables.super_pods import join_groups, keep_groups
 from unet_dist.errors import UserError
 
 
@@ -56,9 +56,7 @@ def merge_tables(named: Sequence[tuple[str, RankTable]]) -> RankTable:
     extra = dict(first.extra)
     for _, table in named[1:]:
         extra = {**table.extra, **extra}
-    for key in SERVER_GROUPS:
-        if key in extra:
-            extra[key] = join_groups([table.extra for _, table in named], key)
+    extra |= join_groups([table.extra for _, table in named])
     servers: list[Server] = []
     start = 0
     for _, table in named:

@@ -6,18 +6,36 @@ from typing import Any
 from unet_dist.cluster.tables.problems import Problem, shown
 
 MAX_NUMBER = 2**32 - 1
+MISSING = "EI0017"
+"""HCCL's code for a key that is not there."""
 
 
-def text_of(entry: Mapping[str, Any], key: str, path: str, problems: list[Problem]) -> str | None:
-    """A string that HCCL needs; it may be empty."""
+def text_of(
+    entry: Mapping[str, Any],
+    key: str,
+    path: str,
+    problems: list[Problem],
+    *,
+    code: str = MISSING,
+) -> str | None:
+    """A string that HCCL needs; it may be empty.
+
+    Args:
+        code: what HCCL reports for a value of another type; 1.x says that it is missing.
+    """
     if key not in entry:
         problems.append(missing(key, path))
         return None
-    return optional_text_of(entry, key, path, problems)
+    return optional_text_of(entry, key, path, problems, code=code)
 
 
 def optional_text_of(
-    entry: Mapping[str, Any], key: str, path: str, problems: list[Problem]
+    entry: Mapping[str, Any],
+    key: str,
+    path: str,
+    problems: list[Problem],
+    *,
+    code: str = MISSING,
 ) -> str | None:
     value = entry.get(key)
     if isinstance(value, str):
@@ -29,9 +47,9 @@ def optional_text_of(
         Problem(
             path=inside(path, key),
             rule="R5",
-            code="EI0017",
-            message=f"{key} is {shown(value)}, which is not a JSON string; "
-            f"HCCL would say that {key} is missing",
+            code=code,
+            message=f"{key} is {shown(value)}, which is not a JSON string"
+            + (f"; HCCL would say that {key} is missing" if code == MISSING else ""),
             fix=f'write "{shown(value)}"' if plain else "write a string",
         )
     )
@@ -111,7 +129,7 @@ def missing(key: str, path: str) -> Problem:
     return Problem(
         path=inside(path, key),
         rule="R6",
-        code="EI0017",
+        code=MISSING,
         message=f"{key} is missing",
         fix=f'add "{key}"',
     )

@@ -213,10 +213,13 @@ def _order(draft: Draft) -> Iterator[Problem]:
     """Each server's ranks are a run, and the runs follow the dictionary order of server_id."""
     if draft.dialect in ("2.0", "template2"):
         return
+    known = [card.rank for _, card in draft.cards() if card.rank is not None]
+    if len(set(known)) < sum(len(server.cards) for server in draft.servers):
+        return  # told already
     runs: list[tuple[int, int, ServerDraft]] = []
     for server in draft.servers:
-        ranks = sorted({card.rank for card in server.cards if card.rank is not None})
-        if not ranks or len(ranks) < len(server.cards) or not server.server_id:
+        ranks = sorted(card.rank for card in server.cards if card.rank is not None)
+        if not ranks or not server.server_id:
             return  # told already
         runs.append((ranks[0], ranks[-1], server))
     runs.sort(key=lambda run: run[:2])

@@ -1,6 +1,6 @@
 """Lists of server groups inside a table: the super pods of 1.2, and MindSpore's clusters."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unet_dist.cluster.tables.draft import Draft
@@ -104,31 +104,39 @@ def keep_groups(tree_part: Mapping[str, Any], server_ids: set[str]) -> dict[str,
     """Top-level keys with the groups cut down to these servers; empty groups go."""
     kept = dict(tree_part)
     for key in SERVER_GROUPS:
-        if isinstance(kept.get(key), list):
+        if _are_groups(kept.get(key), key):
             groups = [
-                {
-                    **group,
-                    "server_list": [
-                        entry
-                        for entry in group.get("server_list", [])
-                        if isinstance(entry, dict) and entry.get("server_id") in server_ids
-                    ],
-                }
+                {**group, "server_list": [e for e in group["server_list"] if _id(e) in server_ids]}
                 for group in kept[key]
-                if isinstance(group, dict) and isinstance(group.get("server_list", []), list)
             ]
             kept[key] = [group for group in groups if group["server_list"]]
     return kept
 
 
-def join_groups(parts: list[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
-    """The groups of several tables; those with the same name become one."""
-    joined: dict[Any, dict[str, Any]] = {}
-    for part in parts:
-        for group in part.get(key, []):
-            name = group.get(SERVER_GROUPS[key])
-            if name in joined:
-                joined[name]["server_list"] = [*joined[name]["server_list"], *group["server_list"]]
-            else:
-                joined[name] = dict(group)
-    return list(joined.values())
+def join_groups(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The groups of several tables' top-level keys; those with the same name become one."""
+    joined = {}
+    for key, name_key in SERVER_GROUPS.items():
+        lists = [part[key] for part in parts if _are_groups(part.get(key), key)]
+        by_name: dict[str, dict[str, Any]] = {}
+        for group in (group for groups in lists for group in groups):
+            before = by_name.get(group[name_key], {"server_list": []})
+            servers = [*before["server_list"], *group["server_list"]]
+            by_name[group[name_key]] = {**group, **before, "server_list": servers}
+        if by_name:
+            joined[key] = list(by_name.values())
+    return joined
+
+
+def _are_groups(value: Any, key: str) -> bool:
+    """Where a dialect does not use the key, nothing was said of its form."""
+    return isinstance(value, list) and all(
+        isinstance(group, dict)
+        and isinstance(group.get(SERVER_GROUPS[key]), str)
+        and isinstance(group.get("server_list"), list)
+        for group in value
+    )
+
+
+def _id(entry: Any) -> Any:
+    return entry.get("server_id") if isinstance(entry, dict) else None

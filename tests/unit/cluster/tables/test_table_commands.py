@@ -1,0 +1,177 @@
+"""``unet-dist rank-table``: exit codes, one JSON object, and what a person reads."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from table_samples import SHIPPED, one_server, shipped, write
+from typer.testing import CliRunner, Result
+
+from unet_dist.cli.rank_table import app
+from unet_dist.errors import UserError
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _json(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+def test_a_clean_table_exits_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK_ID", raising=False)
+    result = _run("check", SHIPPED / "2x8.json", "--chip", "910A", "--json")
+    report = _json(result)
+    assert result.exit_code == 0
+    assert report["counts"] == {"ERROR": 0, "UNSUPPORTED": 0, "WARN": 0}
+    assert (report["ranks"], report["servers"], report["problems"]) == (16, 2, [])
+
+
+@pytest.mark.parametrize(
+    ("cards", "severity", "code"), [([0, 1, 2], "ERROR", 1), ([0, 4], "UNSUPPORTED", 1)]
+)
+def test_what_is_refused_or_forbidden_exits_with_1(
+    tmp_path: Path, cards: list[int], severity: str, code: int
+) -> None:
+    path = write(tmp_path / "t.json", one_server(cards))
+    result = _run("check", path, "--chip", "910A", "--json")
+    assert result.exit_code == code
+    problems = _json(result)["problems"]
+    assert [(p["rule"], p["severity"], p["path"]) for p in problems] == [
+        ("R15", severity, "server_list[0]")
+    ]
+    assert set(problems[0]) == {"path", "rule", "severity", "code", "message", "fix", "source"}
+
+
+def test_a_warning_alone_exits_with_0(tmp_path: Path) -> None:
+    tree = one_server([0, 1])
+    tree["server_list"][0]["device"][1]["device_ip"] = "192.168.100.11"
+    result = _run("check", write(tmp_path / "t.json", tree), "--chip", "910A")
+    assert result.exit_code == 0
+    assert "0 ERROR, 0 UNSUPPORTED, 1 WARN" in result.stdout
+
+
+def test_the_text_names_place_rule_code_cure_and_what_was_not_checked(tmp_path: Path) -> None:
+    tree = shipped("2x8")
+    tree["server_list"][1]["server_id"] = "10.0.0.1"
+    result = _run("check", write(tmp_path / "t.json", tree))
+    assert "ERROR R9 EI0014 at server_list[1].server_id" in result.stdout
+    assert '"10.0.0.1" is already used by server_list[0]' in result.stdout
+    assert "mend: write a server_id of its own" in result.stdout
+    assert "topoinfo_ranktableConcise.cc GetSingleServer" in result.stdout
+    assert "not checked without --chip:\n  910A: number and choice of cards" in result.stdout
+
+
+def test_a_rank_of_the_environment_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK_ID", "16")
+    result = _run("check", SHIPPED / "2x8.json", "--json")
+    assert result.exit_code == 1
+    assert [problem["rule"] for problem in _json(result)["problems"]] == ["R13"]
+
+
+def test_check_waits_for_a_scheduler_and_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.json", one_server([0], status="initializing"))
+    part = write(tmp_path / "part", one_server([0]))
+    writer = threading.Timer(0.3, lambda: part.replace(path))
+    writer.start()
+    start = time.monotonic()
+    result = _run("check", path, "--json", "--wait", "30")
+    writer.join()
+    assert result.exit_code == 0
+    assert time.monotonic() - start < 10
+    assert "its status is initializing; waiting up to 30 s more (--wait)" in result.stderr
+    assert _json(result)["ranks"] == 1
+
+
+def test_merge_slice_and_convert_write_a_table(tmp_path: Path) -> None:
+    parts = []
+    for number in (1, 2):
+        part = tmp_path / f"part{number}.json"
+        whole = SHIPPED / "2x8.json"
+        assert _run("slice", whole, "--servers", f"10.0.0.{number}", "-o", part).exit_code == 0
+        parts.append(part)
+    merged = tmp_path / "merged.json"
+    result = _run("merge", *parts, "-o", merged, "--json")
+    assert result.exit_code == 0
+    assert _json(result)["ranks"] == 16
+    assert merged.read_text() == (SHIPPED / "2x8.json").read_text()
+    pods = tmp_path / "pods.json"
+    assert _run("convert", merged, "--to", "template2", "-o", pods).exit_code == 0
+    assert pods.read_text() == (SHIPPED / "template2_2x8.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "none.json"], "cannot be read: No such file"),
+        (["merge", SHIPPED / "1x8.json", "-o", "out.json"], "one table is nothing to merge"),
+        (["slice", SHIPPED / "1x8.json", "-o", "out.json"], "pass at least one of --servers"),
+        (["show", "none.json"], "cannot be read"),
+    ],
+)
+def test_what_was_asked_wrongly_is_told_to_the_user(arguments: list[object], message: str) -> None:
+    result = _run(*arguments)
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", SHIPPED / "1x8.json", "--chip", "920"],
+        ["check", SHIPPED / "1x8.json", "--wait", "-1"],
+        ["convert", SHIPPED / "1x8.json", "--to", "3.0", "-o", "out.json"],
+        ["merge", SHIPPED / "1x8.json"],
+    ],
+)
+def test_a_wrong_option_exits_with_2(arguments: list[object]) -> None:
+    assert _run(*arguments).exit_code == 2
+
+
+def test_diff_exits_with_1_and_names_the_ranks(tmp_path: Path) -> None:
+    tree = shipped("2x8")
+    tree["server_list"][0]["device"][2]["device_ip"] = "192.168.102.99"
+    path = write(tmp_path / "t.json", tree)
+    result = _run("diff", SHIPPED / "2x8.json", path)
+    assert result.exit_code == 1
+    assert "rank 2: device_ip 192.168.102.10 -> 192.168.102.99" in result.stdout
+    report = _json(_run("diff", SHIPPED / "2x8.json", path, "--json"))
+    assert report["same"] is False
+    assert report["differences"] == [
+        {"where": "rank 2", "key": "device_ip", "a": "192.168.102.10", "b": "192.168.102.99"}
+    ]
+
+
+def test_diff_overlooks_the_order_of_keys_but_not_of_servers(tmp_path: Path) -> None:
+    """HCCL compares a checksum of the JSON with sorted keys (R18)."""
+    tree = shipped("2x8")
+    turned = write(tmp_path / "turned.json", dict(reversed(tree.items())))
+    result = _run("diff", SHIPPED / "2x8.json", turned)
+    assert (result.exit_code, "are the same to HCCL" in result.stdout) == (0, True)
+    tree["server_list"].reverse()
+    result = _run("diff", turned, write(tmp_path / "reversed.json", tree))
+    assert result.exit_code == 1
+    assert "EI0005 (R18" in result.stdout
+
+
+def test_show_lists_every_card() -> None:
+    text = _run("show", SHIPPED / "superpod_4x8.json").stdout
+    assert "dialect 1.2: 4 servers, 32 ranks" in text
+    assert "server 10.0.0.3, super pod 1, host_ip 10.0.0.3" in text
+    assert [line.split()[:4] for line in text.splitlines() if "super_device_id 15" in line] == [
+        ["15", "7", "-", "192.168.101.17"],
+        ["31", "7", "-", "192.168.103.17"],
+    ]
+    facts = _json(_run("show", SHIPPED / "1x8.json", "--json"))
+    assert [device["ring"] for device in facts["servers"][0]["devices"]] == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("command", ["check", "merge", "slice", "convert", "diff", "show"])
+def test_help_has_an_example(command: str) -> None:
+    result = _run(command, "--help")
+    assert result.exit_code == 0
+    assert f"unet-dist rank-table {command} " in result.stdout
