@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from unet_dist.cli.rank_table_make import make
 from unet_dist.cli.shared import Json, answer, console_for, new_app
+from unet_dist.cluster.discover import cards_and_names
 from unet_dist.cluster.tables.check import Checked
 from unet_dist.cluster.tables.compare import compare_tables, order_difference
 from unet_dist.cluster.tables.edit import convert_table, merge_tables, parse_numbers, slice_table
-from unet_dist.cluster.tables.here import rank_id_problems
+from unet_dist.cluster.tables.here import problems_here, rank_id_problems
 from unet_dist.cluster.tables.model import Chip, RankTable
 from unet_dist.cluster.tables.problems import RULES, SEVERITIES, Problem
 from unet_dist.cluster.tables.read import POLL_S, check_file, load_rank_table
@@ -21,7 +23,8 @@ from unet_dist.cluster.tables.show import describe_table, table_facts
 from unet_dist.cluster.tables.write import write_rank_table
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 
-app = new_app("Check, merge, cut, convert, compare and show HCCL rank tables.")
+app = new_app("Make, check, merge, cut, convert, compare and show HCCL rank tables.")
+app.command("make")(make)
 
 WAIT_S = 10.0
 NOTE_EVERY_S = 5.0
@@ -38,6 +41,7 @@ def check(
     wait: Annotated[
         float, typer.Option(min=0, max=86400, help="Seconds to wait for a file being written.")
     ] = WAIT_S,
+    here: Annotated[bool, typer.Option(help="Compare it with this server's cards too.")] = False,
     as_json: Json = False,
 ) -> None:
     """List every violation, with what HCCL would make of it and how to mend it.
@@ -48,6 +52,7 @@ def check(
     \b
     Examples:
       unet-dist rank-table check rank_tables/2x8.json --chip 910A
+      unet-dist rank-table check cluster.json --here
       unet-dist rank-table check /user/serverid/devindex/config/hccl.json --wait 600
     """
     console = console_for(as_json)
@@ -55,6 +60,8 @@ def check(
     problems = list(checked.problems)
     if checked.table is not None and "RANK_ID" in os.environ:
         problems += rank_id_problems(checked.table, os.environ["RANK_ID"])
+    if checked.table is not None and here:
+        problems += problems_here(checked.table, *cards_and_names())
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     counts = Counter(problem.severity for problem in problems)
     report = {

@@ -1,0 +1,125 @@
+"""``unet-dist rank-table make``: a table of the cards that this server or a cluster has."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unet_dist.cli.shared import Json, answer, console_for
+from unet_dist.cluster.device_list import parse_device_list
+from unet_dist.cluster.gather import collect_parts
+from unet_dist.cluster.make_table import chip_of_models, problems_of_table, table_of_parts
+from unet_dist.cluster.server_part import (
+    HostLine,
+    parse_hosts,
+    part_of_this_server,
+    read_hosts_file,
+)
+from unet_dist.cluster.tables.model import Chip, RankTable
+from unet_dist.cluster.tables.problems import Problem, errors_of
+from unet_dist.cluster.tables.show import describe_table, table_facts
+from unet_dist.cluster.tables.write import write_rank_table
+from unet_dist.errors import UserError
+
+
+def make(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; .json.")
+    ],
+    devices: Annotated[
+        str, typer.Option(metavar="0-7", help="Physical cards of each server; default all.")
+    ] = "",
+    hosts: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Servers, a line `a`, `a slots=4` or `a devices=0-3` each; or a,b,c.",
+        ),
+    ] = "",
+    server_id: Annotated[
+        str, typer.Option(help="Of this server; default its address on the default route.")
+    ] = "",
+    chip: Annotated[
+        Chip | None, typer.Option(help="Whose rules the table must keep; default what is found.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace the output if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the rank table of this server's cards, or of a cluster's.
+
+    With --hosts, mpirun asks all of them at once; this program must be installed in the same
+    place on each. Ranks are counted through the servers in the order of the file, and what is
+    wrong anywhere is told together. A line of the file may also have server_id=ADDRESS.
+
+    \b
+    Examples:
+      unet-dist rank-table make -o 1x8.json
+      unet-dist rank-table make --devices 4-7 --server-id 10.0.0.1 -o half.json
+      unet-dist rank-table make --hosts hosts.txt --chip 910A -o cluster.json
+    """
+    console = console_for(as_json)
+    wanted = parse_device_list(devices) if devices else ()
+    if hosts:
+        if server_id:
+            raise UserError(
+                "--server-id", "is for one server; in the hosts file write server_id=ADDRESS"
+            )
+        lines = _host_lines(hosts, wanted)
+        console.print(f"asking {len(lines)} hosts through mpirun", markup=False)
+        parts = collect_parts(lines)
+    else:
+        parts = (part_of_this_server(HostLine(name="", devices=wanted, server_id=server_id)),)
+    chip = chip or chip_of_models([model for part in parts for model in part.models])
+    table = table_of_parts(parts)
+    problems = problems_of_table(table, chip)
+    refused = errors_of(problems)
+    notes = [f"{part.host}: {note}" for part in parts for note in part.notes]
+    if refused:
+        raise UserError(f"the table for {chip or 'any chip'}", [*map(str, refused), *notes])
+    write_rank_table(out, table, force=force)
+    text = _describe(out, table, chip, problems, notes)
+    answer(console, as_json, text, _facts(out, table, chip, problems, notes))
+
+
+def _host_lines(hosts: str, devices: tuple[int, ...]) -> tuple[HostLine, ...]:
+    """From a file or from ``a,b``; hosts without a choice of their own get ``devices``."""
+    path = Path(hosts)
+    if path.is_file() or ("," not in hosts and path.suffix):
+        lines = read_hosts_file(path)
+    else:
+        lines = parse_hosts(hosts.replace(",", "\n"))
+    return tuple(
+        replace(line, devices=devices) if devices and not line.devices and not line.slots else line
+        for line in lines
+    )
+
+
+def _describe(
+    out: Path,
+    table: RankTable,
+    chip: Chip | None,
+    problems: Sequence[Problem],
+    notes: Sequence[str],
+) -> str:
+    rules = f"checked by the rules of {chip}" if chip else "checked without --chip"
+    lines = [describe_table(table), "", f"{out}: {rules}"]
+    lines += [f"{problem.severity} {problem}" for problem in problems]
+    return "\n".join([*lines, *(f"not seen: {note}" for note in notes)])
+
+
+def _facts(
+    out: Path,
+    table: RankTable,
+    chip: Chip | None,
+    problems: Sequence[Problem],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    return {
+        "file": str(out),
+        "chip": chip,
+        **table_facts(table),
+        "problems": [problem.to_json() for problem in problems],
+        "not_seen": list(notes),
+    }
