@@ -138,5 +138,6 @@ def _are_groups(value: Any, key: str) -> bool:
     )
 
 
-def _id(entry: Any) -> Any:
-    return entry.get("server_id") if isinstance(entry, dict) else None
+def _id(entry: Any) -> str | None:
+    server_id = entry.get("server_id") if isinstance(entry, dict) else None
+    return server_id if isinstance(server_id, str) else None

@@ -101,6 +101,19 @@ def test_slicing_trims_super_pods_and_clusters() -> None:
 
 
 @pytest.mark.parametrize(
+    "clusters", [3, [3], [{"cluster_id": "a", "server_list": [{"server_id": []}]}]]
+)
+def test_a_cluster_list_of_any_form_stops_neither_slice_nor_merge(clusters: object) -> None:
+    """HCCL does not look at it, so nothing was said of its form."""
+    tree = shipped("2x8")
+    tree["cluster_list"] = clusters
+    table = _table(tree)
+    parts = [slice_table(table, servers=[server.server_id]) for server in table.servers]
+    merged = merge_tables([(f"{i}.json", part) for i, part in enumerate(parts)])
+    assert merged.servers == table.servers
+
+
+@pytest.mark.parametrize(
     ("choice", "message"),
     [
         ({"servers": ["10.0.0.9"]}, "--servers 10.0.0.9: the table has 10.0.0.1, 10.0.0.2"),
