@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from unet_dist.cluster import host
-from unet_dist.cluster.plan import find_mpirun, make_plan
+from unet_dist.cluster.plan import Command, find_mpirun, make_plan
 from unet_dist.cluster.topology import simulated
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.records import read_records
@@ -115,7 +115,7 @@ def rank_under_mpirun(ranks: int, images: int) -> dict[str, float]:
     """The way ``unet-dist train`` starts ranks, with its environment."""
     topology = simulated(ranks, host.usable_cores())
     attempt = AttemptDir(Path("unused"))
-    plan = make_plan(topology, attempt, {}, comm="mpi", cpu_flags=host.cpu_flags())
+    plan = make_plan(topology, attempt, Command(argv=()), comm="mpi", cpu_flags=host.cpu_flags())
     threads = len(topology.slots[0].cores)
     command = [
         find_mpirun(), "-n", str(ranks), "--oversubscribe", "--bind-to", "none",

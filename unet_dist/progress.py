@@ -3,17 +3,33 @@
 It is told by rank 0's records alone, so it is the same for every way of starting the ranks.
 """
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress as Bar
 from rich.status import Status
 
 from unet_dist.records import parse_record
 
 PLAIN_EVERY_S = 5.0
+TAIL_AT_ONCE = 256_000
+"""Bytes of a log shown in one look."""
+
+
+@contextlib.contextmanager
+def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; nothing elsewhere, since this takes seconds."""
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
 
 
 class Progress:
@@ -37,6 +53,9 @@ class Progress:
     def poll(self) -> None:
         for record in self._new_records():
             self._show(record)
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False)
 
     def tell_stopping(self) -> None:
         self._console.print(
@@ -110,6 +129,39 @@ class Progress:
         elif last or now - self._last_plain >= PLAIN_EVERY_S:
             self._last_plain = now
             self._console.print(text)
+
+
+class LogTail:
+    """Shows what grows at the end of log files. A rank that writes a lot is never kept waiting:
+    it writes into its file, and what comes too fast to be read is passed over."""
+
+    def __init__(self, logs: Mapping[int, Path], console: Console, *, many: bool) -> None:
+        self._logs = logs
+        self._console = console
+        self._many = many
+        self._offsets = dict.fromkeys(logs, 0)
+
+    def poll(self) -> None:
+        for rank, log in self._logs.items():
+            for line in self._new_lines(rank, log):
+                prefix = f"[{rank}] " if self._many else ""
+                self._console.print(prefix + line, markup=False, highlight=False)
+
+    def _new_lines(self, rank: int, log: Path) -> list[str]:
+        try:
+            with log.open("rb") as stream:
+                size = stream.seek(0, 2)
+                skipped = size - self._offsets[rank] - TAIL_AT_ONCE
+                if skipped > 0:
+                    self._offsets[rank] += skipped
+                stream.seek(self._offsets[rank])
+                text = stream.read(TAIL_AT_ONCE)
+        except OSError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1] if len(text) < TAIL_AT_ONCE else text
+        self._offsets[rank] += len(whole)
+        lines = whole.decode(errors="replace").splitlines()
+        return [f"... {skipped} bytes left out", *lines] if skipped > 0 else lines
 
 
 def describe_arithmetic(record: dict[str, Any]) -> str:

@@ -92,6 +92,11 @@ class RunDir:
     def records(self, rank: int) -> Path:
         return self.path / "records" / f"{rank_name(rank)}.jsonl"
 
+    @property
+    def timeline(self) -> Path:
+        """What happened to the ranks, as JSON lines: started, hung, failed, ended, restarted."""
+        return self.path / "timeline.jsonl"
+
     def attempt(self, number: int) -> "AttemptDir":
         return AttemptDir(self.path / "attempts" / str(number))
 
@@ -146,13 +151,38 @@ class AttemptDir:
     path: Path
 
     @property
+    def number(self) -> int:
+        return int(self.path.name)
+
+    @property
     def plan(self) -> Path:
         return self.path / "plan.json"
+
+    def part_plan(self, index: int) -> Path:
+        """The plan of a server that starts only its part of the ranks; the first leads."""
+        return self.plan if index == 0 else self.path / f"plan_part_{index:03d}.json"
+
+    def part_beat(self, index: int) -> Path:
+        """Rewritten by the launcher of each part for as long as it lives."""
+        return self.path / "parts" / f"{index:03d}"
 
     @property
     def stop_request(self) -> Path:
         """Once it exists, all ranks stop together at the next step and write a checkpoint."""
         return self.path / "stop"
+
+    @property
+    def ended(self) -> Path:
+        """How the attempt ended, for the launchers of the other parts."""
+        return self.path / "ended.json"
+
+    @property
+    def processes(self) -> Path:
+        """What the guards wrote down: NAME.start.json, NAME.exit.json."""
+        return self.path / "processes"
+
+    def heartbeat(self, rank: int) -> Path:
+        return self.path / "heartbeats" / rank_name(rank)
 
     def log(self, name: str) -> Path:
         return self.path / f"{name}.log"
@@ -167,10 +197,16 @@ class AttemptDir:
         """What the job answers to the command that asked for it; written by rank 0."""
         return self.path / "result.json"
 
-    def errors(self) -> list[dict[str, Any]]:
-        """The error files of the ranks, the earliest first."""
-        found = [read_json(path) for path in self.path.glob("rank_*.error.json")]
-        return sorted(found, key=lambda error: float(error["time"]))
+    def errors(self) -> dict[str, dict[str, Any]]:
+        """The error files of the ranks, by their names, the earliest first."""
+        files = self.path.glob("rank_*.error.json")
+        found = ((path.name.removesuffix(".error.json"), read_json(path)) for path in files)
+        return dict(sorted(found, key=lambda pair: float(pair[1]["time"])))
+
+    def exits(self) -> list[dict[str, Any]]:
+        """How processes ended, the earliest first."""
+        found = (read_json(path) for path in self.processes.glob("[!.]*.exit.json"))
+        return sorted(found, key=lambda report: float(report["time"]))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

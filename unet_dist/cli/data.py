@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from unet_dist import launching
 from unet_dist.cli.shared import Json, answer, console_for, new_app
 from unet_dist.config_file import build_config, read_yaml_mapping
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
+from unet_dist.progress import counter
 
 app = new_app("Make and check data sets.")
 
@@ -38,7 +38,7 @@ def synth(
     if kind not in KINDS:
         raise UserError("KIND", f"is {kind!r}, but must be one of {', '.join(KINDS)}")
     console = console_for(as_json)
-    with launching.counter(console, f"drawing {kind}") as count_images:
+    with counter(console, f"drawing {kind}") as count_images:
         write_synthetic(
             kind, directory, count=count, size=size, seed=seed, on_progress=count_images
         )
@@ -67,7 +67,7 @@ def check(
 
     config = build_config(read_yaml_mapping(config_path), overrides or [], where=str(config_path))
     console = console_for(as_json)
-    with launching.counter(console, "reading images") as count_images:
+    with counter(console, "reading images") as count_images:
         report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
     answer(console, as_json, report.to_text(), json.loads(report.to_json()))
     raise typer.Exit(EXIT_JOB_FAILED if report.faults else EXIT_DONE)

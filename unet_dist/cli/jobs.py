@@ -1,17 +1,29 @@
 """``unet-dist train``, ``eval`` and ``predict``: the jobs of a run."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from unet_dist import launching
-from unet_dist.cli.shared import Json, answer, console_for
-from unet_dist.cluster.plan import CommKind
-from unet_dist.cluster.topology import parts_of_batch
+from unet_dist.cli.shared import Json, console_for, finish, show_plan
+from unet_dist.cli.where import (
+    Comm,
+    Grace,
+    HangLimit,
+    Hosts,
+    Master,
+    MaxRestarts,
+    MinRanks,
+    PartOption,
+    RankTable,
+    ServerId,
+    Simulate,
+    Tee,
+    placement_of,
+    supervision_of,
+)
+from unet_dist.cluster.topology import fitting_ranks, parts_of_batch
 from unet_dist.config import Config
 from unet_dist.config_file import (
     build_config,
@@ -21,8 +33,10 @@ from unet_dist.config_file import (
     value_of,
     with_absolute_paths,
 )
-from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
-from unet_dist.launching import Placement
+from unet_dist.errors import UserError
+from unet_dist.launching.datasets import begin_run
+from unet_dist.launching.job import Job
+from unet_dist.launching.placement import Placement
 from unet_dist.runs import RunDir, default_run_path, write_text_atomically
 
 FIXED_SECTIONS = ("data.", "model.")
@@ -39,19 +53,6 @@ MOVABLE_KEYS = ("data.root", "data.cache_mb")
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as train.lr=0.001")
 ]
-Simulate = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        help="Number of simulated ranks on this CPU; 0 is 1, unless there is a rank table.",
-        show_default=False,
-    ),
-]
-RankTable = Annotated[str, typer.Option(help="HCCL rank table: one process per card.")]
-ServerId = Annotated[str, typer.Option(help="This server's server_id in the rank table.")]
-Comm = Annotated[
-    CommKind, typer.Option(help="Collectives of simulated ranks: mpi, or MindSpore's own.")
-]
 
 
 def train(
@@ -60,7 +61,15 @@ def train(
     simulate: Simulate = 0,
     rank_table: RankTable = "",
     server_id: ServerId = "",
+    hosts: Hosts = "",
+    part: PartOption = "",
+    master: Master = "",
     comm: Comm = "mpi",
+    max_restarts: MaxRestarts = 3,
+    min_ranks: MinRanks = 0,
+    hang_limit: HangLimit = None,
+    grace: Grace = 1.0,
+    tee: Tee = "",
     run: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print what would be started.")] = False,
@@ -74,9 +83,19 @@ def train(
       unet-dist train runs/chase --resume
       unet-dist train configs/drive.yaml data.root=DIR --rank-table rank_tables/1x8.json
       unet-dist train configs/vessels.yaml --simulate 4 --dry-run
+      unet-dist train configs/vessels.yaml --simulate 4 --hosts a:2,b:2
+      unet-dist train configs/drive.yaml --rank-table 4x8.json --part 1/4 --run /shared/drive
     """
     console = console_for(as_json)
-    placement = _placement(simulate, rank_table, server_id, comm)
+    placement = placement_of(
+        simulate=simulate,
+        rank_table=rank_table,
+        server_id=server_id,
+        comm=comm,
+        hosts=hosts,
+        part=part,
+        master=master,
+    )
     if resume:
         if run is not None:
             raise UserError("--run", f"--resume goes on in {target}; leave --run out")
@@ -90,17 +109,35 @@ def train(
         config = build_config(read_yaml_mapping(target), overrides or [], where=str(target))
         config = with_absolute_paths(config)
     topology = placement.topology()
+    if topology.part.count > 1 and run is None and not resume:
+        raise UserError("--run", "is needed with several parts: the folder that all of them share")
     _check_fit(config, topology.world, topology.target)
-    job = {"kind": "train", "resume": resume, "split": ""}
+    supervision = supervision_of(
+        placement,
+        max_restarts=max_restarts,
+        min_ranks=min_ranks,
+        hang_limit=hang_limit,
+        grace=grace,
+        tee=tee,
+    )
+    job = Job(
+        run=folder,
+        what={"kind": "train", "resume": resume, "split": ""},
+        placement=placement,
+        supervision=supervision,
+        console=console,
+        fitting=fitting_ranks(config.train.batch, config.train.accumulation),
+    )
     if dry_run:
-        plan, _ = launching.plan_job(folder, job, placement)
-        answer(console, as_json, launching.describe_plan(plan), plan.to_json())
+        show_plan(job, as_json)
         return
+    if topology.part.index > 0:
+        finish(job, job.follow(), as_json)
     with folder.locked():
         if not resume:
-            launching.begin_run(folder, config, console)
+            begin_run(folder, config, console)
         write_text_atomically(folder.config, dump_config(config))
-        _run(folder, job, placement, console, as_json)
+        finish(job, job.lead(), as_json)
 
 
 def evaluate(
@@ -122,11 +159,11 @@ def evaluate(
         raise UserError("--split", f"is {split!r}, but must be train, val or test")
     folder = RunDir(run)
     folder.load_config()
-    placement = _placement(simulate, rank_table, server_id, comm)
+    placement = placement_of(
+        simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm
+    )
     placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
-    job = {"kind": "evaluate", "split": split}
-    with folder.locked():
-        _run(folder, job, placement, console_for(as_json), as_json)
+    _run(folder, {"kind": "evaluate", "split": split}, placement, as_json)
 
 
 def predict(
@@ -153,8 +190,8 @@ def predict(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError("--out", f"{out} cannot be made: {error.strerror}") from error
-    placement = _placement(simulate, rank_table, server_id, "mpi")
-    job = {
+    placement = placement_of(simulate=simulate, rank_table=rank_table, server_id=server_id)
+    what = {
         "kind": "predict",
         "out": str(out.resolve()),
         "images": [
@@ -162,15 +199,7 @@ def predict(
             for image in listed
         ],
     }
-    with folder.locked():
-        _run(folder, job, placement, console_for(as_json), as_json)
-
-
-def _placement(simulate: int, rank_table: str, server_id: str, comm: CommKind) -> Placement:
-    if rank_table and comm != "mpi":
-        raise UserError("--comm", "has no effect with --rank-table: cards use HCCL; leave it out")
-    table = str(Path(rank_table).resolve()) if rank_table else ""
-    return Placement(simulate=simulate, rank_table=table, server_id=server_id, comm=comm)
+    _run(folder, what, placement, as_json)
 
 
 def _config_of_run(folder: RunDir, overrides: list[str]) -> Config:
@@ -199,39 +228,15 @@ def _check_fit(config: Config, world: int, target: str) -> None:
         )
 
 
-def _run(
-    folder: RunDir, job: Mapping[str, Any], placement: Placement, console: Console, as_json: bool
-) -> None:
-    """Runs the job to its end and exits with the code that says how it ended.
-
-    The run must be locked: the number of the attempt is taken here.
-    """
-    plan, attempt = launching.plan_job(folder, job, placement)
-    trains = plan.job["kind"] == "train"
-    ending = "failed"
-    reason: str | None = "the launcher was ended"
-    if trains:
-        folder.write_status("running", attempt=attempt.path.name)
-    try:
-        result, result_of_job = launching.run_job(folder, plan, attempt, console)
-        ending = launching.ending_of(result, result_of_job)
-        reason = result.failure.reason if result.failure else None
-    finally:
-        if trains:
-            folder.write_status(ending, attempt=attempt.path.name, first_failure=reason)
-    report = {
-        "state": ending,
-        "run": str(folder.path),
-        "attempt": attempt.path.name,
-        **result_of_job,
-    }
-    if result.failure is not None:
-        report["failure"] = asdict(result.failure)
-        text = launching.describe_failure(result.failure)
-    else:
-        text = launching.describe_answer(folder, plan, ending, result_of_job)
-    answer(console, as_json, text, report)
-    if ending == "done" and result_of_job.get("faults"):
-        ending = "failed"
-    codes = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
-    raise typer.Exit(codes[ending])
+def _run(folder: RunDir, what: Mapping[str, Any], placement: Placement, as_json: bool) -> None:
+    job = Job(
+        run=folder,
+        what=what,
+        placement=placement,
+        supervision=supervision_of(placement),
+        console=console_for(as_json),
+    )
+    if placement.topology().part.index > 0:
+        finish(job, job.follow(), as_json)
+    with folder.locked():
+        finish(job, job.lead(), as_json)

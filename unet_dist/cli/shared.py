@@ -2,10 +2,16 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+
+from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED
+from unet_dist.launching.describe import describe_answer, describe_failure, describe_plan
+from unet_dist.launching.job import Job, JobResult
+from unet_dist.launching.placement import plan_job
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -31,3 +37,32 @@ def new_app(help_text: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+
+
+def show_plan(job: Job, as_json: bool) -> None:
+    """What ``--dry-run`` prints; nothing is started and nothing written."""
+    plan, _ = plan_job(job.run, job.what, job.placement, job.supervision.limits, argv=job.argv)
+    answer(job.console, as_json, describe_plan(plan), plan.to_json())
+
+
+def finish(job: Job, result: JobResult, as_json: bool) -> NoReturn:
+    """Says how a job ended, and exits with the code that says it."""
+    report = {
+        "state": result.ending,
+        "run": str(job.run.path),
+        "attempt": result.attempt.path.name,
+        **result.answer,
+    }
+    if result.failure is not None:
+        report["failure"] = asdict(result.failure)
+        text = describe_failure(result.failure)
+        if result.decision:
+            text += f"\n{result.decision}"
+    else:
+        text = describe_answer(job.run, result.plan, result.ending, result.answer)
+    answer(job.console, as_json, text, report)
+    ending = result.ending
+    if ending == "done" and result.answer.get("faults"):
+        ending = "failed"
+    codes = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
+    raise typer.Exit(codes[ending])

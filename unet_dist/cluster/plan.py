@@ -3,37 +3,65 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from unet_dist.cluster.topology import Topology
+from unet_dist.cluster.limits import Limits
+from unet_dist.cluster.topology import Slot, Topology
 from unet_dist.errors import UserError
+from unet_dist.heartbeat import ENVIRONMENT as HEARTBEAT
+from unet_dist.rank_error import ENVIRONMENT as ERROR_FILE
 from unet_dist.runs import AttemptDir, rank_name
 
 CommKind = Literal["mpi", "mindspore"]
+Engine = Literal["local", "mpirun"]
 
-COLLECTIVE_TIMEOUT_S = 1800
-"""How long a rank waits for another one on the CPU; MindSpore gives up after 30 s by itself."""
-
+SCHEDULER = "scheduler"
+MPI_VARIABLES = ("OMPI_", "PMIX_", "PRTE_")
 INHERITED_FROM_A_PARENT_RANK = (
-    "OMPI_", "PMIX_", "PRTE_", "MS_ROLE", "MS_WORKER_NUM", "MS_SCHED_", "MS_NODE_ID",
+    *MPI_VARIABLES,
+    "MS_ROLE", "MS_WORKER_NUM", "MS_SCHED_", "MS_NODE_ID",
     "RANK_ID", "RANK_SIZE", "DEVICE_ID", "RANK_TABLE_FILE",
 )  # fmt: skip
+LAUNCH_SETTINGS = ("PRTE_MCA_", "OMPI_MCA_", "OMPI_ALLOW_RUN_AS_ROOT", "OMPI_PREFIX")
+"""Of these prefixes, what a user or a site sets for mpirun itself, and no rank leaves behind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSpec:
-    """One process that the supervisor starts."""
+    """One process that a guard starts and watches."""
 
     name: str
     """Names its log file."""
     ranks: tuple[int, ...]
-    """Ranks that run in or below it; none for MindSpore's scheduler."""
+    """The rank that runs in it; none for MindSpore's scheduler."""
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    """What is added to the launcher's environment."""
+    """What is added to the guard's environment."""
+    cores: tuple[int, ...] = ()
+    """CPU cores that it may use for good; empty leaves them to the system."""
+    drop_env: tuple[str, ...] = ()
+    """Prefixes of variables that it does not inherit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Starter:
+    """What the supervisor starts so that the guards are started: mpirun."""
+
+    argv: tuple[str, ...]
+    """The guard's own command line is appended."""
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What every rank runs."""
+
+    argv: tuple[str, ...]
+    job: Mapping[str, Any] = field(default_factory=dict)
+    """What the ranks shall do, for this program's own worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,54 +69,137 @@ class LaunchPlan:
     topology: Topology
     comm: CommKind
     processes: tuple[ProcessSpec, ...]
+    """That this command starts."""
+    starter: Starter | None
+    """None: the supervisor starts the guards itself."""
+    limits: Limits
     job: Mapping[str, Any]
-    """What the ranks shall do, for the worker."""
+
+    @property
+    def engine(self) -> Engine:
+        return "mpirun" if self.starter else "local"
+
+    @property
+    def several_hosts(self) -> bool:
+        return self.topology.part.count > 1 or len(self.topology.hosts) > 1
+
+    @property
+    def mpi_order(self) -> tuple[str, ...]:
+        """Names of processes in the order in which mpirun counts them: server by server."""
+        rank_of = {process.name: process.ranks[0] for process in self.processes if process.ranks}
+        if self.topology.target == "CPU":
+            return tuple(rank_of)
+        slots = self.topology.slots
+        servers = list(dict.fromkeys(slot.server for slot in slots))
+        return tuple(sorted(rank_of, key=lambda n: servers.index(slots[rank_of[n]].server)))
 
     def to_json(self) -> dict[str, Any]:
-        """Keys: ``target world comm job ranks`` (rank, server, device_id, cores) and
-        ``processes`` (name, ranks, argv, env)."""
+        """Keys: ``target world comm engine part job limits grace_s several_hosts mpi_order``,
+        ``ranks`` (rank, server, device_id, cores), ``processes`` (name, ranks, argv, env, cores,
+        drop_env) and ``starter`` (argv, env)."""
         return {
             "target": self.topology.target,
             "world": self.topology.world,
             "comm": self.comm,
+            "engine": self.engine,
+            "part": asdict(self.topology.part),
             "job": dict(self.job),
+            "limits": self.limits.describe(),
+            "grace_s": self.limits.grace_s,
+            "several_hosts": self.several_hosts,
+            "mpi_order": list(self.mpi_order),
             "ranks": [asdict(slot) for slot in self.topology.slots],
             "processes": [asdict(process) for process in self.processes],
+            "starter": asdict(self.starter) if self.starter else None,
         }
+
+
+def worker_command(plan_file: Path, job: Mapping[str, Any]) -> Command:
+    argv = (sys.executable, "-m", "unet_dist.train.worker", str(plan_file))
+    return Command(argv=argv, job=job)
 
 
 def make_plan(
     topology: Topology,
     attempt: AttemptDir,
-    job: Mapping[str, Any],
+    command: Command,
     *,
     comm: CommKind,
-    scheduler_port: int = 0,
+    limits: Limits | None = None,
+    master: tuple[str, int] = ("127.0.0.1", 0),
     cpu_flags: frozenset[str] = frozenset(),
     environment: Mapping[str, str] = os.environ,
 ) -> LaunchPlan:
     """Pure: nothing is started and no file is written.
 
     Args:
-        scheduler_port: a free port of this machine, for ``comm="mindspore"`` on the CPU.
+        master: host and port of MindSpore's scheduler, for ``comm="mindspore"`` on the CPU.
         cpu_flags: of /proc/cpuinfo.
         environment: the launcher's own.
     """
-    worker = (sys.executable, "-m", "unet_dist.train.worker", str(attempt.plan.resolve()))
+    limits = limits or Limits()
     common = _common_environment(topology, cpu_flags, environment)
+    starter = None
+    extra: list[ProcessSpec] = []
+    by_mpirun = bool(topology.hosts)
     if topology.target == "Ascend":
-        processes = _one_process_per_card(topology, worker, common)
+        envs = {slot.rank: _card_environment(topology, slot, limits) for slot in topology.my_slots}
     elif comm == "mpi":
-        processes = _mpirun(topology, worker, common)
+        if topology.part.count > 1:
+            raise UserError(
+                "--part",
+                "simulated ranks that talk over MPI are started by one mpirun: use --hosts, or "
+                "--comm mindspore",
+            )
+        by_mpirun = True
+        envs = {rank: {} for rank in topology.mine}
     else:
-        processes = _scheduler_and_workers(topology, worker, common, scheduler_port)
-    return LaunchPlan(topology=topology, comm=comm, processes=processes, job=job)
+        cluster = _cluster_environment(topology, master, limits)
+        envs = {
+            rank: {**cluster, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(rank), "RANK_ID": str(rank)}
+            for rank in topology.mine
+        }
+        if topology.part.index == 0:
+            argv = (sys.executable, "-m", "unet_dist.train.scheduler")
+            env = {**common, **cluster, "MS_ROLE": "MS_SCHED"}
+            extra = [ProcessSpec(name=SCHEDULER, ranks=(), argv=argv, env=env)]
+    if by_mpirun:
+        starter = _mpirun(topology, limits)
+    processes = [
+        ProcessSpec(
+            name=rank_name(slot.rank),
+            ranks=(slot.rank,),
+            argv=command.argv,
+            env={
+                **common,
+                **envs[slot.rank],
+                HEARTBEAT: str(attempt.heartbeat(slot.rank).resolve()),
+                ERROR_FILE: str(attempt.error(slot.rank).resolve()),
+            },
+            cores=slot.cores if topology.target == "Ascend" else (),
+            drop_env=MPI_VARIABLES if topology.target == "Ascend" else (),
+        )
+        for slot in topology.my_slots
+    ]
+    return LaunchPlan(
+        topology=topology,
+        comm=comm,
+        processes=(*extra, *processes),
+        starter=starter,
+        limits=limits,
+        job=command.job,
+    )
 
 
 def _common_environment(
     topology: Topology, cpu_flags: frozenset[str], environment: Mapping[str, str]
 ) -> dict[str, str]:
-    env = {"PYTHONUNBUFFERED": "1", "GLOG_v": environment.get("GLOG_v", "3")}
+    env = {
+        "PYTHONUNBUFFERED": "1",
+        # A crash in native code leaves the Python stack in the log.
+        "PYTHONFAULTHANDLER": "1",
+        "GLOG_v": environment.get("GLOG_v", "3"),
+    }
     # MindSpore 2.10's oneDNN takes its reference convolution on CPUs with AVX-512, which is 30
     # to 70 times slower; held back to AVX2 it takes a fast one.
     trapped = topology.target == "CPU" and any(flag.startswith("avx512") for flag in cpu_flags)
@@ -97,75 +208,47 @@ def _common_environment(
     return env
 
 
-def _mpirun(
-    topology: Topology, worker: tuple[str, ...], common: Mapping[str, str]
-) -> tuple[ProcessSpec, ...]:
-    env = dict(common)
+def _mpirun(topology: Topology, limits: Limits) -> Starter:
+    # mpirun gives a guard this long after SIGTERM; the guard gives its rank the grace period.
+    env = {"PRTE_MCA_odls_base_sigkill_timeout": str(int(limits.grace_s) + 3)}
     if os.geteuid() == 0:
         env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     cores = {core for slot in topology.slots for core in slot.cores}
-    if topology.world > len(cores):
+    if topology.target == "CPU" and topology.world > len(cores):
         # A rank that waits must not keep the core from the rank it waits for.
         env["OMPI_MCA_mpi_yield_when_idle"] = "1"
-    argv = (
-        find_mpirun(), "-n", str(topology.world), "--oversubscribe", "--bind-to", "none", *worker,
-    )  # fmt: skip
-    ranks = tuple(slot.rank for slot in topology.slots)
-    return (ProcessSpec(name="mpirun", ranks=ranks, argv=argv, env=env),)
+    where: Sequence[str] = ("--oversubscribe",)
+    if topology.hosts:
+        listed = ",".join(f"{host.name}:{host.slots}" for host in topology.hosts)
+        where = ("--host", listed, "--map-by", "slot")
+    argv = (find_mpirun(), "-n", str(topology.world), *where, "--bind-to", "none")
+    return Starter(argv=argv, env=env)
 
 
-def _scheduler_and_workers(
-    topology: Topology, worker: tuple[str, ...], common: Mapping[str, str], port: int
-) -> tuple[ProcessSpec, ...]:
-    env = {
-        **common,
+def _cluster_environment(
+    topology: Topology, master: tuple[str, int], limits: Limits
+) -> dict[str, str]:
+    return {
         "MS_WORKER_NUM": str(topology.world),
-        "MS_SCHED_HOST": "127.0.0.1",
-        "MS_SCHED_PORT": str(port),
-        "MS_CPU_COMM_OP_TIMEOUT": str(COLLECTIVE_TIMEOUT_S),
+        "MS_SCHED_HOST": master[0],
+        "MS_SCHED_PORT": str(master[1]),
+        # By itself MindSpore gives up after 30 s, which is less than a validation takes.
+        "MS_CPU_COMM_OP_TIMEOUT": str(limits.collective_s),
     }
-    scheduler = ProcessSpec(
-        name="scheduler", ranks=(), argv=worker, env={**env, "MS_ROLE": "MS_SCHED"}
-    )
-    workers = [
-        ProcessSpec(
-            name=rank_name(slot.rank),
-            ranks=(slot.rank,),
-            argv=worker,
-            env={
-                **env,
-                "MS_ROLE": "MS_WORKER",
-                "MS_NODE_ID": str(slot.rank),
-                "RANK_ID": str(slot.rank),
-            },
-        )
-        for slot in topology.slots
-    ]
-    return (scheduler, *workers)
 
 
-def _one_process_per_card(
-    topology: Topology, worker: tuple[str, ...], common: Mapping[str, str]
-) -> tuple[ProcessSpec, ...]:
-    return tuple(
-        ProcessSpec(
-            name=rank_name(slot.rank),
-            ranks=(slot.rank,),
-            argv=worker,
-            env={
-                **common,
-                "RANK_TABLE_FILE": str(topology.rank_table),
-                "RANK_ID": str(slot.rank),
-                "RANK_SIZE": str(topology.world),
-                "DEVICE_ID": str(slot.device_id),
-                # Ranks compile at different speeds; HCCL's 120 s are short for the slowest.
-                "HCCL_CONNECT_TIMEOUT": "600",
-                # Else an overflow saturates instead of becoming the inf that a step looks for.
-                "MS_ASCEND_CHECK_OVERFLOW_MODE": "INFNAN_MODE",
-            },
-        )
-        for slot in topology.slots
-    )
+def _card_environment(topology: Topology, slot: Slot, limits: Limits) -> dict[str, str]:
+    return {
+        "RANK_TABLE_FILE": str(topology.rank_table),
+        "RANK_ID": str(slot.rank),
+        "RANK_SIZE": str(topology.world),
+        "DEVICE_ID": str(slot.device_id),
+        # Ranks compile at different speeds; HCCL's 120 s are short for the slowest.
+        "HCCL_CONNECT_TIMEOUT": str(limits.connect_s),
+        "HCCL_EXEC_TIMEOUT": str(limits.collective_s),
+        # Else an overflow saturates instead of becoming the inf that a step looks for.
+        "MS_ASCEND_CHECK_OVERFLOW_MODE": "INFNAN_MODE",
+    }
 
 
 def find_mpirun() -> str:

@@ -1,45 +1,32 @@
 """Starts the processes of a plan, watches them, and leaves none behind."""
 
 import contextlib
-import ctypes
-import os
-import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
-from unet_dist.cluster.plan import INHERITED_FROM_A_PARENT_RANK, LaunchPlan, ProcessSpec
+from unet_dist.cluster import guard
+from unet_dist.cluster.children import Child, end_all, failed_child, start_all, sweep
+from unet_dist.cluster.failure import Ending, Failure, ended_by, first_failure, rank_of
+from unet_dist.cluster.parts import Parts, how_it_ended
+from unet_dist.cluster.plan import LaunchPlan
+from unet_dist.cluster.watch import Hang, Watch
+from unet_dist.heartbeat import read_beat
 from unet_dist.runs import AttemptDir, write_json
 
 POLL_S = 0.05
-TERM_GRACE_S = 3.0
-STOP_GRACE_S = 120.0
-"""From the first Ctrl-C: a step, a checkpoint."""
-LAST_LINES = 20
+WATCH_EVERY_S = 0.5
+STACKS_S = 1.0
+"""From the request for stacks until the ranks are ended."""
+LATE_REPORTS_S = 1.0
+"""What the reports of other hosts may take through a shared file system."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PR_SET_PDEATHSIG = 1
 
-Running = list[tuple[ProcessSpec, "subprocess.Popen[bytes]"]]
-
-_MPI_SIGNAL = re.compile(
-    r"process rank (\d+) with PID (\d+) on node (\S+) exited on\s+signal (\d+)"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """The first thing that went wrong; what came after follows from it."""
-
-    rank: int | None
-    """None if it was not a rank, but the launcher of them."""
-    reason: str
-    user_error: bool
-    log: str
-    last_lines: tuple[str, ...]
+Note = Callable[..., Any]
+"""Writes one line of the timeline: a kind, and facts by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +35,33 @@ class LaunchResult:
     interrupted: bool
 
 
+class Interruptions:
+    """Ctrl-C and its like, counted from the first attempt to the last."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        def note(number: int, frame: FrameType | None) -> None:
+            self.received.append(number)
+
+        old = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
 def run_plan(
     plan: LaunchPlan,
     attempt: AttemptDir,
     *,
+    interruptions: Interruptions,
     on_poll: Callable[[], None],
     on_asked: Callable[[], None] | None = None,
+    note: Note = lambda kind, **facts: None,
 ) -> LaunchResult:
     """Runs the plan to its end.
 
@@ -61,135 +69,158 @@ def run_plan(
     the ranks to stop, at a step of their choice, and calls it. ``on_poll`` is called some twenty
     times a second.
     """
-    attempt.path.mkdir(parents=True)
-    write_json(attempt.plan, plan.to_json())
-    running: Running = []
-    failed: ProcessSpec | None = None
-    with _signals_counted() as signals:
-        try:
-            for spec in plan.processes:
-                running.append((spec, _start(spec, attempt)))
-            deadline = float("inf")
-            while failed is None and any(p.poll() is None for _, p in running):
-                if len(signals) > (on_asked is not None) or time.monotonic() > deadline:
-                    break
-                if signals and on_asked is not None and deadline == float("inf"):
-                    attempt.stop_request.touch()
-                    deadline = time.monotonic() + STOP_GRACE_S
-                    on_asked()
-                failed = _first_failed(running)
-                on_poll()
-                time.sleep(POLL_S)
-            failed = failed or _first_failed(running)
-        finally:
-            _end_all([process for _, process in running])
-        on_poll()
-    failure = None
-    if failed is not None:
-        codes = {spec.name: process.returncode for spec, process in running}
-        failure = first_failure(attempt, failed, codes[failed.name])
-    return LaunchResult(failure=failure, interrupted=bool(signals))
-
-
-def _first_failed(running: Running) -> ProcessSpec | None:
-    return next((spec for spec, process in running if process.poll() not in (None, 0)), None)
-
-
-def _start(spec: ProcessSpec, attempt: AttemptDir) -> "subprocess.Popen[bytes]":
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(INHERITED_FROM_A_PARENT_RANK)
-    }
-    with attempt.log(spec.name).open("wb") as log:
-        return subprocess.Popen(
-            spec.argv,
-            env={**inherited, **spec.env},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-
-
-def die_with_parent(sent: int = signal.SIGTERM) -> None:
-    """The kernel signals this process when its parent ends, however that ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, sent)
-
-
-@contextlib.contextmanager
-def _signals_counted() -> Iterator[list[int]]:
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    old = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    attempt.processes.mkdir(parents=True, exist_ok=True)
+    (attempt.path / "heartbeats").mkdir(exist_ok=True)
+    write_json(attempt.part_plan(plan.topology.part.index), plan.to_json())
+    note("attempt", attempt=attempt.number, ranks=plan.topology.world, engine=plan.engine)
+    children: list[Child] = []
     try:
-        yield received
+        children = start_all(plan, attempt)
+        work = _Work(plan, attempt, children, interruptions, on_poll, on_asked, note)
+        while work.goes_on(time.monotonic()):
+            on_poll()
+            time.sleep(POLL_S)
+        # Before the rest is ended: what ends now does so because of it.
+        failed = failed_child(children)
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        end_all(children, plan.limits.grace_s)
+        sweep(attempt)
+    on_poll()
+    work.wait_for_others()
+    for ended in attempt.exits():
+        note("exit", attempt=attempt.number, at=ended.pop("time"), **ended)
+    interrupted = work.num_wishes() > 0
+    if work.follows and work.lost_host is None:
+        return LaunchResult(failure=None, interrupted=interrupted)  # the leader judges
+    outside = work.lost_host or (_seen_from_outside(failed) if failed else None)
+    failure = first_failure(plan, attempt, hang=work.hang, otherwise=outside)
+    if interrupted and failed is None and work.hang is None:
+        failure = None  # what ended after a SIGTERM ended because of it
+    return LaunchResult(failure=failure, interrupted=interrupted)
 
 
-def _end_all(processes: list["subprocess.Popen[bytes]"]) -> None:
-    """TERM to all at once, a grace period for all together, then KILL to whole groups."""
-    alive = [process for process in processes if process.poll() is None]
-    for process in alive:
-        _signal_group(process, signal.SIGTERM)
-    deadline = time.monotonic() + TERM_GRACE_S
-    for process in alive:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline - time.monotonic()))
-    for process in processes:
-        _signal_group(process, signal.SIGKILL)
-        process.wait()
+@dataclass
+class _Work:
+    """What the supervisor knows while the processes run."""
+
+    plan: LaunchPlan
+    attempt: AttemptDir
+    children: list[Child]
+    interruptions: Interruptions
+    on_poll: Callable[[], None]
+    on_asked: Callable[[], None] | None
+    note: Note
+    hang: Hang | None = None
+    lost_host: Ending | None = None
+    asked_at: float = float("inf")
+    next_look: float = 0.0
+    reports_seen: int = -1
+    parts: Parts | None = None
+    """Where several launchers work; the leader alone watches, by the shared folder."""
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        topology, limits = self.plan.topology, self.plan.limits
+        if topology.part.count > 1:
+            self.parts = Parts(self.attempt, topology.part, lost_after_s=limits.host_s)
+        self.watch = Watch(range(topology.world), limits, now=time.monotonic())
+
+    @property
+    def follows(self) -> bool:
+        return self.parts is not None and not self.parts.leads
+
+    def goes_on(self, now: float) -> bool:
+        """One look at everything; False once there is nothing left to wait for, or to hope."""
+        if self._asked_to_end(now):
+            return False
+        if self.parts is not None and self._ended_elsewhere(self.parts, now):
+            return False
+        if failed_child(self.children) is not None or self._failure_reported():
+            return False
+        if all(child.process.poll() is not None for child in self.children):
+            return self.parts is not None and self.parts.leads and self._others_work()
+        if now >= self.next_look and not self.follows:
+            self.next_look = now + WATCH_EVERY_S
+            self._look(now)
+        return self.hang is None
+
+    def num_wishes(self) -> int:
+        """How often somebody asked for the end, here or at another part."""
+        elsewhere = self.parts is not None and self.attempt.stop_request.exists()
+        return max(len(self.interruptions.received), int(elsewhere))
+
+    def _asked_to_end(self, now: float) -> bool:
+        wishes = self.num_wishes()
+        if wishes and self.asked_at == float("inf"):
+            self.attempt.stop_request.touch()
+            self.asked_at = now
+            self.note("stop asked", attempt=self.attempt.number)
+            if self.on_asked is not None:
+                self.on_asked()
+        if wishes > (self.on_asked is not None):
+            return True
+        return now - self.asked_at > self.plan.limits.stop_s
+
+    def _ended_elsewhere(self, parts: Parts, now: float) -> bool:
+        parts.beat(now)
+        if self.follows and how_it_ended(self.attempt):
+            return True
+        if lost := parts.lost(now):
+            names = ", ".join(map(str, lost))
+            self.note("host lost", attempt=self.attempt.number, parts=lost)
+            reason = (
+                f"the launcher of part {names} has not been heard of for "
+                f"{self.plan.limits.host_s:g} s: its host is down or cut off, or it was killed"
+            )
+            self.lost_host = Ending(f"part {names}", time.time(), reason, "host")
+            return True
+        return False
+
+    def _failure_reported(self) -> bool:
+        """Whether a guard wrote down a failure; mpirun takes longer to tell, other hosts can't."""
+        changed = self.attempt.processes.stat().st_mtime_ns
+        if changed == self.reports_seen:
+            return False
+        self.reports_seen = changed
+        mine = {spec.name for spec in self.plan.processes}
+        failed = (r for r in self.attempt.exits() if r["code"] or r["signal"])
+        return any(r["by"] == "itself" or str(r["name"]) not in mine for r in failed)
+
+    def _others_work(self) -> bool:
+        reported = {report["name"] for report in self.attempt.exits()}
+        return sum(name.startswith("rank_") for name in reported) < self.plan.topology.world
+
+    def wait_for_others(self) -> None:
+        """Keeps this part's launcher alive until the leader has judged; the leader waits a
+        moment for the reports of other hosts."""
+        if self.parts is None:
+            return
+        deadline = float("inf") if self.follows else time.monotonic() + LATE_REPORTS_S
+        while (now := time.monotonic()) < deadline and self.lost_host is None:
+            if self._ended_elsewhere(self.parts, now) or self.num_wishes() > 1:
+                return
+            self.on_poll()
+            time.sleep(POLL_S)
+
+    def _look(self, now: float) -> None:
+        for rank in range(self.plan.topology.world):
+            self.watch.see(rank, read_beat(self.attempt.heartbeat(rank)), now)
+        self.hang = self.watch.hang(now)
+        if self.hang is None:
+            return
+        ranks, reason = self.hang.ranks, self.hang.reason
+        self.note("hang", attempt=self.attempt.number, ranks=ranks, reason=reason)
+        (self.attempt.path / guard.STACKS_REQUEST).touch()
+        deadline = time.monotonic() + STACKS_S
+        while time.monotonic() < deadline:
+            self.on_poll()
+            time.sleep(POLL_S)
 
 
-def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
-    # Each was started as the leader of its own session, so the group has its number.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
-
-
-def first_failure(attempt: AttemptDir, spec: ProcessSpec, code: int) -> Failure:
-    """The earliest error that a rank wrote down; else the rank that a signal ended."""
-    for error in attempt.errors():
-        rank = int(error["rank"])
-        return Failure(
-            rank=rank,
-            reason=str(error["message"]),
-            user_error=bool(error["user_error"]),
-            log=str(attempt.rank_log(rank)),
-            last_lines=() if error["user_error"] else _tail(attempt.rank_log(rank)),
-        )
-    killed = _MPI_SIGNAL.search(attempt.log(spec.name).read_text(errors="replace"))
-    if killed is not None:
-        rank, number = int(killed[1]), int(killed[4])
-        return Failure(
-            rank=rank,
-            reason=f"{_ended_by(number)}, process {killed[2]} on {killed[3]}",
-            user_error=False,
-            log=str(attempt.rank_log(rank)),
-            last_lines=_tail(attempt.rank_log(rank)),
-        )
-    log = attempt.log(spec.name)
-    return Failure(
-        rank=spec.ranks[0] if len(spec.ranks) == 1 else None,
-        reason=_ended_by(-code) if code < 0 else f"{spec.name} ended with exit code {code}",
-        user_error=False,
-        log=str(log),
-        last_lines=_tail(log),
-    )
-
-
-def _ended_by(number: int) -> str:
-    hint = " (was the memory exhausted?)" if number == signal.SIGKILL else ""
-    return f"ended by {signal.Signals(number).name}{hint}"
-
-
-def _tail(log: Path) -> tuple[str, ...]:
-    if not log.exists():
-        return ()
-    return tuple(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+def _seen_from_outside(child: Child) -> Ending:
+    """Where no guard wrote anything down: the guard itself was killed, or mpirun failed."""
+    code = child.process.returncode
+    reason = ended_by(-code, 0) if code < 0 else f"ended with exit code {code}"
+    if rank_of(child.name) is not None:
+        return Ending(child.name, time.time(), f"its guard {reason}", "signal")
+    return Ending(child.name, time.time(), f"{child.name} {reason}", "launcher")

@@ -11,10 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_dist.heartbeat import Heartbeat
+
 
 class Communicator(Protocol):
     rank: int
     world: int
+    heartbeat: Heartbeat
+    """Told of every collective operation."""
 
     def all_gather(self, payload: bytes) -> list[bytes]:
         """Every rank's bytes, in rank order. Lengths may differ."""

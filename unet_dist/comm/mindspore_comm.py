@@ -10,6 +10,8 @@ import numpy as np
 from mindspore import communication, nn, ops
 from numpy.typing import NDArray
 
+from unet_dist.heartbeat import Heartbeat
+
 SMALLEST_BLOCK = 1024
 """Payloads are padded to this times a power of two: each new shape compiles a graph."""
 
@@ -35,8 +37,10 @@ class _Broadcast(nn.Cell):
 class MindsporeCommunicator:
     """Construct it after the device is chosen and before any network is built."""
 
-    def __init__(self) -> None:
-        communication.init()
+    def __init__(self, heartbeat: Heartbeat | None = None) -> None:
+        self.heartbeat = heartbeat or Heartbeat()
+        with self.heartbeat.waiting("the start of MindSpore's cluster"):
+            communication.init()
         self.rank: int = communication.get_rank()
         self.world: int = communication.get_group_size()
         self._gather = _Gather()
@@ -55,11 +59,15 @@ class MindsporeCommunicator:
         return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
 
     def _gather_floats(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        gathered: NDArray[np.float32] = self._gather(ms.Tensor(values.astype(np.float32))).asnumpy()
+        with self.heartbeat.waiting("all-gather"):
+            gathered: NDArray[np.float32] = self._gather(
+                ms.Tensor(values.astype(np.float32))
+            ).asnumpy()
         return gathered
 
     def broadcast(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
-        received: NDArray[np.float32] = self._broadcast(ms.Tensor(flat)).asnumpy()
+        with self.heartbeat.waiting("broadcast"):
+            received: NDArray[np.float32] = self._broadcast(ms.Tensor(flat)).asnumpy()
         return np.array(received)
 
     def host_sum(self, flat: NDArray[np.float32]) -> None:

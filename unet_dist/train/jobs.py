@@ -76,6 +76,7 @@ def evaluate_split(
         threshold, source = stored_threshold(state, config)
 
         def progress(done: int, total: int) -> None:
+            comm.heartbeat.beat("evaluation", step=state.step, doing=f"{done} of {total} images")
             records.write(
                 "progress",
                 step=state.step,
@@ -84,10 +85,12 @@ def evaluate_split(
                 total=len(samples),
             )
 
+        progress(0, len(samples))
         scores = score_samples(predictor, dataset, samples, comm, on_image=progress)
     summary = summary_of(config, split, scores, threshold, source)
     result = {**summary.to_json(), "checkpoint_step": state.step}
     if comm.rank == 0:
+        comm.heartbeat.beat("evaluation", step=state.step, doing="the report picture")
         write_json(run.evaluation(split), result)
         _draw(run, config, dataset, predictor, summary, comm.world)
     return result
@@ -165,6 +168,7 @@ def predict_images(
         predictor, state = best_weights(run, config, normalisation, records)
         threshold, _ = stored_threshold(state, config)
         for number, image in enumerate(mine, start=1):
+            comm.heartbeat.beat("prediction", step=state.step, doing=str(image["path"]))
             try:
                 example = read_image_only(Path(image["path"]), config.data, page=image["page"])
                 paths = write_prediction(

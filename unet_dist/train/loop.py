@@ -118,7 +118,10 @@ def run_steps(
     save_every = config.checkpoint.every_epochs * loader.steps_per_epoch
     losses: list[float] = []
     mark = time.monotonic()
+    heartbeat, phase = training.comm.heartbeat, "compile"
+    heartbeat.beat(phase, step=state.step + 1, doing="loading images")
     for waited in timed(loader.steps(state.step, total_steps)):
+        heartbeat.beat(phase, step=state.step + 1, doing="computing")
         lr = learning_rate(state.step, total_steps, config.train)
         result = training.step(
             waited.item,
@@ -165,6 +168,8 @@ def run_steps(
         if last:
             return Outcome(stopped=not finished, state=state)
         mark = time.monotonic()
+        phase = "step"
+        heartbeat.beat(phase, step=state.step + 1, doing="loading images")
     return Outcome(stopped=False, state=state)  # resumed at the end: nothing was left to do
 
 
@@ -244,9 +249,17 @@ def refuse_nonsense(
 def validate(training: Training, state: TrainState, loader: TrainLoader) -> TrainState:
     """Scores the validation images, chooses the threshold, and notes whether this is the best."""
     started = time.monotonic()
+
+    def on_image(done: int, total: int) -> None:
+        doing = f"image {done + 1} of {total}" if done < total else "comparing"
+        training.comm.heartbeat.beat("validation", step=state.step, doing=doing)
+
+    on_image(0, len(training.dataset.splits.val))
     training.predictor.load(weights_for_evaluation(training.net, training.step))
     samples = training.dataset.splits.val
-    scores = score_samples(training.predictor, training.dataset, samples, training.comm)
+    scores = score_samples(
+        training.predictor, training.dataset, samples, training.comm, on_image=on_image
+    )
     threshold, source = threshold_for(training.config, scores)
     summary = summary_of(training.config, "val", scores, threshold, source)
     best = summary.dice > state.best_dice
@@ -277,6 +290,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
 
 
 def save(training: Training, state: TrainState) -> None:
+    training.comm.heartbeat.beat("checkpoint", step=state.step)
     collected = collect(training.net, training.step, state, training.comm)
     if training.comm.rank == 0:
         started = time.monotonic()

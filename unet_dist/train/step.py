@@ -9,6 +9,7 @@ all, so that every rank skips the same step without asking.
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -145,6 +146,7 @@ class TrainStep:
         backward.set_train()
         self._state = update = _Update(self.parameters, train)
         gradient_sum = comm.gradient_sum() if comm.world > 1 else None
+        self._sums_in_graph = gradient_sum is not None
         # Inside the backward graph the sum overlaps with the computation. With accumulation it
         # must wait for the last part, and runs as a graph of its own.
         fused = gradient_sum is not None and train.accumulation == 1
@@ -246,9 +248,12 @@ class TrainStep:
             batches: one for each accumulation step.
             updates: optimiser updates so far, for Adam's bias correction.
         """
-        flat = self.summed(batches, loss_scale=loss_scale, stop=stop)
-        counts, scaled_norm = self._norm(flat)
-        norm = float(scaled_norm.asnumpy()) / loss_scale
+        # Where the sum is part of a graph, being in the graph is all that can be told.
+        told = self.comm.heartbeat.waiting("the step's graph")
+        with told if self._sums_in_graph else nullcontext():
+            flat = self.summed(batches, loss_scale=loss_scale, stop=stop)
+            counts, scaled_norm = self._norm(flat)
+            norm = float(scaled_norm.asnumpy()) / loss_scale
         overflow = not math.isfinite(norm)
         if not overflow:
             limit = self.config.clip_norm

@@ -1,53 +1,53 @@
-"""One rank: ``python -m unet_dist.train.worker PLAN``. Started by the supervisor or by mpirun.
+"""One rank: ``python -m unet_dist.train.worker PLAN``. Started by its guard.
 
 A rank reads its environment here and hands down what it learnt.
 """
 
 import contextlib
+import faulthandler
 import gc
 import json
 import os
 import signal
 import sys
 import threading
-import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from unet_dist.cluster.supervisor import die_with_parent
+from unet_dist.cluster.host import usable_cores
+from unet_dist.cluster.topology import share_cores
 from unet_dist.comm import Communicator
 from unet_dist.errors import EXIT_JOB_FAILED, TrainingDiverged, UserError
-from unet_dist.runs import AttemptDir, write_json
+from unet_dist.heartbeat import Heartbeat
+from unet_dist.rank_error import end_by_error
+from unet_dist.runs import AttemptDir
 
 
 def main() -> None:
     # Graphs are compiled from millions of small Python objects; looking for garbage among them at
     # Python's usual rate takes 0.7 s of the 10 s before the first step.
     gc.set_threshold(100_000, 50, 100)
-    # A rank that outlives its launcher would hold a card and wait for its peers for ever.
-    die_with_parent(signal.SIGKILL)
-    attempt = AttemptDir(Path(sys.argv[1]).resolve().parent)
-    plan = json.loads(attempt.plan.read_text())
+    # A hang is told by the stacks of all threads, asked for by this signal.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    plan_file = Path(sys.argv[1]).resolve()
+    attempt = AttemptDir(plan_file.parent)
+    plan = json.loads(plan_file.read_text())
     os.chdir(attempt.path)  # where MindSpore leaves what it has to say of a failed compilation
-    if os.environ.get("MS_ROLE") == "MS_SCHED":
-        _be_scheduler()
-        return
+    heartbeat = Heartbeat.of_this_rank()
     mpi = None
     if plan["comm"] == "mpi" and plan["target"] == "CPU":
         from unet_dist.comm.mpi_comm import MpiCommunicator
 
-        mpi = MpiCommunicator()
+        mpi = MpiCommunicator(heartbeat)
     rank = mpi.rank if mpi else int(os.environ["RANK_ID"])
-    _write_to(attempt.rank_log(rank))
     stop = StopRequest(attempt)
     try:
-        slot = next(slot for slot in plan["ranks"] if slot["rank"] == rank)
-        with _few_threads(slot["cores"]):
+        slot = plan["ranks"][rank]
+        with _few_threads(slot["cores"] or cores_of_simulated_rank(plan, slot)):
             _start_device(plan["target"], slot["device_id"])
-        comm = mpi or _mindspore_communicator()
+        comm = mpi or _mindspore_communicator(heartbeat)
         if (comm.rank, comm.world) != (rank, plan["world"]):
             raise RuntimeError(
                 f"rank {rank} of {plan['world']} was planned, but the communicator says "
@@ -56,13 +56,11 @@ def main() -> None:
         from unet_dist.train.jobs import run_job
 
         run_job(plan["job"], attempt, comm, stop_requested=stop.requested)
+        heartbeat.beat("done")
     except BaseException as error:  # noqa: BLE001 - told to the supervisor, which tells the user
-        # Not sys.exit: leaving MPI or MindSpore in good order would wait for the other ranks,
-        # and they wait for this one. The same if the disk is too full to write the error.
-        try:
-            _tell(attempt, rank, error)
-        finally:
-            os._exit(EXIT_JOB_FAILED)
+        known = isinstance(error, UserError | TrainingDiverged)
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        end_by_error(error, message=message, user_error=known, code=EXIT_JOB_FAILED)
 
 
 class StopRequest:
@@ -96,13 +94,12 @@ def _few_threads(cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _write_to(log: Path) -> None:
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    os.close(handle)
+def cores_of_simulated_rank(plan: Mapping[str, Any], slot: Mapping[str, Any]) -> tuple[int, ...]:
+    """This rank's share of the cores of its host, which the launcher elsewhere doesn't know."""
+    if plan["target"] != "CPU":
+        return ()
+    here = [other["rank"] for other in plan["ranks"] if other["server"] == slot["server"]]
+    return share_cores(usable_cores(), len(here))[here.index(slot["rank"])]
 
 
 def _start_device(target: str, device_id: int) -> None:
@@ -111,33 +108,10 @@ def _start_device(target: str, device_id: int) -> None:
     start_mindspore(target, device_id)
 
 
-def _mindspore_communicator() -> Communicator:
+def _mindspore_communicator(heartbeat: Heartbeat) -> Communicator:
     from unet_dist.comm.mindspore_comm import MindsporeCommunicator
 
-    return MindsporeCommunicator()
-
-
-def _be_scheduler() -> None:
-    """MindSpore's own process for CPU collectives: it returns when all workers have left."""
-    _start_device("CPU", 0)
-    from mindspore import communication
-
-    communication.init()
-
-
-def _tell(attempt: AttemptDir, rank: int, error: BaseException) -> None:
-    traceback.print_exc()
-    known = isinstance(error, UserError | TrainingDiverged)
-    message = str(error) if known else f"{type(error).__name__}: {error}"
-    report: dict[str, Any] = {
-        "rank": rank,
-        "time": time.time(),
-        "kind": type(error).__name__,
-        "message": message,
-        "user_error": known,
-    }
-    write_json(attempt.error(rank), report)
-    sys.stderr.flush()
+    return MindsporeCommunicator(heartbeat)
 
 
 if __name__ == "__main__":

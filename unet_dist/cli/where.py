@@ -1,0 +1,130 @@
+"""Options of the commands that start ranks: where they run, and how they are watched."""
+
+from typing import Annotated
+
+import typer
+
+from unet_dist.cluster.limits import Limits, parse_hang_limits
+from unet_dist.cluster.plan import CommKind
+from unet_dist.cluster.restart import RestartPolicy
+from unet_dist.errors import UserError
+from unet_dist.launching.placement import (
+    CARD_RESTART_DELAY_S,
+    Placement,
+    Supervision,
+    parse_ranks,
+    read_hosts,
+)
+
+RANKS, WATCH = "Where ranks run", "Supervision"
+
+Simulate = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Number of simulated ranks on CPUs; 0 is 1, unless there is a rank table.",
+        show_default=False,
+        rich_help_panel=RANKS,
+    ),
+]
+RankTable = Annotated[str, typer.Option(help="HCCL rank table: one process per card.")]
+ServerId = Annotated[
+    str,
+    typer.Option(help="This server's server_id in the rank table; the others start their own."),
+]
+Comm = Annotated[
+    CommKind, typer.Option(help="Collectives of simulated ranks: mpi, or MindSpore's own.")
+]
+Hosts = Annotated[
+    str,
+    typer.Option(
+        help="a:2,b:2, or a file with a line `a slots=2` each: mpirun starts the ranks there."
+    ),
+]
+PartOption = Annotated[
+    str,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Start part I of N of the ranks; give the same command with the other I elsewhere.",
+    ),
+]
+Master = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST:PORT", help="Address of part 0, for --comm mindspore over several machines."
+    ),
+]
+MaxRestarts = Annotated[
+    int,
+    typer.Option(min=0, help="Starts again after a failure, from the last checkpoint."),
+]
+MinRanks = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Allow as few ranks as this when a card failed twice, at the same images per step; "
+        "0: never fewer.",
+    ),
+]
+HangLimit = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PHASE=SECONDS",
+        help="Longest silence of a rank in a phase (start, compile, step, validation, checkpoint, "
+        "evaluation, prediction), such as step=60; 0: never. Learnt by default.",
+    ),
+]
+Grace = Annotated[float, typer.Option(min=0, help="Seconds between SIGTERM and SIGKILL.")]
+Tee = Annotated[
+    str,
+    typer.Option(help="Show the logs of these ranks while they grow, such as 0,3 or 0-7."),
+]
+
+
+def placement_of(
+    *,
+    simulate: int,
+    rank_table: str,
+    server_id: str = "",
+    comm: CommKind = "mpi",
+    hosts: str = "",
+    part: str = "",
+    master: str = "",
+) -> Placement:
+    return Placement(
+        simulate=simulate,
+        rank_table=rank_table,
+        server_id=server_id,
+        comm=comm,
+        hosts=read_hosts(hosts),
+        part=part,
+        master=master,
+    )
+
+
+def supervision_of(
+    placement: Placement,
+    *,
+    max_restarts: int = 0,
+    min_ranks: int = 0,
+    hang_limit: list[str] | None = None,
+    grace: float = 1.0,
+    tee: str = "",
+    start_is_watched: bool = True,
+) -> Supervision:
+    if min_ranks and not max_restarts:
+        raise UserError("--min-ranks", "has no effect with --max-restarts 0")
+    limits = Limits(
+        chosen=parse_hang_limits(hang_limit or []),
+        grace_s=grace,
+        start_is_watched=start_is_watched,
+    )
+    delay_s = CARD_RESTART_DELAY_S if placement.rank_table else RestartPolicy().first_delay_s
+    return Supervision(
+        limits=limits,
+        restarts=RestartPolicy(
+            max_restarts=max_restarts, min_ranks=min_ranks, first_delay_s=delay_s
+        ),
+        shown_ranks=parse_ranks(tee, "--tee"),
+    )

@@ -1,0 +1,97 @@
+"""The processes that a supervisor itself starts: a guard for each rank, or mpirun for all."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_dist.cluster import guard
+from unet_dist.cluster.plan import INHERITED_FROM_A_PARENT_RANK, LAUNCH_SETTINGS, LaunchPlan
+from unet_dist.runs import AttemptDir
+
+AFTER_GRACE_S = 3.0
+"""What guards and mpirun may take beyond the grace period of the ranks."""
+MPIRUN = "mpirun"
+
+
+@dataclass(frozen=True)
+class Child:
+    name: str
+    process: "subprocess.Popen[bytes]"
+
+
+def start_all(plan: LaunchPlan, attempt: AttemptDir) -> list[Child]:
+    """The guards of all processes: by mpirun, or one by one."""
+    plan_file = attempt.part_plan(plan.topology.part.index)
+    children: list[Child] = []
+    try:
+        if plan.starter is not None:
+            argv = (*plan.starter.argv, *_guard_argv(plan_file, "mpi"))
+            children.append(Child(MPIRUN, _start(argv, plan.starter.env, attempt.log(MPIRUN))))
+        else:
+            for spec in plan.processes:
+                argv = _guard_argv(plan_file, spec.name)
+                children.append(Child(spec.name, _start(argv, {}, attempt.log(spec.name))))
+    except BaseException:
+        end_all(children, 0.0)
+        raise
+    return children
+
+
+def _guard_argv(plan_file: Path, name: str) -> tuple[str, ...]:
+    program = (sys.executable, "-S", "-E", guard.__file__)
+    return (*program, str(plan_file.resolve()), name, socket.gethostname(), str(os.getpid()))
+
+
+def _start(argv: tuple[str, ...], env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(LAUNCH_SETTINGS) or not name.startswith(INHERITED_FROM_A_PARENT_RANK)
+    }
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            argv,
+            env={**inherited, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: guard.die_with_parent(signal.SIGTERM),
+        )
+
+
+def failed_child(children: list[Child]) -> Child | None:
+    return next((child for child in children if child.process.poll() not in (None, 0)), None)
+
+
+def end_all(children: list[Child], grace_s: float) -> None:
+    """TERM to all at once; the guards give their ranks the grace period, all at the same time,
+    and then KILL them. A guard that does not answer is killed, and its rank with it."""
+    alive = [child.process for child in children if child.process.poll() is None]
+    for process in alive:
+        guard.signal_group(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s + AFTER_GRACE_S
+    for process in alive:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+    for child in children:
+        guard.signal_group(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+
+
+def sweep(attempt: AttemptDir) -> None:
+    """Kills what is left of an attempt on this host: grandchildren in sessions of their own whose
+    guard was killed. All carry the attempt's mark in their environment."""
+    mark = f"{guard.MARK}={attempt.path.resolve()}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)

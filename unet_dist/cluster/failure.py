@@ -1,0 +1,212 @@
+"""Which rank failed first, and why: read from what the guards and the ranks wrote down."""
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_dist.cluster.codes import explain
+from unet_dist.cluster.plan import LaunchPlan
+from unet_dist.cluster.watch import Hang, name_ranks
+from unet_dist.heartbeat import read_beat
+from unet_dist.runs import AttemptDir, rank_name
+
+LAST_LINES = 20
+TAIL_BYTES = 64_000
+WOULD_REPEAT = frozenset({
+    "ImportError", "ModuleNotFoundError", "SyntaxError", "NameError", "TypeError",
+    "AttributeError", "AssertionError", "KeyError", "IndexError", "NotImplementedError",
+    "FileNotFoundError", "PermissionError", "MemoryError", "TrainingDiverged", "UserError",
+})  # fmt: skip
+"""Errors of a program or of its input: the next start would only meet them again."""
+EXIT_CODES_THAT_REPEAT = {126: "it cannot be executed", 127: "it was not found"}
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
+_EXCEPTION = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception|Exit|Interrupt|Diverged|Warning))\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """The first thing that went wrong; what came after follows from it."""
+
+    rank: int | None
+    """None if it was not a rank, but what starts them."""
+    reason: str
+    kind: str
+    """error, exit, signal, hang, host or launcher."""
+    place: str = ""
+    """Host and card."""
+    at: str = ""
+    """Phase and step of its last sign of life."""
+    user_error: bool = False
+    """The user can mend it, and the reason says all."""
+    repeats: bool = False
+    """Starting again would only meet it again."""
+    explained: tuple[str, ...] = ()
+    """Codes of HCCL and MindSpore in its log, with their meaning."""
+    victims: tuple[str, ...] = ()
+    """What became of the other ranks."""
+    log: str = ""
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one process ended by itself, and not well."""
+
+    name: str
+    time: float
+    reason: str
+    kind: str
+    user_error: bool = False
+    repeats: bool = False
+
+
+def first_failure(
+    plan: LaunchPlan,
+    attempt: AttemptDir,
+    *,
+    hang: Hang | None = None,
+    otherwise: Ending | None = None,
+) -> Failure | None:
+    """The hang if there was one, else the earliest failure by time, else what only the launcher
+    saw; None if all went well."""
+    endings = sorted(_endings(attempt), key=lambda ending: ending.time)
+    cause = endings[0] if endings else otherwise
+    if hang is not None:
+        cause = Ending(rank_name(hang.ranks[0]), 0.0, hang.reason, "hang")
+    if cause is None:
+        return None
+    rank = rank_of(cause.name)
+    log = attempt.log(cause.name)
+    lines = tail(log, LAST_LINES if hang is None else 3 * LAST_LINES)
+    codes = explain(tail(log, 10_000))
+    return Failure(
+        rank=rank,
+        reason=cause.reason,
+        kind=cause.kind,
+        place=_place(plan, attempt, cause.name),
+        at=_last_sign(attempt, rank),
+        user_error=cause.user_error,
+        repeats=cause.repeats or any(code.repeats for code in codes),
+        explained=tuple(f"{code.code}: {code.text}" for code in codes),
+        victims=_victims(attempt, cause, endings),
+        log=str(log),
+        last_lines=() if cause.user_error else lines,
+    )
+
+
+def _endings(attempt: AttemptDir) -> list[Ending]:
+    """A rank's own word for its error, else what its guard saw."""
+    told = {}
+    for name, error in attempt.errors().items():
+        told[name] = Ending(
+            name,
+            float(error["time"]),
+            str(error["message"]),
+            "error",
+            user_error=bool(error["user_error"]),
+            repeats=bool(error["user_error"]) or error.get("kind") in WOULD_REPEAT,
+        )
+    for seen in attempt.exits():
+        failed = seen["by"] == "itself" and (seen["code"] or seen["signal"])
+        if failed and seen["name"] not in told:
+            told[seen["name"]] = _as_seen(attempt, seen)
+    return list(told.values())
+
+
+def _as_seen(attempt: AttemptDir, seen: dict[str, Any]) -> Ending:
+    name, moment, code, number = seen["name"], float(seen["time"]), seen["code"], seen["signal"]
+    if number:
+        return Ending(name, moment, ended_by(number, int(seen.get("oom_kills", 0))), "signal")
+    if code in EXIT_CODES_THAT_REPEAT:
+        why = seen.get("reason") or EXIT_CODES_THAT_REPEAT[code]
+        return Ending(name, moment, f"could not be started: {why}", "exit", repeats=True)
+    exception = last_exception(tail(attempt.log(name), LAST_LINES))
+    if exception is None:
+        return Ending(name, moment, f"ended with exit code {code}", "exit")
+    matched = _EXCEPTION.match(exception)
+    repeats = matched is not None and matched[1] in WOULD_REPEAT
+    return Ending(name, moment, exception, "error", repeats=repeats)
+
+
+def last_exception(lines: Sequence[str]) -> str | None:
+    """The message below a Python traceback at the end of a log."""
+    if not any(line.startswith("Traceback (most recent call last)") for line in lines):
+        return None
+    found = [line for line in lines if _EXCEPTION.match(line)]
+    return found[-1] if found else None
+
+
+def ended_by(number: int, oom_kills: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if oom_kills:
+        hint = " (the kernel killed for want of memory meanwhile: use a smaller batch)"
+    elif number == signal.SIGKILL:
+        hint = " (from outside; the kernel reports no want of memory)"
+    else:
+        hint = " (a crash in native code)" if name in CRASHES else ""
+    return f"ended by {name}{hint}"
+
+
+def rank_of(name: str) -> int | None:
+    return int(name.removeprefix("rank_")) if name.startswith("rank_") else None
+
+
+def _who(name: str) -> str:
+    rank = rank_of(name)
+    return name if rank is None else f"rank {rank}"
+
+
+def _victims(attempt: AttemptDir, cause: Ending, endings: Sequence[Ending]) -> tuple[str, ...]:
+    """Who failed later, and who was ended because of it."""
+    later = [ending for ending in endings if ending.name != cause.name]
+    told = {ending.name for ending in (cause, *later)}
+    ended = (rank_of(report["name"]) for report in attempt.exits() if report["name"] not in told)
+    ranks = [rank for rank in ended if rank is not None]
+    lines = [
+        f"{_who(ending.name)}: {ending.reason}"
+        + (f", {ending.time - cause.time:.1f} s later" if cause.time else "")
+        for ending in later
+    ]
+    return (*lines, f"{name_ranks(ranks)}: ended by the launcher") if ranks else tuple(lines)
+
+
+def _place(plan: LaunchPlan, attempt: AttemptDir, name: str) -> str:
+    seen = next((seen for seen in attempt.exits() if seen["name"] == name), {})
+    host = str(seen.get("host", ""))
+    rank = rank_of(name)
+    if rank is None or rank >= plan.topology.world:
+        return host
+    slot = plan.topology.slots[rank]
+    if plan.topology.target == "CPU":
+        return f"on host {host}, simulated" if host else "simulated"
+    return ", ".join(
+        filter(
+            None,
+            (f"on host {host}" if host else "", f"server {slot.server}, card {slot.device_id}"),
+        )
+    )
+
+
+def _last_sign(attempt: AttemptDir, rank: int | None) -> str:
+    beat = read_beat(attempt.heartbeat(rank)) if rank is not None else None
+    if beat is None:
+        return ""
+    return f"{beat.phase} of step {beat.step}" if beat.step else beat.phase
+
+
+def tail(log: Path, number: int) -> tuple[str, ...]:
+    """The last lines of a log, of which only the end is read."""
+    try:
+        with log.open("rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - TAIL_BYTES))
+            text = stream.read(TAIL_BYTES).decode(errors="replace")
+    except OSError:
+        return ()
+    return tuple(text.splitlines()[-number:])

@@ -1,0 +1,43 @@
+"""The data set of a run, checked before any rank starts."""
+
+from rich.console import Console
+
+from unet_dist.config import Config
+from unet_dist.errors import UserError
+from unet_dist.progress import counter
+from unet_dist.runs import RunDir
+
+
+def begin_run(folder: RunDir, config: Config, console: Console) -> None:
+    """Checks the whole data set and writes down what the ranks need of it; a faulty data set
+    leaves no run behind."""
+    from unet_dist.data.check import check_dataset
+    from unet_dist.data.dataset import normalisation, open_dataset
+    from unet_dist.data.manifest import write_manifest
+
+    if folder.config.exists():
+        raise UserError(
+            str(folder.path),
+            f"already holds a run; go on with `unet-dist train {folder.path} --resume`, or "
+            "choose another --run",
+        )
+    if any(path.name != ".lock" for path in folder.path.iterdir()):
+        raise UserError(str(folder.path), "is not empty, and not a run; choose another --run")
+    try:
+        with counter(console, "checking images") as count_images:
+            report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
+        if report.faults:
+            raise UserError(config.data.root or "data.root", report.faults)
+        dataset = open_dataset(config.data, seed=config.seed)
+        write_manifest(folder.dataset, dataset, normalisation(dataset))
+    except BaseException:
+        folder.discard()
+        raise
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
+    console.print(
+        f"{sizes['train']} images to train, {sizes['val']} to validate, {sizes['test']} to test; "
+        f"masks {dataset.coding.describe()}",
+        markup=False,
+    )

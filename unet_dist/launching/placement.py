@@ -1,0 +1,175 @@
+"""Where the user wants the ranks, and how they are to be watched."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from unet_dist.cluster import host
+from unet_dist.cluster.limits import Limits
+from unet_dist.cluster.plan import Command, CommKind, LaunchPlan, make_plan, worker_command
+from unet_dist.cluster.rank_table import read_rank_table as load_rank_table
+from unet_dist.cluster.restart import RestartPolicy
+from unet_dist.cluster.topology import Host, Topology, from_rank_table, parse_part, simulated
+from unet_dist.errors import UserError
+from unet_dist.runs import AttemptDir, RunDir
+
+MASTER_PORT = 8118
+CARD_RESTART_DELAY_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Simulated ranks on this CPU or on hosts, or one rank on each card of a table."""
+
+    simulate: int = 0
+    rank_table: str = ""
+    server_id: str = ""
+    hosts: tuple[str, ...] = ()
+    """``NAME`` or ``NAME:RANKS``: mpirun starts the ranks there."""
+    part: str = ""
+    """``I/N``: this command starts part I of the ranks, the others are started elsewhere."""
+    master: str = ""
+    """``HOST:PORT`` of part 0, for MindSpore's collectives on CPUs of several machines."""
+    comm: CommKind = "mpi"
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.simulate and self.rank_table:
+            faults.append(
+                "--simulate and --rank-table: choose one: simulated ranks on CPUs, or the cards "
+                "of a table"
+            )
+        if self.rank_table and self.comm != "mpi":
+            faults.append("--comm has no effect with --rank-table: cards use HCCL; leave it out")
+        if self.server_id and not self.rank_table:
+            faults.append("--server-id names a server of a --rank-table; there is none")
+        if self.hosts and (self.part or self.server_id):
+            faults.append("--hosts starts all ranks by mpirun; leave out --part and --server-id")
+        if self.hosts and self.comm == "mindspore":
+            faults.append("--comm mindspore takes no --hosts; start each machine with --part")
+        if self.part and self.server_id:
+            faults.append("--part and --server-id: one of them says which ranks are started here")
+        if self.master and not (self.part and self.comm == "mindspore"):
+            faults.append("--master is for --comm mindspore with --part")
+        if faults:
+            raise UserError("where the ranks run", faults)
+
+    @classmethod
+    def of_json(cls, fields: Mapping[str, Any]) -> "Placement":
+        return cls(**{**fields, "hosts": tuple(fields.get("hosts", ()))})
+
+    def or_else(self, earlier: Mapping[str, Any]) -> "Placement":
+        """This placement if it says anything, else the one of an earlier attempt; which part
+        this command starts is said anew each time."""
+        if self.simulate or self.rank_table or not earlier:
+            return self
+        before = Placement.of_json(earlier)
+        if self.part or self.server_id:
+            return replace(before, part=self.part, server_id=self.server_id)
+        return before
+
+    def topology(self) -> Topology:
+        hosts = [_host(text) for text in self.hosts]
+        part = parse_part(self.part)
+        if self.rank_table:
+            path = Path(self.rank_table)
+            table = load_rank_table(path)
+            return from_rank_table(table, path, server_id=self.server_id, part=part, hosts=hosts)
+        ranks = self.simulate or max(1, len(hosts))
+        return simulated(ranks, host.usable_cores(), hosts=hosts, part=part)
+
+    def master_address(self) -> tuple[str, int]:
+        """Where MindSpore's scheduler listens."""
+        if self.comm != "mindspore":
+            return "127.0.0.1", 0
+        if not self.part:
+            return "127.0.0.1", host.free_port()
+        name, _, port = self.master.rpartition(":")
+        if not name or not port.isdecimal():
+            raise UserError(
+                "--master",
+                f"{self.master!r} must be HOST:PORT, reachable from all machines: the address of "
+                f"the one with part 0, and a free port there, such as 10.0.0.1:{MASTER_PORT}",
+            )
+        return name, int(port)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervision:
+    """How the ranks are watched, and what follows a failure."""
+
+    limits: Limits = field(default_factory=Limits)
+    restarts: RestartPolicy = field(default_factory=lambda: RestartPolicy(max_restarts=0))
+    shown_ranks: tuple[int, ...] = ()
+    """Whose logs are shown while they grow."""
+
+
+def _host(text: str) -> Host:
+    match = re.fullmatch(r"([A-Za-z0-9_.-]+)(?::(\d{1,6}))?", text)
+    if match is None:
+        raise UserError("--hosts", f"{text!r} must be NAME or NAME:RANKS")
+    return Host(match[1], int(match[2] or 0))
+
+
+def read_hosts(text: str) -> tuple[str, ...]:
+    """``a:2,b:2``, or a file with a line ``a slots=2`` for each host; all faults at once."""
+    path = Path(text)
+    if not path.is_file():
+        return tuple(part for part in text.split(",") if part)
+    hosts, faults = [], []
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        slots = [word.partition("=")[2] for word in words[1:] if word.startswith("slots=")]
+        if len(words) > 2 or len(slots) != len(words) - 1 or not all(map(str.isdecimal, slots)):
+            faults.append(f"line {number} is {line.strip()!r}, but must be HOST or HOST slots=N")
+        hosts.append(":".join([words[0], *slots]))
+    if faults or not hosts:
+        raise UserError(text, faults or "names no host")
+    return tuple(hosts)
+
+
+def parse_ranks(text: str, where: str) -> tuple[int, ...]:
+    """``0,3`` or ``0-7``."""
+    ranks: list[int] = []
+    for item in filter(None, text.split(",")):
+        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", item)
+        if match is None:
+            raise UserError(where, f"{item!r} must be a rank or a range of ranks, such as 0-7")
+        ranks += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(dict.fromkeys(ranks))
+
+
+def plan_job(
+    run: RunDir,
+    job: Mapping[str, Any],
+    placement: Placement,
+    limits: Limits,
+    *,
+    argv: Sequence[str] = (),
+    attempt: AttemptDir | None = None,
+) -> tuple[LaunchPlan, AttemptDir]:
+    """The next attempt, or one that another launcher leads.
+
+    Args:
+        argv: a command of the user's for every rank; without it, this program's worker.
+    """
+    topology = placement.topology()
+    attempt = attempt or run.attempt(run.next_attempt())
+    job = {**job, "run": str(run.path.resolve()), "placement": asdict(placement)}
+    worker = worker_command(attempt.part_plan(topology.part.index).resolve(), job)
+    plan = make_plan(
+        topology,
+        attempt,
+        Command(argv=tuple(argv), job=job) if argv else worker,
+        comm="mindspore" if topology.target == "Ascend" else placement.comm,
+        limits=limits,
+        master=placement.master_address(),
+        cpu_flags=host.cpu_flags(),
+        environment=os.environ,
+    )
+    return plan, attempt

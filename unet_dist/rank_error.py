@@ -1,0 +1,36 @@
+"""What a rank writes down of the error that ends it, for whoever watches the ranks.
+
+Standard library only: it serves scripts of the user's own as well as this program's ranks.
+"""
+
+import json
+import os
+import time
+import traceback
+from pathlib import Path
+
+ENVIRONMENT = "UNET_DIST_ERROR_FILE"
+"""Set for each rank: its file."""
+
+
+def end_by_error(error: BaseException, *, message: str, user_error: bool, code: int) -> None:
+    """Writes the error and its traceback, and ends this process at once.
+
+    Not sys.exit: leaving MPI or MindSpore in good order would wait for the other ranks, and they
+    wait for this one. The same if the disk is too full to write the error.
+    """
+    report = {
+        "time": time.time(),
+        "kind": type(error).__name__,
+        "message": message,
+        "user_error": user_error,
+    }
+    try:
+        traceback.print_exception(error)
+        target = os.environ.get(ENVIRONMENT)
+        if target:
+            part = Path(f"{target}.{os.getpid()}.part")
+            part.write_text(json.dumps(report))
+            part.rename(target)
+    finally:
+        os._exit(code)
