@@ -18,7 +18,7 @@ from unet_dist.cluster.tables.edit import convert_table, merge_tables, parse_num
 from unet_dist.cluster.tables.here import problems_here, rank_id_problems
 from unet_dist.cluster.tables.model import Chip, RankTable
 from unet_dist.cluster.tables.problems import RULES, SEVERITIES, Problem
-from unet_dist.cluster.tables.read import POLL_S, check_file, load_rank_table
+from unet_dist.cluster.tables.read import POLL_S, check_file, load_rank_table, table_of
 from unet_dist.cluster.tables.show import describe_table, table_facts
 from unet_dist.cluster.tables.write import write_rank_table
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
@@ -60,8 +60,11 @@ def check(
     problems = list(checked.problems)
     if checked.table is not None and "RANK_ID" in os.environ:
         problems += rank_id_problems(checked.table, os.environ["RANK_ID"])
+    unchecked = list(checked.unchecked)
     if checked.table is not None and here:
         problems += problems_here(checked.table, *cards_and_names())
+    elif here:
+        unchecked.append("--here: mend the table first")
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     counts = Counter(problem.severity for problem in problems)
     report = {
@@ -73,9 +76,9 @@ def check(
         "fingerprint": checked.fingerprint,
         "counts": {severity: counts[severity] for severity in SEVERITIES},
         "problems": [problem.to_json() for problem in problems],
-        "not_checked": list(checked.unchecked),
+        "not_checked": unchecked,
     }
-    answer(console, as_json, _describe_check(file, checked, problems), report)
+    answer(console, as_json, _describe_check(file, checked, problems, unchecked), report)
     bad = counts["ERROR"] or counts["UNSUPPORTED"]
     raise typer.Exit(EXIT_JOB_FAILED if bad else EXIT_DONE)
 
@@ -160,8 +163,10 @@ def diff(
     Example:
       unet-dist rank-table diff server1/hccl.json server2/hccl.json
     """
-    differences = compare_tables(load_rank_table(a), load_rank_table(b))
-    prints = [check_file(path).fingerprint for path in (a, b)]
+    checked = {path: check_file(path) for path in (a, b)}
+    tables = [table_of(path, found) for path, found in checked.items()]
+    differences = compare_tables(tables[0], tables[-1])
+    prints = [checked[path].fingerprint for path in (a, b)]
     order = "" if differences else order_difference(prints[0], prints[1])
     same = not differences and not order
     report = {
@@ -200,7 +205,9 @@ def _write(
     answer(console_for(as_json), as_json, text, report)
 
 
-def _describe_check(file: Path, checked: Checked, problems: Sequence[Problem]) -> str:
+def _describe_check(
+    file: Path, checked: Checked, problems: Sequence[Problem], unchecked: Sequence[str]
+) -> str:
     lines = [_heading(file, checked)]
     for problem in problems:
         code = f" {problem.code}" if problem.code else ""
@@ -213,9 +220,9 @@ def _describe_check(file: Path, checked: Checked, problems: Sequence[Problem]) -
     counts = Counter(problem.severity for problem in problems)
     found = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES)
     lines.append(found if problems else "no problem found")
-    if checked.unchecked:
-        lines.append("not checked without --chip:")
-        lines += [f"  {rules}" for rules in checked.unchecked]
+    if unchecked:
+        lines.append("not checked" + (" without --chip:" if checked.unchecked else ":"))
+        lines += [f"  {rules}" for rules in unchecked]
     return "\n".join(lines)
 
 

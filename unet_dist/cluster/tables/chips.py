@@ -4,7 +4,8 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from unet_dist.cluster.tables.draft import Draft, ServerDraft
+from unet_dist.cluster.tables.draft import Draft, ServerDraft, instance_path
+from unet_dist.cluster.tables.fields import MISSING
 from unet_dist.cluster.tables.model import CHIPS_OF, Chip
 from unet_dist.cluster.tables.problems import SEVERITIES, Problem, Severity, shown
 from unet_dist.cluster.tables.rules import ip_version
@@ -121,26 +122,29 @@ def _needed_addresses(draft: Draft, chip: Chip) -> Iterator[Problem]:
         if card.ips or ("device_ip" in card.raw and not isinstance(card.raw["device_ip"], str)):
             continue
         absent = "device_ip" not in card.raw
-        refused = _is_refused_without(draft, chip, absent and not server.raw.get("host_ip"))
+        refused = _is_refused_without(draft, chip, absent, host=bool(server.raw.get("host_ip")))
         yield Problem(
             path=f"{card.path}.device_ip",
             rule="R11",
             severity="ERROR" if refused else "UNSUPPORTED",
+            code=MISSING if draft.dialect in ("template2", "lab") else "EI0014",
             message=f"device_ip is {'missing' if absent else 'empty'}, but {chip} {needed}",
             fix="hccn_tool -i ID -ip -g tells the address of a card",
         )
 
 
-def _is_refused_without(draft: Draft, chip: Chip, nothing: bool) -> bool:
+def _is_refused_without(draft: Draft, chip: Chip, absent: bool, *, host: bool) -> bool:
     """Whether HCCL itself refuses a card without device_ip, and not its documents only.
 
     Args:
-        nothing: the key is absent, and its server has no host_ip either.
+        absent: the key is not there, rather than empty.
+        host: the server has a host_ip.
     """
-    if draft.dialect == "lab":
-        return nothing
+    if draft.dialect in ("template2", "lab"):
+        instances = {instance_path(card) for _, card in draft.cards()}
+        return absent and (draft.dialect == "lab" or len(instances) > 1)
     several = len(draft.servers) > 1
-    return several and (chip == "910B" or (chip == "910A" and nothing))
+    return several and (chip == "910B" or (chip == "910A" and absent and not host))
 
 
 def _several_servers(draft: Draft) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from unet_dist.cluster.tables.model import Device, RankTable, Server
-from unet_dist.cluster.tables.problems import RULES, shown
+from unet_dist.cluster.tables.problems import RULES, plain, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Difference:
     b: Any
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.key} {_text(self.a)} -> {_text(self.b)}"
+        return f"{plain(self.where)}: {plain(self.key)} {_text(self.a)} -> {_text(self.b)}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -25,16 +25,17 @@ class Difference:
 def compare_tables(a: RankTable, b: RankTable) -> list[Difference]:
     """Everything that differs; tables of different dialects are compared by what both can say."""
     found = []
-    if a.dialect != b.dialect:
+    same = a.dialect == b.dialect
+    if not same:
         found.append(Difference(where="table", key="dialect", a=a.dialect, b=b.dialect))
     if a.world != b.world:
         found.append(Difference(where="table", key="ranks", a=a.world, b=b.world))
     ranks_a, ranks_b = a.by_rank(), b.by_rank()
     for rank in range(max(a.world, b.world)):
-        one = _facts(*ranks_a[rank]) if rank < a.world else {}
-        other = _facts(*ranks_b[rank]) if rank < b.world else {}
+        one = _facts(*ranks_a[rank], other_keys=same) if rank < a.world else {}
+        other = _facts(*ranks_b[rank], other_keys=same) if rank < b.world else {}
         found += _differing(f"rank {rank}", one, other)
-    if a.dialect == b.dialect:
+    if same:
         servers_b = {server.server_id: server for server in b.servers}
         for server in a.servers:
             if server.server_id in servers_b:
@@ -56,8 +57,10 @@ def order_difference(fingerprint_a: str, fingerprint_b: str) -> str:
     )
 
 
-def _facts(server: Server, device: Device) -> dict[str, Any]:
+def _facts(server: Server, device: Device, *, other_keys: bool) -> dict[str, Any]:
     place = {"server": server.server_id, "device_id": device.device_id, "device_ip": device.ip}
+    if not other_keys:
+        return place
     rest = {key: value for key, value in device.extra.items() if key != "device_ip"}
     return {**place, **rest, **device.pod}
 
@@ -69,4 +72,6 @@ def _differing(where: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterat
 
 
 def _text(value: Any) -> str:
-    return "(none)" if value is None else value if isinstance(value, str) else shown(value)
+    if value is None:
+        return "(none)"
+    return plain(value) if isinstance(value, str) else shown(value)

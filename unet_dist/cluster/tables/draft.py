@@ -6,7 +6,7 @@ from typing import Any
 
 from unet_dist.cluster.tables.fields import inside, parse_number
 from unet_dist.cluster.tables.model import Dialect
-from unet_dist.cluster.tables.problems import Problem, shown
+from unet_dist.cluster.tables.problems import Problem, plain, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class ServerDraft:
 
     @property
     def name(self) -> str:
-        return self.server_id or self.path
+        return plain(self.server_id) if self.server_id else self.path
 
     @property
     def device_ids(self) -> list[int]:

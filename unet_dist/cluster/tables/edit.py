@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unet_dist.cluster.tables.model import Dialect, RankTable, Server
+from unet_dist.cluster.tables.problems import plain
 from unet_dist.cluster.tables.super_pods import join_groups, keep_groups
 from unet_dist.errors import UserError
 
@@ -123,27 +124,31 @@ def convert_table(table: RankTable, dialect: Dialect) -> RankTable:
             "network layer by layer, the others give each card one address",
         )
     if dialect == "template2":
+        if table.dialect == "1.2":
+            raise UserError(
+                "--to template2", "1.2 is for 910C and template 2 for 910A; no chip reads both"
+            )
         return _to_template2(table)
-    plain = table if table.dialect in ("1.0", "1.2") else _from_groups(table)
-    return replace(plain, dialect=dialect)
+    flat = table if table.dialect in ("1.0", "1.2") else _from_groups(table)
+    return replace(flat, dialect=dialect)
 
 
 def _to_template2(table: RankTable) -> RankTable:
     """Template 2 has no rank_id: HCCL numbers by server_id in dictionary order, then by card."""
-    plain = _from_groups(table) if table.dialect == "lab" else table
-    numbered = _numbered_by_name(plain.servers)
-    for server, now in zip(plain.servers, numbered, strict=True):
+    flat = _from_groups(table) if table.dialect == "lab" else table
+    numbered = _numbered_by_name(flat.servers)
+    for server, now in zip(flat.servers, numbered, strict=True):
         for device, renamed in zip(server.devices, now.devices, strict=True):
             if device.rank != renamed.rank:
                 raise UserError(
                     "--to template2",
                     "template 2 has no rank_id; HCCL numbers the servers in dictionary order, and "
-                    f"the cards of each by device_id: server {server.server_id} card "
+                    f"the cards of each by device_id: server {plain(server.server_id)} card "
                     f"{device.device_id} would become rank {renamed.rank} instead of "
                     f"{device.rank}. Rename the servers, or number the ranks in that order",
                 )
     servers = []
-    for server in plain.servers:
+    for server in flat.servers:
         keys = {"pod_name": server.server_id, **server.extra}
         devices = [
             replace(
@@ -154,8 +159,8 @@ def _to_template2(table: RankTable) -> RankTable:
             for device in server.devices
         ]
         servers.append(replace(server, devices=tuple(devices), extra={}))
-    extra = {key: value for key, value in plain.extra.items() if key not in LAB_KEYS}
-    return replace(plain, dialect="template2", servers=tuple(servers), extra=extra)
+    extra = {key: value for key, value in flat.extra.items() if key not in LAB_KEYS}
+    return replace(flat, dialect="template2", servers=tuple(servers), extra=extra)
 
 
 def _from_groups(table: RankTable) -> RankTable:
@@ -217,7 +222,7 @@ def _taken_twice(named: Sequence[tuple[str, RankTable]]) -> list[str]:
                 continue  # its addresses may be of a host, shared by cards
             for device in server.devices:
                 for ip in filter(None, device.ip.split(",")):
-                    place = f"{name} (server {server.server_id} card {device.device_id})"
+                    place = f"{name} (server {plain(server.server_id)} card {device.device_id})"
                     claims["device_ip", ip] = place
         for (key, value), place in claims.items():
             owner = owners.setdefault((key, value), place)
@@ -227,7 +232,7 @@ def _taken_twice(named: Sequence[tuple[str, RankTable]]) -> list[str]:
                     if value.startswith("127.")
                     else ""
                 )
-                faults.append(f"{key} {value} is in {owner} and in {place}{hint}")
+                faults.append(f"{key} {plain(value)} is in {owner} and in {place}{hint}")
     return faults
 
 
@@ -236,7 +241,7 @@ def _unknown_choices(
 ) -> list[str]:
     names = [server.server_id for server in table.servers]
     faults = [
-        f"--servers {name}: the table has {', '.join(names)}"
+        f"--servers {name}: the table has {', '.join(map(plain, names))}"
         for name in servers
         if name not in names
     ]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import groupby
 
 from unet_dist.cluster.tables.model import Device, RankTable, Server
-from unet_dist.cluster.tables.problems import Problem, shown
+from unet_dist.cluster.tables.problems import Problem, plain, shown
 
 SERVER_ADDRESSES = ("host_ip", "pod_ip", "container_ip", "server_ip")
 """Keys of a server that may hold an address of the host."""
@@ -42,7 +42,7 @@ def problems_here(
     """
     server = server_here(table, cards, addresses)
     if server is None:
-        names = ", ".join(server.server_id for server in table.servers)
+        names = ", ".join(plain(server.server_id) for server in table.servers)
         return [
             Problem(
                 path="$",
@@ -64,7 +64,7 @@ def rank_id_problems(table: RankTable, rank_id: str) -> list[Problem]:
     if table.dialect == "template2":
         pods = sorted({str(device.pod["pod_name"]) for _, device in table.by_rank()})
         good = rank_id in pods
-        expected = f"the pod_name of an instance: {', '.join(pods)}"
+        expected = f"the pod_name of an instance: {', '.join(map(plain, pods))}"
     else:
         digits = rank_id.isascii() and rank_id.isdigit() and len(rank_id) < 10
         good = digits and int(rank_id) < table.world
@@ -91,8 +91,8 @@ def _card_problems(
         yield Problem(
             path=f"{path}.device_id",
             rule="R14",
-            message=f"card {device.device_id} of server {server.server_id} is not here; this "
-            f"server has {have}",
+            message=f"card {device.device_id} of server {plain(server.server_id)} is not here; "
+            f"this server has {have}",
             fix="list the physical numbers of its cards: ls /dev/davinci*",
         )
         return

@@ -145,6 +145,12 @@ def errors_of(problems: Iterable[Problem]) -> list[Problem]:
     return [problem for problem in problems if problem.severity == "ERROR"]
 
 
+def plain(name: str) -> str:
+    """A name of the file as it is, but short, and without what would move a terminal's cursor."""
+    short = name if len(name) <= SHOWN_LENGTH else f"{name[:SHOWN_LENGTH]}..."
+    return short if short.isprintable() else json.dumps(short)
+
+
 def shown(value: Any) -> str:
     """A value of the file, short enough for a message and safe for a terminal."""
     text = json.dumps(value)

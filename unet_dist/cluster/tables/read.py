@@ -15,6 +15,8 @@ from unet_dist.errors import UserError
 MAX_BYTES = 10_000_000
 MAX_DEPTH = 64
 POLL_S = 0.5
+STABLE_S = 2.0
+"""What is no JSON for so long without a change is not being written."""
 
 OnWait = Callable[[str, float], None]
 """Told why a table is waited for, and the seconds left."""
@@ -28,7 +30,11 @@ def load_rank_table(
     Raises:
         UserError: every problem for which HCCL would refuse it, with its place and its cure.
     """
-    checked = check_file(path, chip, wait_s=wait_s, on_wait=on_wait)
+    return table_of(path, check_file(path, chip, wait_s=wait_s, on_wait=on_wait))
+
+
+def table_of(path: Path, checked: Checked) -> RankTable:
+    """The table that a check found good, or a UserError with every reason why it is not."""
     refused = errors_of(checked.problems)
     if refused or checked.table is None:
         raise UserError(str(path), [str(problem) for problem in refused or checked.problems])
@@ -66,19 +72,21 @@ def read_when_ready(
     Schedulers write the file in place and say ``status: initializing`` until it is complete. So
     that status is waited for, and what is no JSON is read again until it stays the same.
     """
-    end = clock() + wait_s
+    now = changed = clock()
+    end = now + wait_s
     before: bytes | None = None
     while True:
         content = _read_bytes(path)
+        if content != before:
+            before, changed = content, now
         tree, problems = parse(content)
-        reason = _reason_to_wait(tree, problems, changed=content != before)
-        left = end - clock()
-        if reason is None or left <= 0:
+        reason = _reason_to_wait(tree, problems, still=now - changed >= STABLE_S)
+        if reason is None or now >= end:
             return tree, problems
         if on_wait is not None:
-            on_wait(reason, left)
-        before = content
-        sleep(min(POLL_S, left))
+            on_wait(reason, end - now)
+        sleep(min(POLL_S, end - now))
+        now = clock()
 
 
 def parse(content: bytes) -> tuple[Any, list[Problem]]:
@@ -119,9 +127,9 @@ def _read_bytes(path: Path) -> bytes:
     return content
 
 
-def _reason_to_wait(tree: Any, problems: list[Problem], *, changed: bool) -> str | None:
+def _reason_to_wait(tree: Any, problems: list[Problem], *, still: bool) -> str | None:
     if problems:
-        return "it is not complete JSON yet" if changed else None
+        return None if still else "it is no JSON, perhaps half written"
     if isinstance(tree, dict) and tree.get("status") == "initializing":
         return "its status is initializing"
     return None

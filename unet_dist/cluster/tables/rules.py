@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from unet_dist.cluster.tables.draft import CardDraft, Draft, ServerDraft, instance_path
 from unet_dist.cluster.tables.fields import inside, optional_text_of, parse_number, text_of
-from unet_dist.cluster.tables.problems import Problem, Severity, shown
+from unet_dist.cluster.tables.problems import Problem, Severity, plain, shown
 
 MAX_SERVER_ID = 64
 MAX_NAME = 127
@@ -233,7 +233,7 @@ def _order(draft: Draft) -> Iterator[Problem]:
             f"{before[0]} to {before[1]} of server {before[2].name}",
             fix="give each server one run of ranks",
         )
-    names = [run[2].name for run in runs]
+    names = [run[2].server_id or "" for run in runs]
     if mixed or names == sorted(names):
         return
     first, second = next((a, b) for a, b in pairwise(names) if a > b)
@@ -241,9 +241,9 @@ def _order(draft: Draft) -> Iterator[Problem]:
         path=runs[names.index(second)][2].path,
         rule="R20",
         severity="WARN",
-        message=f"server {second} comes after {first} by rank, but before it in dictionary order, "
-        "which MindSpore numbers by",
-        fix="order the ranks by server_id, or rename the servers (10.0.0.02 for 10.0.0.2)",
+        message=f"server {plain(second)} comes after {plain(first)} by rank, but before it in "
+        "dictionary order, which MindSpore numbers by",
+        fix="number the ranks in the order of the server_ids as text",
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from unet_dist.cluster.tables.chips import RINGS
 from unet_dist.cluster.tables.model import Device, RankTable
+from unet_dist.cluster.tables.problems import plain
 
 HEADINGS = ("rank", "card", "ring", "address", "more")
 UNREMARKABLE = ("level_list", "local_id", "device_ip")
@@ -18,8 +19,12 @@ def describe_table(table: RankTable) -> str:
     ]
     groups = _groups_of_servers(table)
     for server in table.servers:
-        facts = [f"{key} {value}" for key, value in server.extra.items() if isinstance(value, str)]
-        facts = [f"server {server.server_id}", *groups.get(server.server_id, []), *facts]
+        facts = [
+            f"{plain(key)} {plain(value)}"
+            for key, value in server.extra.items()
+            if isinstance(value, str)
+        ]
+        facts = [f"server {plain(server.server_id)}", *groups.get(server.server_id, []), *facts]
         rows = [HEADINGS, *(_row(table, device) for device in server.devices)]
         blocks.append("\n".join([", ".join(facts), *_aligned(rows)]))
     return "\n\n".join(blocks)
@@ -68,7 +73,11 @@ def _row(table: RankTable, device: Device) -> tuple[str, ...]:
         str(device.device_id),
         "-" if ring is None else str(ring),
         device.ip or "-",
-        ", ".join(f"{k} {v}" for k, v in more.items() if isinstance(v, str | int) and v != ""),
+        ", ".join(
+            f"{plain(k)} {plain(str(v))}"
+            for k, v in more.items()
+            if isinstance(v, str | int) and v != ""
+        ),
     )
 
 
@@ -77,7 +86,9 @@ def _groups_of_servers(table: RankTable) -> dict[str, list[str]]:
     pods = table.extra.get("super_pod_list", []) if table.dialect == "1.2" else []
     for pod in pods:
         for entry in pod["server_list"]:
-            groups.setdefault(entry["server_id"], []).append(f"super pod {pod['super_pod_id']}")
+            groups.setdefault(entry["server_id"], []).append(
+                f"super pod {plain(pod['super_pod_id'])}"
+            )
     return groups
 
 

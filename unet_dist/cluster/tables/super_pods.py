@@ -5,7 +5,7 @@ from typing import Any
 
 from unet_dist.cluster.tables.draft import Draft
 from unet_dist.cluster.tables.fields import objects_of, parse_number, text_of
-from unet_dist.cluster.tables.problems import Problem, Severity, shown
+from unet_dist.cluster.tables.problems import Problem, Severity, plain, shown
 
 SERVER_GROUPS: Mapping[str, str] = {"super_pod_list": "super_pod_id", "cluster_list": "cluster_id"}
 """A list of groups at the top of a table, and the key that names one of them."""
@@ -44,17 +44,17 @@ def _owners(draft: Draft, told: list[Problem]) -> dict[str, str]:
                 wrong = f"server_id {shown(server_id)} is not in server_list"
                 told.append(_problem(f"{spot}.server_id", wrong))
             elif server_id in owner_of:
-                wrong = f"server {server_id} is already in super pod {owner_of[server_id]}"
+                wrong = f"server {plain(server_id)} is already in super pod {owner_of[server_id]}"
                 told.append(_problem(f"{spot}.server_id", wrong))
             else:
-                owner_of[server_id] = name or path
+                owner_of[server_id] = plain(name) if name else path
     return owner_of
 
 
 def _unowned(draft: Draft, owner_of: Mapping[str, str]) -> Iterator[Problem]:
     for server in draft.servers:
         if server.server_id and server.server_id not in owner_of:
-            wrong = f"server {server.server_id} is in no super pod of super_pod_list"
+            wrong = f"server {server.name} is in no super pod of super_pod_list"
             yield _problem(server.path, wrong)
 
 

@@ -12,6 +12,7 @@ from unet_dist.cluster.tables.edit import (
     slice_table,
 )
 from unet_dist.cluster.tables.model import RankTable
+from unet_dist.cluster.tables.show import describe_table
 from unet_dist.cluster.tables.write import text_of_table, tree_of, write_rank_table
 from unet_dist.errors import UserError
 
@@ -239,6 +240,26 @@ def test_the_differences_of_two_tables_are_named() -> None:
         "server 10.0.0.1: host_ip (none) -> 10.0.0.1",
         "table: note (none) -> new",
     ]
+
+
+def test_tables_of_two_dialects_differ_by_their_ranks_only_where_they_do() -> None:
+    found = compare_tables(_table(shipped("2x8")), _table(shipped("template2_2x8")))
+    assert [str(difference) for difference in found] == ["table: dialect 1.0 -> template2"]
+
+
+def test_names_of_the_file_do_not_move_the_cursor() -> None:
+    tree = one_server([0])
+    tree["server_list"][0].update(server_id="\x1b[2Jrank 0", host_name="\x1b[H")
+    assert "\x1b" not in describe_table(_table(tree))
+    tree["server_list"].append({**tree["server_list"][0], "server_id": "a" * 5000})
+    told = [str(problem) for problem in check_tree(tree, "910A").problems]
+    assert told
+    assert not any("\x1b" in text or len(text) > 400 for text in told)
+
+
+def test_a_super_pod_table_does_not_become_template_2() -> None:
+    with pytest.raises(UserError, match="no chip reads both"):
+        convert_table(_table(shipped("superpod_4x8")), "template2")
 
 
 def test_a_longer_table_differs_by_its_ranks() -> None:

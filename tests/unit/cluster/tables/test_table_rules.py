@@ -124,6 +124,8 @@ BROKEN: list[tuple[str, str, Change, str, str, str, str, str]] = [
      "R11", "ERROR", "EI0014", "server_list[0].device[3].device_ip", "device_ip is missing"),
     ("2x8", "910B", lambda t: _device(t).update(device_ip=""),
      "R11", "ERROR", "EI0014", "server_list[0].device[3].device_ip", "with several servers"),
+    ("template2_2x8", "910A", lambda t: _instance(t)["devices"][2].pop("device_ip"),
+     "R11", "ERROR", "EI0017", "group_list[0].instance_list[0].devices[2].device_ip", "is missing"),
     ("superpod_4x8", "910C", lambda t: _device(t).update(device_ip=""),
      "R11", "UNSUPPORTED", "", "server_list[0].device[3].device_ip", "several super pods"),
     ("superpod_4x8", "910C", lambda t: _server(t, 0).update(host_ip="here"),
