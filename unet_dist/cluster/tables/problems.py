@@ -115,7 +115,7 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
     """One violation of one rule at one place of the file."""
 

@@ -14,6 +14,9 @@ from unet_dist.errors import UserError
 
 MAX_BYTES = 10_000_000
 MAX_DEPTH = 64
+# 2.0 goes up to 65,536 ranks, each with a layer and an address; a problem for each key of more
+# objects than these would fill the memory.
+MAX_OBJECTS = 200_000
 POLL_S = 0.5
 STABLE_S = 2.0
 """What is no JSON for so long without a change is not being written."""
@@ -94,8 +97,11 @@ def parse(content: bytes) -> tuple[Any, list[Problem]]:
     try:
         text = content.decode("utf-8-sig")
         tree = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        if _depth(tree) > MAX_DEPTH:
+        depth, objects = _depth_and_objects(tree)
+        if depth > MAX_DEPTH:
             return None, [_not_json(f"lists and objects are nested deeper than {MAX_DEPTH}")]
+        if objects > MAX_OBJECTS:
+            return None, [_not_json(f"{objects} objects, more than any rank table has")]
         json.dumps(tree, ensure_ascii=False).encode()  # half a surrogate pair fails here
     except UnicodeError as error:
         return None, [_not_json(f"it is not UTF-8 text: {error}")]
@@ -140,7 +146,7 @@ def _not_json(reason: str) -> Problem:
         path="$",
         rule="R3",
         code="EI0004",
-        message=f"the file is not valid JSON: {reason}",
+        message=f"the file is not JSON that can be read: {reason}",
         fix="write it anew; HCCL ends the job at once, even if the file was only half written",
     )
 
@@ -156,9 +162,9 @@ def _finite(text: str) -> float:
     return number
 
 
-def _depth(tree: Any) -> int:
-    """Levels of nesting, found without recursion."""
-    deepest = 0
+def _depth_and_objects(tree: Any) -> tuple[int, int]:
+    """Levels of nesting and number of objects, found without recursion."""
+    deepest = objects = 0
     rest = [(tree, 1)]
     while rest:
         value, depth = rest.pop()
@@ -166,7 +172,8 @@ def _depth(tree: Any) -> int:
         if depth > MAX_DEPTH:
             break
         if isinstance(value, dict):
+            objects += 1
             rest.extend((item, depth + 1) for item in value.values())
         elif isinstance(value, list):
             rest.extend((item, depth + 1) for item in value)
-    return deepest
+    return deepest, objects

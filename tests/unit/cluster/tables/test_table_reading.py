@@ -89,10 +89,11 @@ def test_a_file_that_stays_broken_is_not_waited_for_to_the_end(tmp_path: Path) -
         (b"null", "only null"),
         (b"[" * 1_000_000, "nested deeper than 64"),
         (b'{"a":' * 100 + b"1" + b"}" * 100, "nested deeper than 64"),
+        (b"[" + b"{}," * 200_000 + b"{}]", "200001 objects"),
         (b"9" * 1_000_000, ""),
         (b'"' + b"a" * 1_000_000, ""),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_is_no_json_is_refused_with_the_reason(content: bytes, reason: str) -> None:
     tree, problems = parse(content)
