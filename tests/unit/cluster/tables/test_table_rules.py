@@ -8,6 +8,7 @@ from table_samples import Tree, one_server, shipped
 
 from unet_dist.cluster.tables.check import check_tree
 from unet_dist.cluster.tables.problems import RULES
+from unet_dist.cluster.tables.write import tree_of
 
 
 def _server(tree: Tree, index: int) -> Tree:
@@ -283,3 +284,26 @@ def test_files_of_schedulers_are_clean() -> None:
     tree["server_list"][0].update(host_ip="10.0.0.1", container_ip="10.1.0.1", hardware_type="x")
     tree["server_list"][1].update(host_ip="10.0.0.2", pod_ip="10.1.0.2", host_nic_ip="reserve")
     assert check_tree(tree).problems == ()
+
+
+def test_a_table_across_clusters_keeps_all_its_keys() -> None:
+    """MindSpore's extras: HCCL overlooks them, so they are only carried along."""
+    tree = shipped("2x8")
+    for number, server in enumerate(tree["server_list"]):
+        server.update(server_ip=f"10.2.0.{number}", pod_ip="10.3.0.1", host_nic_ip="reserve")
+        for device in server["device"]:
+            device.update(dpu_ip=f"10.4.{number}.{device['device_id']}", numa_id="0", eid="")
+    tree["cluster_list"] = [
+        {
+            "cluster_id": f"cluster_{number}",
+            "network_type": "ROCE",
+            "az_id": "az_0",
+            "region_id": "region_0",
+            "server_list": [{"server_id": f"10.0.0.{number + 1}"}],
+        }
+        for number in range(2)
+    ]
+    checked = check_tree(tree)
+    assert checked.problems == ()
+    assert checked.table is not None
+    assert tree_of(checked.table) == tree
