@@ -16,15 +16,12 @@ from unet_dist.launching.placement import (
     read_hosts,
 )
 
-RANKS, WATCH = "Where ranks run", "Supervision"
-
 Simulate = Annotated[
     int,
     typer.Option(
         min=0,
         help="Number of simulated ranks on CPUs; 0 is 1, unless there is a rank table.",
         show_default=False,
-        rich_help_panel=RANKS,
     ),
 ]
 RankTable = Annotated[str, typer.Option(help="HCCL rank table: one process per card.")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_dist.cluster.codes import explain
-from unet_dist.cluster.plan import LaunchPlan
+from unet_dist.cluster.plan import MPIRUN, LaunchPlan
 from unet_dist.cluster.watch import Hang, name_ranks
 from unet_dist.heartbeat import read_beat
 from unet_dist.runs import AttemptDir, rank_name
@@ -23,6 +23,8 @@ WOULD_REPEAT = frozenset({
 """Errors of a program or of its input: the next start would only meet them again."""
 EXIT_CODES_THAT_REPEAT = {126: "it cannot be executed", 127: "it was not found"}
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
+_LOST_HOST = re.compile(r"^\s*Remote (?:daemon: .* on node|host:)\s+(\S+)", re.MULTILINE)
+"""How mpirun (PRRTE 3) names a host that its daemon no longer answers from."""
 _EXCEPTION = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception|Exit|Interrupt|Diverged|Warning))\b")
 
 
@@ -70,11 +72,13 @@ def first_failure(
     hang: Hang | None = None,
     otherwise: Ending | None = None,
 ) -> Failure | None:
-    """The hang if there was one, else the earliest failure by time, else what only the launcher
-    saw; None if all went well."""
+    """The lost host or the hang if there was one, else the earliest failure by time, else what
+    only the launcher saw; None if all went well."""
     endings = sorted(_endings(attempt), key=lambda ending: ending.time)
     cause = endings[0] if endings else otherwise
-    if hang is not None:
+    if otherwise is not None and otherwise.kind == "host":
+        cause = otherwise  # ranks that lose their peers may fail before the host is known as lost
+    elif hang is not None:
         cause = Ending(rank_name(hang.ranks[0]), 0.0, hang.reason, "hang")
     if cause is None:
         return None
@@ -91,10 +95,31 @@ def first_failure(
         user_error=cause.user_error,
         repeats=cause.repeats or any(code.repeats for code in codes),
         explained=tuple(f"{code.code}: {code.text}" for code in codes),
-        victims=_victims(attempt, cause, endings),
+        victims=_victims(plan, attempt, cause, endings),
         log=str(log),
         last_lines=() if cause.user_error else lines,
     )
+
+
+def unfinished(plan: LaunchPlan, attempt: AttemptDir) -> list[str]:
+    """Processes of the plan that are not known to have ended well."""
+    done = {seen["name"] for seen in attempt.exits() if not (seen["code"] or seen["signal"])}
+    return [process.name for process in plan.processes if process.name not in done]
+
+
+def lost_by_mpirun(plan: LaunchPlan, attempt: AttemptDir) -> Ending | None:
+    """The host whose daemon mpirun lost. mpirun ends all ranks then, and with exit code 0."""
+    found = _LOST_HOST.search("\n".join(tail(attempt.log(MPIRUN), 10_000)))
+    if found is None:
+        return None
+    host = found[1]
+    ranks = {rank_of(start["name"]) for start in attempt.starts() if start["host"] == host}
+    slots = [slot for slot in plan.topology.slots if slot.rank in ranks]
+    given = {slot.server for slot in slots} - {host}
+    name = f"{', '.join(sorted(given))} ({host})" if given else host
+    where = f"; {name_ranks(slot.rank for slot in slots)} ran there" if slots else ""
+    reason = f"host {name} is lost: it is down or cut off, or mpirun's daemon there ended{where}"
+    return Ending(MPIRUN, 0.0, reason, "host")
 
 
 def _endings(attempt: AttemptDir) -> list[Ending]:
@@ -162,12 +187,14 @@ def _who(name: str) -> str:
     return name if rank is None else f"rank {rank}"
 
 
-def _victims(attempt: AttemptDir, cause: Ending, endings: Sequence[Ending]) -> tuple[str, ...]:
+def _victims(
+    plan: LaunchPlan, attempt: AttemptDir, cause: Ending, endings: Sequence[Ending]
+) -> tuple[str, ...]:
     """Who failed later, and who was ended because of it."""
     later = [ending for ending in endings if ending.name != cause.name]
     told = {ending.name for ending in (cause, *later)}
-    ended = (rank_of(report["name"]) for report in attempt.exits() if report["name"] not in told)
-    ranks = [rank for rank in ended if rank is not None]
+    told |= {report["name"] for report in attempt.exits() if report["by"] == "itself"}
+    ranks = [slot.rank for slot in plan.topology.slots if rank_name(slot.rank) not in told]
     lines = [
         f"{_who(ending.name)}: {ending.reason}"
         + (f", {ending.time - cause.time:.1f} s later" if cause.time else "")

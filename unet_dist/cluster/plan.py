@@ -19,6 +19,7 @@ CommKind = Literal["mpi", "mindspore"]
 Engine = Literal["local", "mpirun"]
 
 SCHEDULER = "scheduler"
+MPIRUN = "mpirun"
 MPI_VARIABLES = ("OMPI_", "PMIX_", "PRTE_")
 INHERITED_FROM_A_PARENT_RANK = (
     *MPI_VARIABLES,
@@ -172,7 +173,7 @@ def make_plan(
             argv=command.argv,
             env={
                 **common,
-                **envs[slot.rank],
+                **_unless_chosen(envs[slot.rank], environment),
                 HEARTBEAT: str(attempt.heartbeat(slot.rank).resolve()),
                 ERROR_FILE: str(attempt.error(slot.rank).resolve()),
             },
@@ -206,6 +207,14 @@ def _common_environment(
     if trapped and "ONEDNN_MAX_CPU_ISA" not in environment:
         env["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     return env
+
+
+def _unless_chosen(env: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Time limits that the user set stay as they are; all else is this program's to say."""
+    return {
+        key: environment.get(key, value) if "TIMEOUT" in key else value
+        for key, value in env.items()
+    }
 
 
 def _mpirun(topology: Topology, limits: Limits) -> Starter:

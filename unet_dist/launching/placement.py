@@ -10,7 +10,7 @@ from typing import Any
 from unet_dist.cluster import host
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import Command, CommKind, LaunchPlan, make_plan, worker_command
-from unet_dist.cluster.rank_table import read_rank_table as load_rank_table
+from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.restart import RestartPolicy
 from unet_dist.cluster.topology import Host, Topology, from_rank_table, parse_part, simulated
 from unet_dist.errors import UserError

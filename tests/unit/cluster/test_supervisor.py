@@ -1,123 +1,235 @@
-"""The supervisor with light processes in place of ranks."""
+"""The supervisor and its guards with light processes in place of ranks."""
 
+import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from unet_dist.cluster.plan import LaunchPlan, ProcessSpec
-from unet_dist.cluster.supervisor import LaunchResult, run_plan
-from unet_dist.cluster.topology import simulated
-from unet_dist.runs import AttemptDir
+from tests.light import (
+    SLEEPS,
+    UNWATCHED,
+    is_alive,
+    processes_of,
+    run_light,
+    wait_until,
+)
+from unet_dist.cluster.limits import Limits
+from unet_dist.cluster.supervisor import Interruptions
+from unet_dist.runs import AttemptDir, read_json
 
-WRITE_ERROR = """
-import json, sys, time
-folder, rank, moment = sys.argv[1:]
-report = {"rank": int(rank), "time": float(moment), "message": "disk full", "user_error": True}
-open(f"{folder}/rank_{int(rank):03d}.error.json", "w").write(json.dumps(report))
-sys.exit(1)
-"""
-
-
-def run(tmp_path: Path, *codes: str) -> tuple[LaunchResult, AttemptDir]:
-    """Starts a Python process for each piece of code, as ranks 0, 1, ..."""
-    attempt = AttemptDir(tmp_path / "attempt")
-    processes = [
-        ProcessSpec(
-            name=f"worker_{rank:03d}",
-            ranks=(rank,),
-            argv=(sys.executable, "-c", code, str(attempt.path), str(rank), str(100 - rank)),
-            env={"RANK_ID": str(rank)},
-        )
-        for rank, code in enumerate(codes)
-    ]
-    plan = LaunchPlan(
-        topology=simulated(len(codes), [0]), comm="mpi", processes=tuple(processes), job={}
-    )
-    return run_plan(plan, attempt, on_poll=lambda: None), attempt
+TELLS = (
+    "from unet_dist.rank_error import end_by_error\n"
+    "end_by_error(OSError('x'), message='disk full', user_error=True, code=1)\n"
+)
 
 
-def test_all_done_is_no_failure(tmp_path: Path) -> None:
-    result, attempt = run(tmp_path, "print('one')", "print('two')")
+@pytest.fixture
+def attempt(tmp_path: Path) -> AttemptDir:
+    return AttemptDir(tmp_path / "attempts" / "0")
+
+
+def test_all_done_is_no_failure(attempt: AttemptDir) -> None:
+    result = run_light(attempt, "print('one')", "print('two')")
     assert result.failure is None
     assert not result.interrupted
-    assert attempt.log("worker_001").read_text() == "two\n"
+    assert attempt.rank_log(1).read_text() == "two\n"
+    assert [(e["name"], e["code"], e["by"]) for e in attempt.exits()].count(
+        ("rank_000", 0, "itself")
+    ) == 1
 
 
 @pytest.mark.parametrize("culprit", [0, 1, 2])
-def test_the_first_process_to_fail_is_named_and_the_others_are_ended(
-    tmp_path: Path, culprit: int
+def test_the_first_process_to_fail_is_named_and_the_others_are_its_victims(
+    attempt: AttemptDir, culprit: int
 ) -> None:
-    codes = ["import time; time.sleep(60)"] * 3
+    codes = [SLEEPS] * 3
     codes[culprit] = "import sys; print('out of cards'); sys.exit(3)"
     started = time.monotonic()
-    result, _ = run(tmp_path, *codes)
-    assert time.monotonic() - started < 10
-    assert result.failure is not None
-    assert result.failure.rank == culprit
-    assert "exit code 3" in result.failure.reason
-    assert result.failure.last_lines == ("out of cards",)
+    failure = run_light(attempt, *codes).failure
+    assert time.monotonic() - started < 5
+    assert failure is not None
+    assert (failure.rank, failure.kind) == (culprit, "exit")
+    assert "exit code 3" in failure.reason
+    assert failure.last_lines == ("out of cards",)
+    others = ", ".join(str(rank) for rank in range(3) if rank != culprit).replace("0, 1", "0-1")
+    assert failure.victims == (f"ranks {others.replace('1, 2', '1-2')}: ended by the launcher",)
+    assert not processes_of(attempt)
 
 
-def test_of_several_written_errors_the_earliest_is_the_cause(tmp_path: Path) -> None:
-    """Rank 1 writes last but noted the earlier moment; rank 0 is ended before by its failure."""
-    first = str(tmp_path / "attempt" / "rank_000.error.json")
-    waits = f"import os, time\nwhile not os.path.exists({first!r}): time.sleep(0.02)\n"
-    lingers = WRITE_ERROR.replace("sys.exit(1)", "time.sleep(1); sys.exit(1)")
-    result, _ = run(tmp_path, lingers, waits + WRITE_ERROR)
-    assert result.failure is not None
-    assert (result.failure.rank, result.failure.reason) == (1, "disk full")
-    assert result.failure.user_error
+def test_of_several_failures_the_earliest_moment_is_the_cause(attempt: AttemptDir) -> None:
+    """Rank 1 writes its error down first, but its process ends after that of rank 0."""
+    lingers = (
+        "import os, time\n"
+        "from unet_dist import rank_error\n"
+        "os._exit, leave = lambda code: (time.sleep(1), leave(code)), os._exit\n" + TELLS
+    )
+    error = str(attempt.error(1))
+    follows = f"import os, time, sys\nwhile not os.path.exists({error!r}): time.sleep(0.02)\n"
+    failure = run_light(attempt, follows + "sys.exit(5)", lingers).failure
+    assert failure is not None
+    assert (failure.rank, failure.reason, failure.user_error) == (1, "disk full", True)
+    assert failure.victims[0].startswith("rank 0: ended with exit code 5, ")
 
 
-def test_a_signal_is_named(tmp_path: Path) -> None:
-    result, _ = run(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    assert result.failure is not None
-    assert "SIGSEGV" in result.failure.reason
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(signal.SIGSEGV, "a crash in native code"), (signal.SIGKILL, "from outside")],
+)
+def test_a_signal_is_named(attempt: AttemptDir, number: signal.Signals, hint: str) -> None:
+    failure = run_light(attempt, f"import os; os.kill(os.getpid(), {int(number)})").failure
+    assert failure is not None
+    assert failure.kind == "signal"
+    assert f"ended by {number.name}" in failure.reason
+    assert hint in failure.reason
 
 
-def test_a_process_that_ignores_sigterm_and_its_child_are_ended_too(tmp_path: Path) -> None:
+def test_the_exception_of_a_program_that_writes_no_error_file_is_read_from_its_log(
+    attempt: AttemptDir,
+) -> None:
+    failure = run_light(attempt, "raise KeyError('no such key')").failure
+    assert failure is not None
+    assert (failure.reason, failure.repeats) == ("KeyError: 'no such key'", True)
+
+
+def test_a_program_that_cannot_be_started_is_not_worth_a_restart(attempt: AttemptDir) -> None:
+    failure = run_light(attempt, "import os; os.execv('/bin/sh', ['sh', '-c', 'nowhere'])").failure
+    assert failure is not None
+    assert failure.repeats
+    assert "could not be started" in failure.reason
+
+
+def test_codes_of_hccl_are_explained_and_tell_what_would_repeat(attempt: AttemptDir) -> None:
+    says = "import sys; print('EI0014: Value 9 for ranktable is invalid'); sys.exit(1)"
+    failure = run_light(attempt, says).failure
+    assert failure is not None
+    assert failure.explained[0].startswith("EI0014: a value of the rank table is refused")
+    assert failure.repeats
+
+
+def test_a_process_that_ignores_sigterm_is_ended_after_the_grace_period_with_its_children(
+    attempt: AttemptDir, tmp_path: Path
+) -> None:
+    child = tmp_path / "child"
     stubborn = (
         "import signal, subprocess, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "child = subprocess.Popen(['sleep', '60'])\n"
-        f"open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid))\n"
+        "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        f"open({str(child)!r} + '.part', 'w').write(str(child.pid))\n"
+        f"import os; os.rename({str(child)!r} + '.part', {str(child)!r})\n"
         "time.sleep(60)\n"
     )
     fails = (
         "import os, sys, time\n"
-        f"while not os.path.exists({str(tmp_path / 'child')!r}): time.sleep(0.05)\n"
-        "time.sleep(0.2); sys.exit(1)\n"
+        f"while not os.path.exists({str(child)!r}): time.sleep(0.02)\n"
+        "sys.exit(1)\n"
     )
     started = time.monotonic()
-    run(tmp_path, stubborn, fails)
-    assert time.monotonic() - started < 15
-    child = int((tmp_path / "child").read_text())
-    deadline = time.monotonic() + 2
-    while is_alive(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    failure = run_light(
+        attempt, stubborn, fails, limits=Limits(grace_s=0.5, start_is_watched=False)
+    ).failure
+    assert time.monotonic() - started < 5
+    assert failure is not None
+    assert failure.rank == 1
+    assert not is_alive(int(child.read_text()))
+    assert not processes_of(attempt)
 
 
-def is_alive(process: int) -> bool:
-    """A zombie, which only waits to be reaped, is not."""
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
+def test_a_grandchild_of_a_rank_that_ended_well_is_ended_too(attempt: AttemptDir) -> None:
+    leaves = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True)"
+    assert run_light(attempt, leaves).failure is None
+    assert not processes_of(attempt)
+
+
+def test_the_grandchildren_of_a_rank_whose_guard_was_killed_are_ended_too(
+    attempt: AttemptDir,
+) -> None:
+    code = (
+        "import os, signal, subprocess, time\n"
+        "subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        "os.kill(os.getppid(), signal.SIGKILL)\n"
+        "time.sleep(60)\n"
+    )
+    failure = run_light(attempt, SLEEPS, code).failure
+    assert failure is not None
+    assert failure.rank == 1
+    assert "its guard ended by SIGKILL" in failure.reason
+    wait_until(lambda: not processes_of(attempt))
+
+
+def test_a_rank_that_stalls_is_named_with_its_stacks_and_not_those_that_wait(
+    attempt: AttemptDir,
+) -> None:
+    begin = (
+        "import faulthandler, signal, time\n"
+        "faulthandler.register(signal.SIGUSR1, all_threads=True)\n"
+        "from unet_dist.heartbeat import Heartbeat\n"
+        "heartbeat = Heartbeat.of_this_rank()\n"
+        "heartbeat.beat('step', step=7)\n"
+    )
+    waits = begin + "with heartbeat.waiting('all-reduce'): time.sleep(60)"
+    stalls = begin + "def reads_a_dead_disk(): time.sleep(60)\nreads_a_dead_disk()"
+    limits = Limits(chosen={"step": 1.0}, grace_s=0.2)
+    started = time.monotonic()
+    failure = run_light(attempt, waits, stalls, waits, limits=limits).failure
+    assert time.monotonic() - started < 6
+    assert failure is not None
+    assert (failure.rank, failure.kind, failure.at) == (1, "hang", "step of step 7")
+    assert "ranks 0, 2 wait for it" in failure.reason
+    assert any("reads_a_dead_disk" in line for line in failure.last_lines)
+
+
+def test_an_interruption_ends_all_and_is_no_failure(attempt: AttemptDir) -> None:
+    interruptions = Interruptions()
+    polls: list[float] = []
+
+    def on_poll() -> None:
+        polls.append(time.monotonic())
+        if len(polls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with interruptions.counted():
+        result = run_light(attempt, SLEEPS, SLEEPS, interruptions=interruptions, on_poll=on_poll)
+    assert result.interrupted
+    assert result.failure is None
+    assert {e["by"] for e in attempt.exits()} == {"launcher"}
+
+
+def test_a_killed_launcher_takes_all_ranks_and_their_children_along(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.light import run_light; "
+        "from unet_dist.runs import AttemptDir; "
+        "run_light(AttemptDir(Path(sys.argv[1])), *sys.argv[2:])"
+    )
+    child = "import subprocess, time; subprocess.Popen(['sleep', '60']); time.sleep(60)"
+    attempt = AttemptDir(tmp_path / "attempts" / "0")
+    launcher = subprocess.Popen([sys.executable, "-c", code, str(attempt.path), child, SLEEPS])
+    wait_until(lambda: len(processes_of(attempt)) == 3)
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: not processes_of(attempt), seconds=2)
 
 
 def test_a_stray_parent_rank_is_not_inherited(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    attempt: AttemptDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK_TABLE_FILE", "/stray.json")
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "5")
     monkeypatch.setenv("RANK_ID", "5")
+    monkeypatch.setenv("OMPI_MCA_btl_tcp_if_include", "eth7")
     show = (
         "import os; print(os.environ.get('RANK_TABLE_FILE'), os.environ['RANK_ID'], "
-        "'OMPI_COMM_WORLD_RANK' in os.environ)"
+        "'OMPI_COMM_WORLD_RANK' in os.environ, os.environ['OMPI_MCA_btl_tcp_if_include'])"
     )
-    _, attempt = run(tmp_path, show)
-    assert attempt.log("worker_000").read_text() == "None 0 False\n"
+    run_light(attempt, show, limits=UNWATCHED)
+    assert attempt.rank_log(0).read_text() == "None 0 False eth7\n"
+
+
+def test_what_guards_write_down_holds_host_and_process(attempt: AttemptDir) -> None:
+    run_light(attempt, "import os; print(os.getpid())")
+    started = read_json(attempt.processes / "rank_000.start.json")
+    assert started["pid"] == int(attempt.rank_log(0).read_text())
+    assert started["host"] == os.uname().nodename

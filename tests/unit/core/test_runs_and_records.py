@@ -79,7 +79,7 @@ def test_errors_of_ranks_come_earliest_first(tmp_path: Path) -> None:
     attempt = AttemptDir(tmp_path)
     for rank, time in ((0, 12.0), (1, 10.0), (2, 11.0)):
         write_json(attempt.error(rank), {"rank": rank, "time": time})
-    assert [error["rank"] for error in attempt.errors()] == [1, 2, 0]
+    assert [error["rank"] for error in attempt.errors().values()] == [1, 2, 0]
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 5000, "\x00"])
