@@ -203,6 +203,10 @@ class AttemptDir:
         found = ((path.name.removesuffix(".error.json"), read_json(path)) for path in files)
         return dict(sorted(found, key=lambda pair: float(pair[1]["time"])))
 
+    def starts(self) -> list[dict[str, Any]]:
+        """Which process was started on which host, and its process id."""
+        return [read_json(path) for path in self.processes.glob("[!.]*.start.json")]
+
     def exits(self) -> list[dict[str, Any]]:
         """How processes ended, the earliest first."""
         found = (read_json(path) for path in self.processes.glob("[!.]*.exit.json"))

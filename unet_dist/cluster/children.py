@@ -7,17 +7,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from unet_dist.cluster import guard
-from unet_dist.cluster.plan import INHERITED_FROM_A_PARENT_RANK, LAUNCH_SETTINGS, LaunchPlan
+from unet_dist.cluster.plan import (
+    INHERITED_FROM_A_PARENT_RANK,
+    LAUNCH_SETTINGS,
+    MPIRUN,
+    LaunchPlan,
+)
+from unet_dist.cluster.topology import Part
 from unet_dist.runs import AttemptDir
 
 AFTER_GRACE_S = 3.0
 """What guards and mpirun may take beyond the grace period of the ranks."""
-MPIRUN = "mpirun"
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -71,27 +77,32 @@ def failed_child(children: list[Child]) -> Child | None:
     return next((child for child in children if child.process.poll() not in (None, 0)), None)
 
 
-def end_all(children: list[Child], grace_s: float) -> None:
+def end_all(
+    children: list[Child], grace_s: float, *, on_wait: Callable[[], None] = lambda: None
+) -> None:
     """TERM to all at once; the guards give their ranks the grace period, all at the same time,
     and then KILL them. A guard that does not answer is killed, and its rank with it."""
     alive = [child.process for child in children if child.process.poll() is None]
     for process in alive:
         guard.signal_group(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace_s + AFTER_GRACE_S
-    for process in alive:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline - time.monotonic()))
+    while time.monotonic() < deadline and any(process.poll() is None for process in alive):
+        on_wait()
+        time.sleep(POLL_S)
     for child in children:
         guard.signal_group(child.process.pid, signal.SIGKILL)
         child.process.wait()
 
 
-def sweep(attempt: AttemptDir) -> None:
-    """Kills what is left of an attempt on this host: grandchildren in sessions of their own whose
-    guard was killed. All carry the attempt's mark in their environment."""
-    mark = f"{guard.MARK}={attempt.path.resolve()}".encode()
+def sweep(attempt: AttemptDir, part: Part) -> None:
+    """Kills what is left of this part of an attempt on this host: grandchildren in sessions of
+    their own whose guard was killed. All carry the marks in their environment."""
+    marks = {
+        f"{guard.MARK}={attempt.path.resolve()}".encode(),
+        f"{guard.PART_MARK}={part.index}".encode(),
+    }
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                if marks <= set((entry / "environ").read_bytes().split(b"\0")):
                     os.kill(int(entry.name), signal.SIGKILL)

@@ -27,7 +27,9 @@ FLUSH_S = 1.0
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 MARK = "UNET_DIST_ATTEMPT"
-"""Environment variable that every process of an attempt inherits: by it they are found."""
+PART_MARK = "UNET_DIST_PART"
+"""Environment variables that every process of an attempt inherits: by them a launcher finds those
+of its own part, where several parts run on one host."""
 STACKS_REQUEST = "stacks"
 """Once this file exists in the attempt's folder, each rank is asked to write its stacks."""
 
@@ -53,7 +55,7 @@ def main() -> int:
         return 0  # nobody is left who would want this process
     oom_before = oom_kills()
     try:
-        child = start(attempt, process)
+        child = start(attempt, process, str(plan["part"]["index"]))
     except OSError as error:
         ending = {"code": 127, "signal": 0, "by": "itself", "reason": str(error)}
         report(attempt, name, "exit", **ending, **facts)
@@ -70,7 +72,7 @@ def main() -> int:
     return code if code >= 0 else 128 - code
 
 
-def start(attempt: Path, process: dict[str, Any]) -> "subprocess.Popen[bytes]":
+def start(attempt: Path, process: dict[str, Any], part: str) -> "subprocess.Popen[bytes]":
     cores = process["cores"]
     inherited = {
         key: value
@@ -87,7 +89,7 @@ def start(attempt: Path, process: dict[str, Any]) -> "subprocess.Popen[bytes]":
     with (attempt / f"{process['name']}.log").open("ab") as log:
         return subprocess.Popen(
             process["argv"],
-            env={**inherited, **process["env"], MARK: str(attempt)},
+            env={**inherited, **process["env"], MARK: str(attempt), PART_MARK: part},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

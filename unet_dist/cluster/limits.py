@@ -16,6 +16,9 @@ DEFAULT_S: Mapping[str, float] = {
     "prediction": 1800.0,
 }
 OTHER_PHASE_S = 1800.0
+HOST = "host"
+"""Chosen like a phase: the silence of the launcher on another host."""
+HOST_S = 30.0
 LEARNT_PHASES = ("step", "validation", "evaluation", "prediction")
 """They repeat, so a run teaches how long they take; each start and save may be a different one."""
 LEARN_FROM = 5
@@ -40,8 +43,6 @@ class Limits:
     """Between SIGTERM and SIGKILL."""
     stop_s: float = 120.0
     """From a wish to stop until the ranks have written their checkpoint."""
-    host_s: float = 30.0
-    """Without a sign of life of the launcher on another host."""
     start_is_watched: bool = True
     """Whether a rank must show a first beat at all."""
 
@@ -57,10 +58,18 @@ class Limits:
         return min(default, max(LEARNT_AT_LEAST_S, LEARNT_FACTOR * max(gaps)))
 
     @property
+    def host_s(self) -> float:
+        """Without a sign of life of the launcher on another host."""
+        return self.chosen.get(HOST, HOST_S) or math.inf
+
+    @property
     def longest_s(self) -> float:
         """A rank may have to wait this long for another one that is well."""
-        phases = {**DEFAULT_S, **self.chosen}
-        return max(OTHER_PHASE_S, *phases.values())
+        return max(OTHER_PHASE_S, *self._phases.values())
+
+    @property
+    def _phases(self) -> dict[str, float]:
+        return {k: v for k, v in {**DEFAULT_S, **self.chosen}.items() if k != HOST}
 
     @property
     def collective_s(self) -> int:
@@ -79,7 +88,7 @@ class Limits:
         phases = (
             f"{phase} {_seconds(self.of_phase(phase))}"
             + (" until learnt" if phase in LEARNT_PHASES and phase not in self.chosen else "")
-            for phase in {**DEFAULT_S, **self.chosen}
+            for phase in self._phases
         )
         return (
             f"a rank hangs after: {', '.join(phases)}; collectives wait {self.collective_s} s, "

@@ -58,6 +58,10 @@ class Parts:
                 missing.append(index)
         return missing
 
+    def all_heard_since(self, moment: float) -> bool:
+        """Whether every part that once lived has shown it after this moment."""
+        return all(since > moment for content, since in self._seen.values() if content)
+
     def awaited(self) -> list[int]:
         """Parts that have not come yet."""
         return [index for index, (content, _) in self._seen.items() if not content]

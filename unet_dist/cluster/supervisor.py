@@ -10,9 +10,17 @@ from typing import Any
 
 from unet_dist.cluster import guard
 from unet_dist.cluster.children import Child, end_all, failed_child, start_all, sweep
-from unet_dist.cluster.failure import Ending, Failure, ended_by, first_failure, rank_of
+from unet_dist.cluster.failure import (
+    Ending,
+    Failure,
+    ended_by,
+    first_failure,
+    lost_by_mpirun,
+    rank_of,
+    unfinished,
+)
 from unet_dist.cluster.parts import Parts, how_it_ended
-from unet_dist.cluster.plan import LaunchPlan
+from unet_dist.cluster.plan import MPIRUN, LaunchPlan
 from unet_dist.cluster.watch import Hang, Watch
 from unet_dist.heartbeat import read_beat
 from unet_dist.runs import AttemptDir, write_json
@@ -74,27 +82,30 @@ def run_plan(
     write_json(attempt.part_plan(plan.topology.part.index), plan.to_json())
     note("attempt", attempt=attempt.number, ranks=plan.topology.world, engine=plan.engine)
     children: list[Child] = []
+    work = _Work(plan, attempt, children, interruptions, on_poll, on_asked, note)
     try:
-        children = start_all(plan, attempt)
-        work = _Work(plan, attempt, children, interruptions, on_poll, on_asked, note)
+        children += start_all(plan, attempt)
         while work.goes_on(time.monotonic()):
             on_poll()
             time.sleep(POLL_S)
         # Before the rest is ended: what ends now does so because of it.
         failed = failed_child(children)
+        mpirun_ended = plan.starter is not None and children[0].process.poll() is not None
     finally:
-        end_all(children, plan.limits.grace_s)
-        sweep(attempt)
+        end_all(children, plan.limits.grace_s, on_wait=work.show_life)
+        sweep(attempt, plan.topology.part)
     on_poll()
+    if mpirun_ended:
+        work.judge_mpirun()
     work.wait_for_others()
     for ended in attempt.exits():
         note("exit", attempt=attempt.number, at=ended.pop("time"), **ended)
     interrupted = work.num_wishes() > 0
     if work.follows and work.lost_host is None:
         return LaunchResult(failure=None, interrupted=interrupted)  # the leader judges
-    outside = work.lost_host or (_seen_from_outside(failed) if failed else None)
+    outside = work.lost_host or work.cut_short or (_seen_from_outside(failed) if failed else None)
     failure = first_failure(plan, attempt, hang=work.hang, otherwise=outside)
-    if interrupted and failed is None and work.hang is None:
+    if interrupted and failed is None and work.hang is None and work.lost_host is None:
         failure = None  # what ended after a SIGTERM ended because of it
     return LaunchResult(failure=failure, interrupted=interrupted)
 
@@ -112,6 +123,8 @@ class _Work:
     note: Note
     hang: Hang | None = None
     lost_host: Ending | None = None
+    cut_short: Ending | None = None
+    """mpirun ended as if all was done, but not all was."""
     asked_at: float = float("inf")
     next_look: float = 0.0
     reports_seen: int = -1
@@ -187,17 +200,42 @@ class _Work:
         return any(r["by"] == "itself" or str(r["name"]) not in mine for r in failed)
 
     def _others_work(self) -> bool:
-        reported = {report["name"] for report in self.attempt.exits()}
+        reported = {str(report["name"]) for report in self.attempt.exits()}
         return sum(name.startswith("rank_") for name in reported) < self.plan.topology.world
 
+    def show_life(self) -> None:
+        if self.parts is not None:
+            self.parts.beat(time.monotonic())
+
+    def judge_mpirun(self) -> None:
+        """mpirun's exit code is no proof: after losing a host it is 0."""
+        self.lost_host = lost_by_mpirun(self.plan, self.attempt)
+        if self.lost_host is not None or failed_child(self.children) is not None:
+            return
+        deadline = time.monotonic() + self.plan.limits.host_s
+        while missing := unfinished(self.plan, self.attempt):
+            if first_failure(self.plan, self.attempt) is not None:
+                return
+            if time.monotonic() > deadline:
+                reason = f"mpirun ended, but nothing is known of the end of {', '.join(missing)}"
+                self.cut_short = Ending(MPIRUN, time.time(), reason, "launcher")
+                return
+            self.on_poll()
+            time.sleep(POLL_S)  # a report of another host takes its time
+
     def wait_for_others(self) -> None:
-        """Keeps this part's launcher alive until the leader has judged; the leader waits a
-        moment for the reports of other hosts."""
+        """Keeps this part's launcher alive until the leader has judged. The leader waits for the
+        reports of other hosts, and for a sign of life of each: a rank that fails because its
+        peer's host went down fails long before that host is missed."""
         if self.parts is None:
             return
-        deadline = float("inf") if self.follows else time.monotonic() + LATE_REPORTS_S
-        while (now := time.monotonic()) < deadline and self.lost_host is None:
+        begun = time.monotonic()
+        while self.lost_host is None:
+            now = time.monotonic()
             if self._ended_elsewhere(self.parts, now) or self.num_wishes() > 1:
+                return
+            heard = now - begun > LATE_REPORTS_S and self.parts.all_heard_since(begun)
+            if heard and not self.follows:
                 return
             self.on_poll()
             time.sleep(POLL_S)
