@@ -94,7 +94,7 @@ def run(argv: Sequence[str], *, shown: str, timeout_s: float, grace_s: float = 0
     if len(content) >= MOST_BYTES:
         return Answer(text=text, fault=f"{shown} printed more than {MOST_BYTES} bytes")
     if code is None:
-        return Answer(text=text, fault=f"{shown} gave no answer in {timeout_s:g} s")
+        return Answer(text=text, fault=f"{shown} gave no answer in {timeout_s:.1f} s")
     if code != 0:
         said = next((line.strip() for line in text.splitlines() if line.strip()), "nothing")
         return Answer(text=text, fault=f"{shown} ended with {code} and said: {said[:200]}")

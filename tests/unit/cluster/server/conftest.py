@@ -1,15 +1,28 @@
 """Stand-ins for the vendor's programs: executables on PATH that print what real ones printed."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from unet_dist.cli import main
+
 StandIn = Callable[[str, str], Path]
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """As subprocess.run returns it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Program = Callable[..., Ended]
 
 # Cards 4 to 7 of a server of eight 910A, numbered from 0 in a container.
 MAP = """\
@@ -118,15 +131,25 @@ def put(root: Path, files: Mapping[str, str]) -> None:
 
 
 @pytest.fixture
-def run_program(tmp_path: Path) -> Program:
-    def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "unet_dist", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=tmp_path,
-            env={**os.environ, "COLUMNS": "200", **environment},
-        )
+def run_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Program:
+    """The command line within the test's process, which saves the start of Python."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object, **environment: str) -> Ended:
+        words = [str(argument) for argument in arguments]
+        code = 0
+        with monkeypatch.context() as changed:
+            changed.setattr(sys, "argv", ["unet-dist", *words])
+            for name, value in environment.items():
+                changed.setenv(name, value)
+            try:
+                main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return Ended(returncode=code, stdout=printed.out, stderr=printed.err)
 
     return run

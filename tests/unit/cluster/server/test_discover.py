@@ -185,10 +185,10 @@ def test_the_place_of_the_driver_is_looked_at_too(
 @pytest.mark.parametrize(
     ("script", "fault"),
     [
-        ("exec sleep 60", "gave no answer in 0.3 s"),
-        ("sleep 60 & exec sleep 60", "gave no answer in 0.3 s"),
-        ("exec 1>&- 2>&-; sleep 60", "gave no answer in 0.3 s"),
-        ("trap '' TERM; while :; do sleep 1; done", "gave no answer in 0.3 s"),
+        ("exec sleep 60", "gave no answer in 0.1 s"),
+        ("sleep 60 & exec sleep 60", "gave no answer in 0.1 s"),
+        ("exec 1>&- 2>&-; sleep 60", "gave no answer in 0.1 s"),
+        ("trap '' TERM; while :; do sleep 1; done", "gave no answer in 0.1 s"),
         ("echo no driver; exit 3", "ended with 3 and said: no driver"),
         ("cat /dev/zero", "printed more than"),
     ],
@@ -199,7 +199,9 @@ def test_a_program_is_bounded_in_time_and_output(
     monkeypatch.setattr(tools, "MOST_BYTES", 10_000)
     stand_in("npu-smi", script)
     start = time.monotonic()
-    answer = tools.ask("npu-smi", "info", root=root, timeout_s=0.3)
+    # A program that ends is not cut off on a slow machine.
+    timeout_s = 0.1 if "no answer" in fault else 3.0
+    answer = tools.ask("npu-smi", "info", root=root, timeout_s=timeout_s)
     assert time.monotonic() - start < 2
     assert fault in answer.fault
     assert not answer.missing
@@ -230,10 +232,10 @@ def test_a_card_with_ipv6_only(stand_in: StandIn, root: Path) -> None:
 
 
 def test_all_cards_are_asked_side_by_side(stand_in: StandIn, root: Path) -> None:
-    stand_in("hccn_tool", f"sleep 0.5\n{HCCN_TOOL}")
+    stand_in("hccn_tool", f"sleep 0.3\n{HCCN_TOOL}")
     start = time.monotonic()
     found = see_addresses(range(8), root)
-    assert time.monotonic() - start < 2.5  # one after the other: 4 s
+    assert time.monotonic() - start < 1.5  # one after the other: 2.4 s
     assert [found[card].ip for card in (0, 7)] == ["192.168.10.10", "192.168.10.17"]
 
 
