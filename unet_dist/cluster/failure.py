@@ -22,6 +22,11 @@ WOULD_REPEAT = frozenset({
 })  # fmt: skip
 """Errors of a program or of its input: the next start would only meet them again."""
 EXIT_CODES_THAT_REPEAT = {126: "it cannot be executed", 127: "it was not found"}
+RACE_S = 0.5
+"""Within this, moments don't tell a cause from its victims: a guard hears of a death only when the
+kernel has cleaned up after it, and collectives of the peers may have failed by then."""
+OF_VICTIMS = (signal.SIGABRT, signal.SIGPIPE, signal.SIGTERM)
+"""Signals by which a rank may end because another one has."""
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
 _LOST_HOST = re.compile(r"^\s*Remote (?:daemon: .* on node|host:)\s+(\S+)", re.MULTILINE)
 """How mpirun (PRRTE 3) names a host that its daemon no longer answers from."""
@@ -63,6 +68,8 @@ class Ending:
     kind: str
     user_error: bool = False
     repeats: bool = False
+    by_itself: bool = False
+    """By a signal that no failure of another rank brings about."""
 
 
 def first_failure(
@@ -75,7 +82,7 @@ def first_failure(
     """The lost host or the hang if there was one, else the earliest failure by time, else what
     only the launcher saw; None if all went well."""
     endings = sorted(_endings(attempt), key=lambda ending: ending.time)
-    cause = endings[0] if endings else otherwise
+    cause = _earliest(attempt, endings) if endings else otherwise
     if otherwise is not None and otherwise.kind == "host":
         cause = otherwise  # ranks that lose their peers may fail before the host is known as lost
     elif hang is not None:
@@ -99,6 +106,26 @@ def first_failure(
         log=str(log),
         last_lines=() if cause.user_error else lines,
     )
+
+
+def _earliest(attempt: AttemptDir, endings: Sequence[Ending]) -> Ending:
+    """Of failures at almost the same moment, who failed outside a collective made those inside
+    it fail, and who was killed made the others raise errors:
+
+        rank  time  ended by               in a collective
+           0  3.01  connection reset       yes
+           1  3.02  SIGKILL                no               <- the cause
+    """
+    close = [ending for ending in endings if ending.time - endings[0].time <= RACE_S]
+
+    def order(ending: Ending) -> tuple[bool, bool, float]:
+        rank = rank_of(ending.name)
+        beat = read_beat(attempt.heartbeat(rank)) if rank is not None else None
+        # MindSpore's scheduler fails when its workers do.
+        inside = rank is None or (beat is not None and beat.waiting)
+        return inside, not ending.by_itself, ending.time
+
+    return min(close, key=order)
 
 
 def unfinished(plan: LaunchPlan, attempt: AttemptDir) -> list[str]:
@@ -144,7 +171,8 @@ def _endings(attempt: AttemptDir) -> list[Ending]:
 def _as_seen(attempt: AttemptDir, seen: dict[str, Any]) -> Ending:
     name, moment, code, number = seen["name"], float(seen["time"]), seen["code"], seen["signal"]
     if number:
-        return Ending(name, moment, ended_by(number, int(seen.get("oom_kills", 0))), "signal")
+        reason = ended_by(number, int(seen.get("oom_kills", 0)))
+        return Ending(name, moment, reason, "signal", by_itself=number not in OF_VICTIMS)
     if code in EXIT_CODES_THAT_REPEAT:
         why = seen.get("reason") or EXIT_CODES_THAT_REPEAT[code]
         return Ending(name, moment, f"could not be started: {why}", "exit", repeats=True)
@@ -197,7 +225,7 @@ def _victims(
     ranks = [slot.rank for slot in plan.topology.slots if rank_name(slot.rank) not in told]
     lines = [
         f"{_who(ending.name)}: {ending.reason}"
-        + (f", {ending.time - cause.time:.1f} s later" if cause.time else "")
+        + (f", {max(0.0, ending.time - cause.time):.1f} s later" if cause.time else "")
         for ending in later
     ]
     return (*lines, f"{name_ranks(ranks)}: ended by the launcher") if ranks else tuple(lines)

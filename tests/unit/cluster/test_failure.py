@@ -1,0 +1,81 @@
+"""Which of several failures at almost the same moment is the cause."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.light import light_plan
+from unet_dist.cluster import guard
+from unet_dist.cluster.failure import RACE_S, Failure, first_failure
+from unet_dist.heartbeat import Heartbeat
+from unet_dist.runs import AttemptDir, rank_name
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> AttemptDir:
+    attempt = AttemptDir(tmp_path / "attempts" / "0")
+    attempt.processes.mkdir(parents=True)
+    return attempt
+
+
+def fails(attempt: AttemptDir, rank: int, moment: float, message: str = "reset by peer") -> None:
+    told = {"time": moment, "kind": "OSError", "message": message, "user_error": False}
+    attempt.error(rank).write_text(json.dumps(told))
+
+
+def dies(attempt: AttemptDir, rank: int, moment: float, number: int = signal.SIGKILL) -> None:
+    ending = {"code": 0, "signal": int(number), "by": "itself"}
+    guard.report(attempt.path, rank_name(rank), "exit", **ending, host="here")
+    path = attempt.processes / f"{rank_name(rank)}.exit.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "time": moment}))
+
+
+def works(attempt: AttemptDir, rank: int, *, waiting: bool) -> None:
+    heartbeat = Heartbeat(attempt.heartbeat(rank))
+    heartbeat.beat("step", step=3)
+    if waiting:
+        heartbeat.waiting("all-reduce").__enter__()
+
+
+def judged(attempt: AttemptDir) -> Failure:
+    failure = first_failure(light_plan(attempt, "", "", ""), attempt)
+    assert failure is not None
+    return failure
+
+
+def test_a_killed_rank_is_the_cause_though_its_peers_told_of_it_earlier(
+    attempt: AttemptDir,
+) -> None:
+    fails(attempt, 0, 3.01)
+    dies(attempt, 1, 3.02)
+    fails(attempt, 2, 3.015)
+    failure = judged(attempt)
+    assert (failure.rank, failure.kind) == (1, "signal")
+    assert failure.victims == (
+        "rank 0: reset by peer, 0.0 s later",
+        "rank 2: reset by peer, 0.0 s later",
+    )
+
+
+def test_who_failed_outside_a_collective_is_the_cause_of_who_failed_inside(
+    attempt: AttemptDir,
+) -> None:
+    works(attempt, 0, waiting=True)
+    dies(attempt, 0, 3.01)
+    works(attempt, 1, waiting=False)
+    fails(attempt, 1, 3.02, "planted")
+    assert judged(attempt).reason == "planted"
+
+
+def test_an_abort_may_follow_from_a_failure_and_does_not_go_before_it(attempt: AttemptDir) -> None:
+    fails(attempt, 0, 3.01, "planted")
+    dies(attempt, 1, 3.02, signal.SIGABRT)
+    assert judged(attempt).rank == 0
+
+
+def test_of_moments_far_from_each_other_the_earlier_is_the_cause(attempt: AttemptDir) -> None:
+    fails(attempt, 0, 3.0, "planted")
+    dies(attempt, 1, 3.1 + RACE_S)
+    assert judged(attempt).rank == 0
