@@ -67,8 +67,7 @@ def make(
                 "--server-id", "is for one server; in the hosts file write server_id=ADDRESS"
             )
         lines = _host_lines(hosts, wanted)
-        console.print(f"asking {len(lines)} hosts through mpirun", markup=False)
-        parts = collect_parts(lines)
+        parts = collect_parts(lines, tell=lambda text: console.print(text, markup=False))
     else:
         parts = (part_of_this_server(HostLine(name="", devices=wanted, server_id=server_id)),)
     chip = chip or chip_of_models([model for part in parts for model in part.models])

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -32,16 +32,23 @@ HOSTS_AT_ONCE = 8
 SHOWN_LINES = 3
 
 
-def collect_parts(hosts: Sequence[HostLine]) -> tuple[ServerPart, ...]:
+def collect_parts(
+    hosts: Sequence[HostLine], *, tell: Callable[[str], None]
+) -> tuple[ServerPart, ...]:
     """The part of each host, in their order.
 
     If all together fail, each host is asked by itself, so that every one that cannot be reached
     is named, and not only the first.
+
+    Args:
+        tell: told what is being done, which may take a minute.
     """
+    tell(f"asking {len(hosts)} hosts through mpirun")
     answer = _start(hosts)
     parts = _parts_in(answer.text)
     if parts is not None and len(parts) == len(hosts):
         return parts
+    tell(f"asking each host by itself, because all together failed: {_reason(answer)}")
     with ThreadPoolExecutor(min(len(hosts), HOSTS_AT_ONCE)) as pool:
         alone = list(pool.map(_part_alone, hosts))
     if not any(part.faults for part in alone) and len({p.hostname for p in alone}) == len(alone):

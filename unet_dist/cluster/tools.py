@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from unet_dist.cluster.guard import descendants
+
 TIMEOUT_S = 3.0
 """A healthy npu-smi takes about a second; one whose driver hangs never ends."""
 MOST_BYTES = 8_000_000
@@ -124,11 +126,15 @@ def _code_or_kill(
     """
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(max(deadline - time.monotonic(), 0))
+    below = descendants(process.pid)  # mpirun gives each ssh a session of its own
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 0.1)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(wait_s)
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
     return None
 
 

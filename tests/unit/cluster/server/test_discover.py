@@ -207,6 +207,25 @@ def test_a_program_is_bounded_in_time_and_output(
     assert not answer.missing
 
 
+def test_what_a_program_started_in_a_session_of_its_own_ends_with_it(
+    stand_in: StandIn, root: Path, tmp_path: Path
+) -> None:
+    stand_in("npu-smi", f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 60' & sleep 60\n")
+    tools.ask("npu-smi", "info", root=root, timeout_s=1.0)
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 5
+    while _runs(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_program_that_is_no_program_is_told(stand_in: StandIn, root: Path) -> None:
     path = stand_in("npu-smi", "")
     path.write_bytes(b"\x7fELF broken")
