@@ -73,7 +73,7 @@ def test_law_2_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, tiny: list[str])
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(*tiny, *settings, "--simulate", 2, "--run", whole)
 
-    process = start_training(killed, *tiny, *settings)
+    process = start_training(killed, *tiny, *settings, "--max-restarts", 0)
     epoch = next(iter(digests_of(whole)))
     victim = wait_for_rank(killed, 1, step=epoch + 1)
     os.kill(victim, signal.SIGKILL)

@@ -8,6 +8,7 @@ import typer
 
 from unet_dist.cli.shared import Json, console_for, finish, show_plan
 from unet_dist.cli.where import (
+    BindCores,
     Comm,
     Grace,
     HangLimit,
@@ -65,6 +66,7 @@ def train(
     part: PartOption = "",
     master: Master = "",
     comm: Comm = "mpi",
+    bind_cores: BindCores = True,
     max_restarts: MaxRestarts = 3,
     min_ranks: MinRanks = 0,
     hang_limit: HangLimit = None,
@@ -95,6 +97,7 @@ def train(
         hosts=hosts,
         part=part,
         master=master,
+        bind_cores=bind_cores,
     )
     if resume:
         if run is not None:

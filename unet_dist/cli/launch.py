@@ -9,6 +9,7 @@ import typer
 
 from unet_dist.cli.shared import Json, console_for, finish, show_plan
 from unet_dist.cli.where import (
+    BindCores,
     Comm,
     Grace,
     HangLimit,
@@ -38,6 +39,7 @@ def launch(
     part: PartOption = "",
     master: Master = "",
     comm: Comm = "mpi",
+    bind_cores: BindCores = True,
     max_restarts: Annotated[
         int, typer.Option(min=0, help="Starts again after a failure; the script must go on itself.")
     ] = 0,
@@ -68,6 +70,7 @@ def launch(
         hosts=hosts,
         part=part,
         master=master,
+        bind_cores=bind_cores,
     )
     topology = placement.topology()
     if topology.part.count > 1 and run is None:

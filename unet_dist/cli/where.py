@@ -52,6 +52,9 @@ Master = Annotated[
         metavar="HOST:PORT", help="Address of part 0, for --comm mindspore over several machines."
     ),
 ]
+BindCores = Annotated[
+    bool, typer.Option(help="Give the rank of each card CPU cores near it (its NUMA node).")
+]
 MaxRestarts = Annotated[
     int,
     typer.Option(min=0, help="Starts again after a failure, from the last checkpoint."),
@@ -88,6 +91,7 @@ def placement_of(
     hosts: str = "",
     part: str = "",
     master: str = "",
+    bind_cores: bool = True,
 ) -> Placement:
     return Placement(
         simulate=simulate,
@@ -97,6 +101,7 @@ def placement_of(
         hosts=read_hosts(hosts),
         part=part,
         master=master,
+        bind_cores=bind_cores,
     )
 
 

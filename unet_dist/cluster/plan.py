@@ -63,6 +63,8 @@ class Command:
     argv: tuple[str, ...]
     job: Mapping[str, Any] = field(default_factory=dict)
     """What the ranks shall do, for this program's own worker."""
+    card_env: Mapping[str, str] = field(default_factory=dict)
+    """What it needs in the environment of a rank on a card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,8 @@ class LaunchPlan:
 
 def worker_command(plan_file: Path, job: Mapping[str, Any]) -> Command:
     argv = (sys.executable, "-m", "unet_dist.train.worker", str(plan_file))
-    return Command(argv=argv, job=job)
+    # Else an overflow on a card saturates instead of becoming the inf that a step looks for.
+    return Command(argv=argv, job=job, card_env={"MS_ASCEND_CHECK_OVERFLOW_MODE": "INFNAN_MODE"})
 
 
 def make_plan(
@@ -144,7 +147,10 @@ def make_plan(
     extra: list[ProcessSpec] = []
     by_mpirun = bool(topology.hosts)
     if topology.target == "Ascend":
-        envs = {slot.rank: _card_environment(topology, slot, limits) for slot in topology.my_slots}
+        envs = {
+            slot.rank: {**_card_environment(topology, slot, limits), **command.card_env}
+            for slot in topology.my_slots
+        }
     elif comm == "mpi":
         if topology.part.count > 1:
             raise UserError(
@@ -255,8 +261,6 @@ def _card_environment(topology: Topology, slot: Slot, limits: Limits) -> dict[st
         # Ranks compile at different speeds; HCCL's 120 s are short for the slowest.
         "HCCL_CONNECT_TIMEOUT": str(limits.connect_s),
         "HCCL_EXEC_TIMEOUT": str(limits.collective_s),
-        # Else an overflow saturates instead of becoming the inf that a step looks for.
-        "MS_ASCEND_CHECK_OVERFLOW_MODE": "INFNAN_MODE",
     }
 
 

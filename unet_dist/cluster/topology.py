@@ -1,8 +1,8 @@
 """Where the ranks of a job run: the one source of the world size."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -68,6 +68,14 @@ class Topology:
     @property
     def my_slots(self) -> tuple[Slot, ...]:
         return tuple(self.slots[rank] for rank in self.mine)
+
+    def with_cores(self, cores: Mapping[int, tuple[int, ...]]) -> "Topology":
+        """The ranks that are started here held to these CPU cores, by card."""
+        slots = [
+            replace(slot, cores=cores.get(slot.device_id, ())) if slot.rank in self.mine else slot
+            for slot in self.slots
+        ]
+        return replace(self, slots=tuple(slots))
 
 
 def simulated(

@@ -179,10 +179,11 @@ class Job:
                 min_ranks=self.supervision.restarts.min_ranks,
             )
             if smaller is not None:
+                before, after = self.placement.topology().world, smaller.topology().world
                 self.placement = smaller
                 self.console.print(
                     f"card {decision.leave_out[1]} of {decision.leave_out[0]} failed twice and is "
-                    f"left out: {smaller.topology().world} ranks, the same images per step",
+                    f"left out: {after} of {before} ranks go on with the same images per step",
                     markup=False,
                 )
         self.what = {**self.what, "resume": True}

@@ -2,16 +2,20 @@
 
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unet_dist.cluster import host
+from unet_dist.cluster.discover import cores_near_cards, host_addresses
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import Command, CommKind, LaunchPlan, make_plan, worker_command
-from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.restart import RestartPolicy
+from unet_dist.cluster.server_part import read_hosts_file
+from unet_dist.cluster.tables.here import server_here
+from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.topology import Host, Topology, from_rank_table, parse_part, simulated
 from unet_dist.errors import UserError
 from unet_dist.runs import AttemptDir, RunDir
@@ -34,6 +38,8 @@ class Placement:
     master: str = ""
     """``HOST:PORT`` of part 0, for MindSpore's collectives on CPUs of several machines."""
     comm: CommKind = "mpi"
+    bind_cores: bool = True
+    """Give the rank of each card CPU cores of the card's NUMA node."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -77,7 +83,11 @@ class Placement:
         if self.rank_table:
             path = Path(self.rank_table)
             table = load_rank_table(path)
-            return from_rank_table(table, path, server_id=self.server_id, part=part, hosts=hosts)
+            server_id = self.server_id
+            if not (server_id or part or hosts):
+                here = server_here(table, {}, (*host_addresses(), socket.gethostname()))
+                server_id = here.server_id if here else ""
+            return from_rank_table(table, path, server_id=server_id, part=part, hosts=hosts)
         ranks = self.simulate or max(1, len(hosts))
         return simulated(ranks, host.usable_cores(), hosts=hosts, part=part)
 
@@ -115,22 +125,12 @@ def _host(text: str) -> Host:
 
 
 def read_hosts(text: str) -> tuple[str, ...]:
-    """``a:2,b:2``, or a file with a line ``a slots=2`` for each host; all faults at once."""
+    """``a:2,b:2``, or the name of a hosts file with a line ``a slots=2`` for each."""
     path = Path(text)
-    if not path.is_file():
+    if not text or not path.is_file():
         return tuple(part for part in text.split(",") if part)
-    hosts, faults = [], []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        slots = [word.partition("=")[2] for word in words[1:] if word.startswith("slots=")]
-        if len(words) > 2 or len(slots) != len(words) - 1 or not all(map(str.isdecimal, slots)):
-            faults.append(f"line {number} is {line.strip()!r}, but must be HOST or HOST slots=N")
-        hosts.append(":".join([words[0], *slots]))
-    if faults or not hosts:
-        raise UserError(text, faults or "names no host")
-    return tuple(hosts)
+    lines = read_hosts_file(path)
+    return tuple(f"{line.name}:{line.slots or len(line.devices)}" for line in lines)
 
 
 def parse_ranks(text: str, where: str) -> tuple[int, ...]:
@@ -159,6 +159,9 @@ def plan_job(
         argv: a command of the user's for every rank; without it, this program's worker.
     """
     topology = placement.topology()
+    if topology.target == "Ascend" and placement.bind_cores and not topology.hosts:
+        cores = cores_near_cards(slot.device_id for slot in topology.my_slots)
+        topology = topology.with_cores(cores)
     attempt = attempt or run.attempt(run.next_attempt())
     job = {**job, "run": str(run.path.resolve()), "placement": asdict(placement)}
     worker = worker_command(attempt.part_plan(topology.part.index).resolve(), job)

@@ -62,7 +62,7 @@ def test_a_failure_in_the_other_part_ends_both_and_is_named(tmp_path: Path) -> N
 
 def test_a_part_that_dies_is_missed(tmp_path: Path) -> None:
     """The follower beats a few times, and then no more."""
-    limits = Limits(start_is_watched=False, host_s=2.5)
+    limits = Limits(start_is_watched=False, chosen={"host": 2.5})
     leader = Launcher(tmp_path, 0, SLEEPS, SLEEPS, limits=limits)
     leader.start()
     wait_until(lambda: leader.attempt.part_beat(0).exists())
