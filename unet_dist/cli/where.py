@@ -118,7 +118,8 @@ def supervision_of(
     if min_ranks and not max_restarts:
         raise UserError("--min-ranks", "has no effect with --max-restarts 0")
     limits = Limits(
-        chosen=parse_hang_limits(hang_limit or []),
+        # A script of the user's names its phases as it likes.
+        chosen=parse_hang_limits(hang_limit or [], known_only=start_is_watched),
         grace_s=grace,
         start_is_watched=start_is_watched,
     )

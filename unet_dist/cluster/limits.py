@@ -86,13 +86,14 @@ class Limits:
     def describe(self) -> str:
         """One line, printed before a job."""
         phases = (
-            f"{phase} {_seconds(self.of_phase(phase))}"
-            + (" until learnt" if phase in LEARNT_PHASES and phase not in self.chosen else "")
+            f"{phase}{'*' if phase in LEARNT_PHASES and phase not in self.chosen else ''} "
+            f"{_seconds(self.of_phase(phase))}"
             for phase in self._phases
         )
         return (
-            f"a rank hangs after: {', '.join(phases)}; collectives wait {self.collective_s} s, "
-            f"connections {self.connect_s} s, SIGTERM to SIGKILL {self.grace_s:g} s"
+            f"limits: silence in {', '.join(phases)} (* less once learnt); HCCL_EXEC_TIMEOUT and "
+            f"MS_CPU_COMM_OP_TIMEOUT {self.collective_s} s, HCCL_CONNECT_TIMEOUT "
+            f"{self.connect_s} s, SIGTERM to SIGKILL {self.grace_s:g} s"
         )
 
 
@@ -100,8 +101,12 @@ def _seconds(value: float) -> str:
     return "never" if math.isinf(value) else f"{value:g} s"
 
 
-def parse_hang_limits(items: Iterable[str]) -> dict[str, float]:
-    """``["step=60", "compile=0"]`` to seconds by phase; all faults at once."""
+def parse_hang_limits(items: Iterable[str], *, known_only: bool = False) -> dict[str, float]:
+    """``["step=60", "compile=0"]`` to seconds by phase; all faults at once.
+
+    Args:
+        known_only: refuse phases that this program's ranks are never in.
+    """
     limits: dict[str, float] = {}
     faults = []
     for item in items:
@@ -112,6 +117,9 @@ def parse_hang_limits(items: Iterable[str]) -> dict[str, float]:
             seconds = -1.0
         if not phase or not equals or not 0 <= seconds < math.inf:
             faults.append(f"{item!r} must be PHASE=SECONDS, such as step=60; 0 is never")
+            continue
+        if known_only and phase not in (*DEFAULT_S, HOST):
+            faults.append(f"{phase!r} is no phase; there are {', '.join((*DEFAULT_S, HOST))}")
             continue
         limits[phase] = seconds
     if faults:

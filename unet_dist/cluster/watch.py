@@ -83,9 +83,9 @@ class Watch:
             return None
         return Hang(
             ranks=tuple(behind),
-            reason=f"{name_ranks(behind)} wait in {beat.doing or 'a collective'} {_where(beat)} since "
-            f"{now - since:.0f} s, and no rank is outside it: it is the connection between them, "
-            "or a device",
+            reason=f"{name_ranks(behind)} wait in {beat.doing or 'a collective'} {_where(beat)} "
+            f"since {now - since:.0f} s, and no rank is outside it: it is the connection between "
+            "them, or a device",
         )
 
     def _overdue(self, working: list[int], judged: dict[int, _Seen], now: float) -> Hang | None:

@@ -132,6 +132,9 @@ def test_chosen_limits_are_read_with_all_faults_at_once() -> None:
     with pytest.raises(UserError) as raised:
         parse_hang_limits(["step", "step=-1", "=3", "x=nan", "y=2"])
     assert len(raised.value.faults) == 4
+    assert parse_hang_limits(["epoch=9"]) == {"epoch": 9.0}
+    with pytest.raises(UserError, match="'stpe' is no phase; there are start, compile, step"):
+        parse_hang_limits(["stpe=9"], known_only=True)
 
 
 def test_ranks_are_named_in_runs() -> None:
