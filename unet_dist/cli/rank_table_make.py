@@ -23,28 +23,33 @@ from unet_dist.cluster.tables.show import describe_table, table_facts
 from unet_dist.cluster.tables.write import write_rank_table
 from unet_dist.errors import UserError
 
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; .json.")]
+Devices = Annotated[
+    str, typer.Option(metavar="0-7", help="Physical cards of each server; default all.")
+]
+Hosts = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE", help="Servers, a line `a`, `a slots=4` or `a devices=0-3` each; or a,b,c."
+    ),
+]
+ServerId = Annotated[
+    str, typer.Option(help="Of this server; default its address on the default route.")
+]
+ChipOption = Annotated[
+    Chip | None,
+    typer.Option("--chip", help="Whose rules the table must keep; default what is found."),
+]
+Force = Annotated[bool, typer.Option(help="Replace the output if it exists.")]
+
 
 def make(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; .json.")
-    ],
-    devices: Annotated[
-        str, typer.Option(metavar="0-7", help="Physical cards of each server; default all.")
-    ] = "",
-    hosts: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="Servers, a line `a`, `a slots=4` or `a devices=0-3` each; or a,b,c.",
-        ),
-    ] = "",
-    server_id: Annotated[
-        str, typer.Option(help="Of this server; default its address on the default route.")
-    ] = "",
-    chip: Annotated[
-        Chip | None, typer.Option(help="Whose rules the table must keep; default what is found.")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Replace the output if it exists.")] = False,
+    out: Out,
+    devices: Devices = "",
+    hosts: Hosts = "",
+    server_id: ServerId = "",
+    chip: ChipOption = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write the rank table of this server's cards, or of a cluster's.

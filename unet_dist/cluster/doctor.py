@@ -16,6 +16,7 @@ from unet_dist.cluster.discover import host_addresses, known_device_ids, see_add
 from unet_dist.cluster.finding import Check, Finding, fail, ok, run_checks, skip, warn
 from unet_dist.cluster.hccn import parse_health, parse_link, parse_tls
 from unet_dist.cluster.host import cpu_flags
+from unet_dist.cluster.make_table import chip_of_models, problems_of_table
 from unet_dist.cluster.tables.check import Checked
 from unet_dist.cluster.tables.model import RankTable
 from unet_dist.cluster.tables.problems import Problem, errors_of
@@ -75,7 +76,7 @@ def all_checks(asked: Examination, program_s: float) -> dict[str, Check]:
     return {
         "driver": lambda: doctor_cards.check_driver(root),
         "CANN": lambda: doctor_cards.check_cann(root, environment),
-        "cards": lambda: _cards_and_processes(wanted() or (), root, program_s),
+        "cards": lambda: _what_npu_smi_shows(wanted() or (), _table_in(table()), root, program_s),
         "visible": lambda: doctor_cards.judge_visible(environment),
         "addresses": lambda: _addresses(devices(), known_table(), names(), root, program_s),
         "links": lambda: _links(devices(), table(), root, program_s),
@@ -143,12 +144,29 @@ def judge_table(checked: Checked | None, wanted: Sequence[int] | None) -> list[F
     return ok("table", f"{size}, fingerprint {checked.fingerprint} (the same on every server)")
 
 
-def _cards_and_processes(wanted: Sequence[int], root: Path, limit_s: float) -> list[Finding]:
+def _what_npu_smi_shows(
+    wanted: Sequence[int], table: RankTable | None, root: Path, limit_s: float
+) -> list[Finding]:
     seen = see_cards(root, timeout_s=limit_s)
     return [
         *doctor_cards.judge_cards(seen, wanted),
         *doctor_cards.judge_processes(seen, wanted),
+        *(judge_chip(table, [card.model for card in seen.cards]) if table else []),
     ]
+
+
+def judge_chip(table: RankTable, models: Sequence[str]) -> list[Finding]:
+    """The table by the rules of the chip that is here, such as the rings of a 910A."""
+    chip = chip_of_models(models)
+    if chip is None:
+        return skip("chip", f"which rules hold is not known for {', '.join(models) or 'no card'}")
+    problems = problems_of_table(table, chip)
+    if not problems:
+        return ok("chip", f"the table keeps the rules of {chip}")
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    judge = warn if all(problem.severity == "WARN" for problem in problems) else fail
+    return judge("chip", f"{first.message}{more}", first.fix)
 
 
 def _addresses(

@@ -93,6 +93,10 @@ def _faults_between(parts: Sequence[ServerPart]) -> Iterator[str]:
                 f"{part.host}: its server_id would be {part.server_id}, which every server has; "
                 "name its address by server_id=ADDRESS in the hosts file"
             )
+    chips = {part.host: chip_of_models(part.models) for part in sound}
+    if len({chip for chip in chips.values() if chip}) > 1:
+        listed = ", ".join(f"{host} {chip}" for host, chip in chips.items() if chip)
+        yield f"all servers must have the same chip, but they have: {listed}"
     versions = {part.host: part.version for part in parts}
     if len(set(versions.values())) > 1:
         listed = ", ".join(f"{host} {version}" for host, version in versions.items())

@@ -15,8 +15,9 @@ from unet_dist.cli import app
 from unet_dist.cli.doctor import describe
 from unet_dist.cluster import doctor_cards, doctor_host
 from unet_dist.cluster.discover import CardAddress, see_cards
-from unet_dist.cluster.doctor import Examination, examine
+from unet_dist.cluster.doctor import Examination, examine, judge_chip
 from unet_dist.cluster.finding import Finding, ok, run_checks, skip
+from unet_dist.cluster.tables.model import Device, RankTable, Server
 
 GIB = doctor_host.GIB
 TCP = """\
@@ -105,6 +106,7 @@ def test_a_whole_server_with_its_table(server: Path, tmp_path: Path) -> None:
     assert findings["addresses"].fact == "4 192.168.10.14, 5 192.168.10.15, as in the table"
     assert findings["links"].fact == "up on cards 4-5"
     assert findings["TLS"].verdict == "OK"
+    assert findings["chip"].verdict == "WARN"  # the stand-ins have all addresses in one subnet
     assert findings["table"].verdict == "OK"
     assert findings["memory"].fact == "memory: 32.0 GiB free"
     assert findings["ports"].verdict == "FAIL"
@@ -213,6 +215,17 @@ def test_links() -> None:
     assert only(doctor_cards.judge_links({0: up, 1: down}, False))[0] == "WARN"
     assert only(doctor_cards.judge_links({0: ("", "", "no tool")}, True)) == ("SKIP", "no tool")
     assert "net health not seen" in only(doctor_cards.judge_links({0: ("UP", "", "")}, True))[1]
+
+
+def test_a_table_is_judged_by_the_chip_that_is_here() -> None:
+    devices = tuple(
+        Device(device_id=card, rank=rank, ip=f"192.168.{card % 4}.{10 + card // 4}")
+        for rank, card in enumerate((0, 4))
+    )
+    table = RankTable(dialect="1.0", servers=(Server(server_id="10.0.0.1", devices=devices),))
+    assert only(judge_chip(table, ["910A", "910A"]))[0] == "FAIL"  # of two rings
+    assert only(judge_chip(table, ["910B2"])) == ("OK", "the table keeps the rules of 910B")
+    assert only(judge_chip(table, []))[0] == "SKIP"
 
 
 def test_tls_switches_must_be_alike() -> None:

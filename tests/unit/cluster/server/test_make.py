@@ -83,12 +83,13 @@ def test_ranks_follow_the_order_of_the_hosts_and_are_never_interleaved() -> None
         (part("b", "10.0.0.2", "", devices=((0, "fd00::1"), (1, "fd00::2"))), "a IPv4, b IPv6"),
         (part("b", "10.0.0.2", "", devices=((0, ""), (1, "192.168.2.1"))), "card 0 has no address"),
         (part("b", "10.0.0.2", "192.168.2", faults=("no cards",)), "b: no cards"),
+        (part("b", "10.0.0.2", "192.168.2", models=("910B2",)), "they have: a 910A, b 910B"),
         (part("b", "10.0.0.2", "192.168.2", version="0"), "unet-dist has different versions"),
     ],
 )
 def test_what_does_not_fit_together_is_told_by_host(second: ServerPart, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        table_of_parts((part("a", "10.0.0.1", "192.168.1"), second))
+        table_of_parts((part("a", "10.0.0.1", "192.168.1", models=("910A",)), second))
 
 
 def test_the_faults_of_all_servers_come_together() -> None:
