@@ -60,14 +60,18 @@ batch = Batch(
     keep_nc=np.ones((options.images, net.deepest_channels), np.float32),
     step_images=options.images * comm.world,
 )
-durations = []
+durations: list[float] = []
+first_step_at = 0.0
 for number in range(options.steps + 1):
     started = time.monotonic()
     step([batch], updates=number, lr=1e-3, average_decay=0.9, loss_scale=1.0, stop=False)
     durations.append(time.monotonic() - started)
+    first_step_at = first_step_at or time.time()
 if comm.rank == 0:
     median = statistics.median(durations[1:])
-    print(
-        "BENCH " + json.dumps({"step_s": median, "images_per_s": batch.step_images / median}),
-        flush=True,
-    )
+    measured = {
+        "step_s": median,
+        "images_per_s": batch.step_images / median,
+        "first_step_at": first_step_at,
+    }
+    print("BENCH " + json.dumps(measured), flush=True)

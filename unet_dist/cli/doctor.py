@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from unet_dist.cli.shared import Json, answer, console_for
-from unet_dist.cluster.doctor import Examination, examine
-from unet_dist.cluster.doctor_host import seconds_since_start
-from unet_dist.cluster.finding import VERDICTS, Finding
+from unet_dist.cluster.server.doctor import Examination, examine
+from unet_dist.cluster.server.doctor_host import seconds_since_start
+from unet_dist.cluster.server.finding import VERDICTS, Finding
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED
 
 FACT_WIDTH = 90

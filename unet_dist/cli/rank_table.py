@@ -11,7 +11,7 @@ from rich.console import Console
 
 from unet_dist.cli.rank_table_make import make
 from unet_dist.cli.shared import Json, answer, console_for, new_app
-from unet_dist.cluster.discover import cards_and_names
+from unet_dist.cluster.server.discover import cards_and_names
 from unet_dist.cluster.tables.check import Checked
 from unet_dist.cluster.tables.compare import compare_tables, order_difference
 from unet_dist.cluster.tables.edit import convert_table, merge_tables, parse_numbers, slice_table

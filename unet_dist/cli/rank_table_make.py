@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from unet_dist.cli.shared import Json, answer, console_for
-from unet_dist.cluster.device_list import parse_device_list
-from unet_dist.cluster.gather import collect_parts
-from unet_dist.cluster.make_table import chip_of_models, problems_of_table, table_of_parts
-from unet_dist.cluster.server_part import (
+from unet_dist.cluster.server.device_list import parse_device_list
+from unet_dist.cluster.server.gather import collect_parts
+from unet_dist.cluster.server.make_table import chip_of_models, problems_of_table, table_of_parts
+from unet_dist.cluster.server.part import (
     HostLine,
     parse_hosts,
     part_of_this_server,

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from unet_dist.cluster import host
-from unet_dist.cluster.discover import cores_near_cards, host_addresses
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import Command, CommKind, LaunchPlan, make_plan, worker_command
 from unet_dist.cluster.restart import RestartPolicy
-from unet_dist.cluster.server_part import read_hosts_file
+from unet_dist.cluster.server.discover import cores_near_cards, host_addresses
+from unet_dist.cluster.server.part import read_hosts_file
 from unet_dist.cluster.tables.here import server_here
 from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.topology import Host, Topology, from_rank_table, parse_part, simulated

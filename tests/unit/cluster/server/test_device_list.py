@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_dist.cluster.device_list import format_device_list, parse_device_list
+from unet_dist.cluster.server.device_list import format_device_list, parse_device_list
 from unet_dist.errors import UserError
 
 

@@ -15,8 +15,8 @@ from tests.unit.cluster.server.conftest import (
     npu_smi,
     put,
 )
-from unet_dist.cluster import tools
-from unet_dist.cluster.discover import (
+from unet_dist.cluster.server import tools
+from unet_dist.cluster.server.discover import (
     Card,
     CardAddress,
     cores_near_cards,
@@ -31,7 +31,7 @@ from unet_dist.cluster.discover import (
     share_cores,
     visible_devices,
 )
-from unet_dist.cluster.hccn import (
+from unet_dist.cluster.server.hccn import (
     parse_conf,
     parse_health,
     parse_ip,
@@ -39,7 +39,7 @@ from unet_dist.cluster.hccn import (
     parse_tls,
     valid_address,
 )
-from unet_dist.cluster.npu_smi import parse_info, parse_map
+from unet_dist.cluster.server.npu_smi import parse_info, parse_map
 from unet_dist.errors import UserError
 
 CONF = """\

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from tests.unit.cluster.server.conftest import HCCN_TOOL, INFO, Program, StandIn, npu_smi, put
 from unet_dist.cli import app
 from unet_dist.cli.doctor import describe
-from unet_dist.cluster import doctor_cards, doctor_host
-from unet_dist.cluster.discover import CardAddress, see_cards
-from unet_dist.cluster.doctor import Examination, examine, judge_chip
-from unet_dist.cluster.finding import Finding, ok, run_checks, skip
+from unet_dist.cluster.server import doctor_cards, doctor_host
+from unet_dist.cluster.server.discover import CardAddress, see_cards
+from unet_dist.cluster.server.doctor import Examination, examine, judge_chip
+from unet_dist.cluster.server.finding import Finding, ok, run_checks, skip
 from unet_dist.cluster.tables.model import Device, RankTable, Server
 
 GIB = doctor_host.GIB
@@ -186,8 +186,8 @@ def test_help_shows_examples() -> None:
 
 @given(st.text())
 def test_no_output_of_npu_smi_is_taken_for_a_healthy_card(text: str) -> None:
-    from unet_dist.cluster.discover import CardsSeen, join_cards
-    from unet_dist.cluster.npu_smi import parse_info, parse_map
+    from unet_dist.cluster.server.discover import CardsSeen, join_cards
+    from unet_dist.cluster.server.npu_smi import parse_info, parse_map
 
     overview = parse_info(text)
     seen = CardsSeen(cards=join_cards(parse_map(text), overview.chips, ()), overview=overview)

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from tests.unit.cluster.server.conftest import HCCN_TOOL, Program, StandIn, npu_smi
 from unet_dist.cli import app
-from unet_dist.cluster.discover import CardAddress, CardsSeen, join_cards
-from unet_dist.cluster.make_table import chip_of_models, table_of_parts
-from unet_dist.cluster.npu_smi import ChipIds
-from unet_dist.cluster.server_part import (
+from unet_dist.cluster.server.discover import CardAddress, CardsSeen, join_cards
+from unet_dist.cluster.server.make_table import chip_of_models, table_of_parts
+from unet_dist.cluster.server.npu_smi import ChipIds
+from unet_dist.cluster.server.part import (
     HostLine,
     ServerPart,
     choose_devices,

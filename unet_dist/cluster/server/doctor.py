@@ -11,17 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unet_dist.cluster import doctor_cards, doctor_host
-from unet_dist.cluster.discover import host_addresses, known_device_ids, see_addresses, see_cards
-from unet_dist.cluster.finding import Check, Finding, fail, ok, run_checks, skip, warn
-from unet_dist.cluster.hccn import parse_health, parse_link, parse_tls
 from unet_dist.cluster.host import cpu_flags
-from unet_dist.cluster.make_table import chip_of_models, problems_of_table
+from unet_dist.cluster.server import doctor_cards, doctor_host
+from unet_dist.cluster.server.discover import (
+    host_addresses,
+    known_device_ids,
+    see_addresses,
+    see_cards,
+)
+from unet_dist.cluster.server.finding import Check, Finding, fail, ok, run_checks, skip, warn
+from unet_dist.cluster.server.hccn import parse_health, parse_link, parse_tls
+from unet_dist.cluster.server.make_table import chip_of_models, problems_of_table
+from unet_dist.cluster.server.tools import ask_at_once
 from unet_dist.cluster.tables.check import Checked
 from unet_dist.cluster.tables.model import RankTable
 from unet_dist.cluster.tables.problems import Problem, errors_of
 from unet_dist.cluster.tables.read import check_file
-from unet_dist.cluster.tools import ask_at_once
 from unet_dist.errors import UserError
 
 WHOLE_S = 4.6

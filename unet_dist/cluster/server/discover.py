@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_dist.cluster.device_list import format_device_list, parse_device_list
-from unet_dist.cluster.hccn import parse_conf, parse_ip
 from unet_dist.cluster.host import usable_cores
-from unet_dist.cluster.npu_smi import ChipIds, ChipState, Overview, parse_info, parse_map
-from unet_dist.cluster.tools import (
+from unet_dist.cluster.server.device_list import format_device_list, parse_device_list
+from unet_dist.cluster.server.hccn import parse_conf, parse_ip
+from unet_dist.cluster.server.npu_smi import ChipIds, ChipState, Overview, parse_info, parse_map
+from unet_dist.cluster.server.tools import (
     HCCN_CONF,
     TIMEOUT_S,
     Answer,

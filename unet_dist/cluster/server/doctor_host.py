@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from unet_dist.cluster.finding import Finding, fail, ok, skip, warn
 from unet_dist.cluster.limits import HCCL_CONNECT_AT_MOST_S, HCCL_EXEC_AT_MOST_S, HCCL_STEP_S
 from unet_dist.cluster.plan import find_mpirun
-from unet_dist.cluster.tools import read_file, run
+from unet_dist.cluster.server.finding import Finding, fail, ok, skip, warn
+from unet_dist.cluster.server.tools import read_file, run
 from unet_dist.errors import UserError
 
 GIB = 1 << 30

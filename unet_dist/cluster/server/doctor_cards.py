@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unet_dist.cluster.device_list import format_device_list
-from unet_dist.cluster.discover import RUNTIME_VISIBLE, CardAddress, CardsSeen
-from unet_dist.cluster.finding import Finding, fail, ok, skip, warn
-from unet_dist.cluster.server_part import judge_addresses
+from unet_dist.cluster.server.device_list import format_device_list
+from unet_dist.cluster.server.discover import RUNTIME_VISIBLE, CardAddress, CardsSeen
+from unet_dist.cluster.server.finding import Finding, fail, ok, skip, warn
+from unet_dist.cluster.server.part import judge_addresses
+from unet_dist.cluster.server.tools import ASCEND, read_file
 from unet_dist.cluster.tables.here import problems_here, server_here
 from unet_dist.cluster.tables.model import RankTable
-from unet_dist.cluster.tools import ASCEND, read_file
 
 VERSION_LINE = re.compile(r"^\s*(?:package_)?version\s*=\s*\[?([\w.+-]+)", re.IGNORECASE | re.M)
 CANN_HOMES = ("ascend-toolkit/latest", "cann", "nnae/latest")

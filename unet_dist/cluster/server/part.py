@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unet_dist import __version__
-from unet_dist.cluster.device_list import format_device_list, parse_device_list
-from unet_dist.cluster.discover import (
+from unet_dist.cluster.server.device_list import format_device_list, parse_device_list
+from unet_dist.cluster.server.discover import (
     CardAddress,
     CardsSeen,
     default_address,

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 
-from unet_dist.cluster.server_part import ServerPart
+from unet_dist.cluster.server.part import ServerPart
 from unet_dist.cluster.tables.check import check_tree
 from unet_dist.cluster.tables.model import Chip, Device, RankTable, Server
 from unet_dist.cluster.tables.problems import Problem

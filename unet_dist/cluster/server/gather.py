@@ -1,6 +1,6 @@
 """Collects the parts of a rank table from all hosts, through MPI.
 
-    mpirun --host a,b --map-by ppr:1:node python -m unet_dist.cluster.gather HOSTS
+    mpirun --host a,b --map-by ppr:1:node python -m unet_dist.cluster.server.gather HOSTS
 
 ``collect_parts`` starts it, one process on each host; the first of them prints all parts in one
 line. So no file is copied by hand, and no port but mpirun's is needed.
@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-from unet_dist.cluster.discover import host_addresses
 from unet_dist.cluster.plan import find_mpirun
-from unet_dist.cluster.server_part import HostLine, ServerPart, part_of_this_server
-from unet_dist.cluster.tools import Answer, run
+from unet_dist.cluster.server.discover import host_addresses
+from unet_dist.cluster.server.part import HostLine, ServerPart, part_of_this_server
+from unet_dist.cluster.server.tools import Answer, run
 from unet_dist.errors import UserError
 
 MARK = "unet-dist parts: "
@@ -76,7 +76,7 @@ def _start(hosts: Sequence[HostLine]) -> Answer:
     argv: tuple[str, ...] = (
         find_mpirun(), "--host", names, "--map-by", "ppr:1:node", "-n", str(len(hosts)),
         "--bind-to", "none", "--mca", "pml", "ob1", "--mca", "btl", "self,tcp",
-        sys.executable, "-m", "unet_dist.cluster.gather", listed,
+        sys.executable, "-m", "unet_dist.cluster.server.gather", listed,
     )  # fmt: skip
     if os.geteuid() == 0:
         argv = ("env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", *argv)
