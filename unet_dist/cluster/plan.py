@@ -152,12 +152,7 @@ def make_plan(
             for slot in topology.my_slots
         }
     elif comm == "mpi":
-        if topology.part.count > 1:
-            raise UserError(
-                "--part",
-                "simulated ranks that talk over MPI are started by one mpirun: use --hosts, or "
-                "--comm mindspore",
-            )
+        assert topology.part.count == 1, "one mpirun starts all ranks that talk over MPI"
         by_mpirun = True
         envs = {rank: {} for rank in topology.mine}
     else:

@@ -58,7 +58,19 @@ class Placement:
             faults.append("--comm mindspore takes no --hosts; start each machine with --part")
         if self.part and self.server_id:
             faults.append("--part and --server-id: one of them says which ranks are started here")
-        if self.master and not (self.part and self.comm == "mindspore"):
+        meets = bool(self.part) and self.comm == "mindspore"
+        if self.part and self.simulate and not meets:
+            faults.append(
+                "--part: simulated ranks that talk over MPI are started by one mpirun: use "
+                "--hosts, or --comm mindspore"
+            )
+        if meets and not re.fullmatch(r".+:\d{1,5}", self.master):
+            faults.append(
+                f"--master is {self.master!r}, but must be HOST:PORT, reachable from all machines: "
+                "the address of the one with part 0, and a free port there, such as "
+                f"10.0.0.1:{MASTER_PORT}"
+            )
+        if self.master and not meets:
             faults.append("--master is for --comm mindspore with --part")
         if faults:
             raise UserError("where the ranks run", faults)
@@ -98,12 +110,6 @@ class Placement:
         if not self.part:
             return "127.0.0.1", host.free_port()
         name, _, port = self.master.rpartition(":")
-        if not name or not port.isdecimal():
-            raise UserError(
-                "--master",
-                f"{self.master!r} must be HOST:PORT, reachable from all machines: the address of "
-                f"the one with part 0, and a free port there, such as 10.0.0.1:{MASTER_PORT}",
-            )
         return name, int(port)
 
 

@@ -197,11 +197,6 @@ def test_hosts_must_fit_the_ranks() -> None:
         table_of("2x8.json", hosts=[Host("a", 4), Host("b", 8)])
 
 
-def test_mpi_ranks_are_not_started_in_parts() -> None:
-    with pytest.raises(UserError, match="started by one mpirun"):
-        plan_of(simulated(4, [0], part=Part(0, 2)))
-
-
 @pytest.mark.parametrize("text", ["2", "2/2", "-1/2", "a/b", "1/", "0/0"])
 def test_a_part_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="must be I/N"):

@@ -20,7 +20,11 @@ TABLES = Path(__file__).parents[3] / "rank_tables"
 def test_all_contradictions_are_told_at_once() -> None:
     with pytest.raises(UserError) as raised:
         Placement(simulate=2, rank_table="t.json", comm="mindspore", hosts=("a",), part="0/2")
-    assert len(raised.value.faults) == 4
+    assert len(raised.value.faults) == 5
+    with pytest.raises(UserError, match="started by one mpirun"):
+        Placement(simulate=4, part="0/2")
+    with pytest.raises(UserError, match="--master is '', but must be HOST:PORT"):
+        Placement(simulate=4, part="0/2", comm="mindspore")
 
 
 def test_a_placement_survives_the_plan_it_is_written_into(tmp_path: Path) -> None:
