@@ -103,7 +103,7 @@ def first_failure(
         repeats=cause.repeats or any(code.repeats for code in codes),
         explained=tuple(f"{code.code}: {code.text}" for code in codes),
         victims=_victims(plan, attempt, cause, endings),
-        log=str(log),
+        log=str(log) if log.exists() else "",
         last_lines=() if cause.user_error else lines,
     )
 

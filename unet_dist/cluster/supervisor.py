@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ from unet_dist.cluster.failure import (
 )
 from unet_dist.cluster.parts import Parts, how_it_ended
 from unet_dist.cluster.plan import MPIRUN, LaunchPlan
-from unet_dist.cluster.watch import Hang, Watch
+from unet_dist.cluster.watch import Hang, Watch, name_ranks
 from unet_dist.heartbeat import read_beat
 from unet_dist.runs import AttemptDir, write_json
 
@@ -185,7 +185,8 @@ class _Work:
                 f"the launcher of part {names} has not been heard of for "
                 f"{self.plan.limits.host_s:g} s: its host is down or cut off, or it was killed"
             )
-            self.lost_host = Ending(f"part {names}", time.time(), reason, "host")
+            # Not restarted: who would start its ranks?
+            self.lost_host = Ending(f"part {names}", 0.0, reason, "host", repeats=True)
             return True
         return False
 
@@ -253,6 +254,17 @@ class _Work:
         while time.monotonic() < deadline:
             self.on_poll()
             time.sleep(POLL_S)
+        self.hang = _of_the_stopped(self.hang, self.attempt.stopped())
+
+
+def _of_the_stopped(hang: Hang, stopped: Sequence[str]) -> Hang:
+    """A rank that was stopped inside a collective seems to wait there like the others."""
+    ranks = sorted(rank for rank in map(rank_of, stopped) if rank is not None)
+    if not ranks:
+        return hang
+    are = "is" if len(ranks) == 1 else "are"
+    reason = f"{name_ranks(ranks)} {are} stopped (SIGSTOP, or a debugger): {hang.reason}"
+    return Hang(ranks=tuple(ranks), reason=reason)
 
 
 def _seen_from_outside(child: Child) -> Ending:

@@ -1,0 +1,245 @@
+"""Trainings over two hosts, which are two network namespaces, or two launchers, of this machine."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import digests_of, steps_of, train, wait_for_step
+from tests.ranks.test_program import processes_naming
+from unet_dist.cluster.guard import descendants
+from unet_dist.cluster.host import free_port
+from unet_dist.runs import RunDir, read_json
+
+Process = subprocess.Popen[str]
+
+A, B = "10.99.0.1", "10.99.0.2"
+HOST_S = 5
+"""--hang-limit host in these tests."""
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> list[float]:
+    """The losses of two ranks on one host."""
+    run = tmp_path_factory.mktemp("runs") / "single"
+    train(*tiny, "train.epochs=3", "--simulate", 2, "--run", run)
+    return steps_of(run, "loss")
+
+
+def start(*command: object, environment: dict[str, str] | None = None) -> Process:
+    return subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def ended(process: Process, *, code: int, within_s: float) -> str:
+    """The output of a process that must end by itself."""
+    try:
+        output, _ = process.communicate(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(process.communicate()[0]) from None
+    assert process.returncode == code, output
+    return output
+
+
+def assert_stopped_at_one_step_with_a_checkpoint(run: Path) -> int:
+    last: int = steps_of(run, "step")[-1]
+    assert steps_of(run, "step", rank=1)[-1] == last
+    assert last in digests_of(run)
+    assert RunDir(run).read_status()["state"] == "stopped"
+    return last
+
+
+def assert_nothing_survives(run: Path) -> None:
+    deadline = time.monotonic() + 5
+    while processes_naming(run):
+        assert time.monotonic() < deadline, processes_naming(run)
+        time.sleep(0.1)
+
+
+# mpirun over two network namespaces
+
+
+def why_no_namespaces() -> str:
+    if os.geteuid() != 0:
+        return "making network namespaces needs root"
+    for program in ("ip", "unshare"):
+        if shutil.which(program) is None:
+            return f"making network namespaces needs the program {program}"
+    tried = subprocess.run(["unshare", "--net", "--uts", "true"], capture_output=True, text=True)
+    return tried.stderr.strip()
+
+
+@dataclass(frozen=True)
+class TwoHosts:
+    """Network namespaces with a cable between them, each with a host name of its own."""
+
+    a: str
+    b: str
+    agent: Path
+
+    def start_training(self, run: Path, *arguments: object) -> Process:
+        """On host a; mpirun reaches host b by an agent in place of ssh."""
+        train = [sys.executable, "-m", "unet_dist", "train", *arguments, "--run", run]
+        spread = ["--simulate", 2, "--hosts", f"{A}:1,{B}:1"]
+        named = ["sh", "-c", 'hostname host-a; exec "$@"', "sh"]
+        return start(
+            *("ip", "netns", "exec", self.a, "unshare", "--uts", *named, *train, *spread),
+            environment={"PRTE_MCA_plm_ssh_agent": str(self.agent)},
+        )
+
+    def pids(self, host: str) -> list[int]:
+        listed = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True)
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def kill_all_of(self, host: str) -> None:
+        for pid in self.pids(host):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
+    if reason := why_no_namespaces():
+        pytest.skip(reason)
+    a, b = f"unet-a-{os.getpid()}", f"unet-b-{os.getpid()}"
+    agent = tmp_path_factory.mktemp("agent") / "agent"
+    # mpirun runs AGENT HOST COMMAND..., like ssh.
+    agent.write_text(
+        f'#!/bin/sh\nshift\nexec ip netns exec {b} unshare --uts sh -c "hostname host-b; $*"\n'
+    )
+    agent.chmod(0o755)
+    made = TwoHosts(a, b, agent)
+    try:
+        for command in (
+            *(f"netns add {name}" for name in (a, b)),
+            f"link add eth0 netns {a} type veth peer name eth0 netns {b}",
+            f"-n {a} addr add {A}/24 dev eth0",
+            f"-n {b} addr add {B}/24 dev eth0",
+            *(f"-n {name} link set {link} up" for name in (a, b) for link in ("lo", "eth0")),
+        ):
+            subprocess.run(["ip", *command.split()], check=True)
+        yield made
+    finally:
+        for name in (a, b):
+            made.kill_all_of(name)
+            subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
+def test_two_hosts_train_like_one(
+    hosts: TwoHosts, tmp_path: Path, tiny: list[str], single: list[float]
+) -> None:
+    run = tmp_path / "run"
+    output = ended(hosts.start_training(run, *tiny, "train.epochs=3"), code=0, within_s=60)
+    assert "2 ranks simulated over 2 hosts" in output
+    assert steps_of(run, "loss") == single
+    starts = {start["name"]: start["host"] for start in RunDir(run).attempt(0).starts()}
+    assert starts == {"rank_000": "host-a", "rank_001": "host-b"}
+
+
+def test_ctrl_c_reaches_the_ranks_on_both_hosts(
+    hosts: TwoHosts, tmp_path: Path, tiny: list[str]
+) -> None:
+    run = tmp_path / "run"
+    process = hosts.start_training(run, *tiny, "train.epochs=500")
+    wait_for_step(run)
+    process.send_signal(signal.SIGINT)
+    ended(process, code=130, within_s=20)
+    assert_stopped_at_one_step_with_a_checkpoint(run)
+    assert not hosts.pids(hosts.b)
+
+
+def test_a_lost_host_ends_the_other_and_is_named(
+    hosts: TwoHosts, tmp_path: Path, tiny: list[str]
+) -> None:
+    run = tmp_path / "run"
+    process = hosts.start_training(run, *tiny, "train.epochs=500", "--max-restarts", 0)
+    wait_for_step(run, 15)
+    assert hosts.pids(hosts.b)
+    hosts.kill_all_of(hosts.b)
+    output = ended(process, code=1, within_s=10)
+    assert f"host {B} (host-b) is lost" in output
+    assert "rank 1 ran there" in output
+    assert_nothing_survives(run)
+    assert not hosts.pids(hosts.a)
+    assert not hosts.pids(hosts.b)
+    saved = max(digests_of(run))
+    train(run, f"train.epochs={saved // 10 + 1}", "--simulate", 2, "--resume")
+    assert steps_of(run, "step") == list(range(1, saved + 11))
+
+
+# A launcher for each part
+
+
+@dataclass(frozen=True)
+class TwoParts:
+    run: Path
+    port: int
+
+    def start(self, *arguments: object, resume: bool = False) -> list[Process]:
+        return [self._start(index, *arguments, resume=resume) for index in (0, 1)]
+
+    def _start(self, index: int, *arguments: object, resume: bool) -> Process:
+        where = [self.run, "--resume"] if resume else ["--run", self.run]
+        return start(
+            *(sys.executable, "-m", "unet_dist", "train", *where, *arguments),
+            *("--simulate", 2, "--comm", "mindspore", "--master", f"127.0.0.1:{self.port}"),
+            *("--part", f"{index}/2", "--hang-limit", f"host={HOST_S}"),
+        )
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> TwoParts:
+    return TwoParts(tmp_path / "run", free_port())
+
+
+def test_parts_restart_together_and_train_like_one_host(
+    parts: TwoParts, tiny: list[str], single: list[float]
+) -> None:
+    """Rank 1 is killed after the first checkpoint."""
+    run = parts.run
+    both = parts.start(*tiny, "train.epochs=3", "--max-restarts", 1)
+    wait_for_step(run, 12)
+    [rank_1] = [s for s in RunDir(run).attempt(0).starts() if s["name"] == "rank_001"]
+    os.kill(rank_1["pid"], signal.SIGKILL)
+    output = ended(both[0], code=0, within_s=90)
+    ended(both[1], code=0, within_s=10)
+    assert "rank 1 failed first: ended by SIGKILL" in output
+    assert "restart 1 of 1 from step 10" in output
+    assert {s["name"] for s in RunDir(run).attempt(1).starts()} >= {"rank_000", "rank_001"}
+    assert steps_of(run, "loss") == pytest.approx(single, abs=1e-5)
+
+
+def test_parts_stop_together_and_a_lost_part_is_named(parts: TwoParts, tiny: list[str]) -> None:
+    """Ctrl-C at one, resumed, Ctrl-C at the other, resumed, all of part 1 killed."""
+    run = parts.run
+    both = parts.start(*tiny, "train.epochs=5000")
+    step = 0
+    for asked in (1, 0):
+        wait_for_step(run, step + 1)
+        both[asked].send_signal(signal.SIGINT)
+        for process in both:
+            ended(process, code=130, within_s=20)
+        step = assert_stopped_at_one_step_with_a_checkpoint(run)
+        both = parts.start(resume=True)
+    wait_for_step(run, step + 1)
+    killed = both[1].pid
+    for pid in (killed, *descendants(killed)):
+        os.kill(pid, signal.SIGKILL)
+    both[1].communicate()
+    output = ended(both[0], code=1, within_s=HOST_S + 10)
+    assert "the launcher of part 1 has not been heard of for 5 s" in output
+    assert_nothing_survives(run)
+    failure = read_json(RunDir(run).attempt(2).ended)["failure"]
+    assert failure["kind"] == "host"
