@@ -178,7 +178,8 @@ class AttemptDir:
 
     @property
     def processes(self) -> Path:
-        """What the guards wrote down: NAME.start.json, NAME.exit.json."""
+        """What the guards wrote down: NAME.start.json, NAME.exit.json; on a hang
+        NAME.state.json."""
         return self.path / "processes"
 
     def heartbeat(self, rank: int) -> Path:
@@ -206,6 +207,11 @@ class AttemptDir:
     def starts(self) -> list[dict[str, Any]]:
         """Which process was started on which host, and its process id."""
         return [read_json(path) for path in self.processes.glob("[!.]*.start.json")]
+
+    def stopped(self) -> list[str]:
+        """Processes that a signal had stopped when a hang was found."""
+        found = (read_json(path) for path in self.processes.glob("[!.]*.state.json"))
+        return [report["name"] for report in found if report["state"] == "T"]
 
     def exits(self) -> list[dict[str, Any]]:
         """How processes ended, the earliest first."""

@@ -31,7 +31,8 @@ PART_MARK = "UNET_DIST_PART"
 """Environment variables that every process of an attempt inherits: by them a launcher finds those
 of its own part, where several parts run on one host."""
 STACKS_REQUEST = "stacks"
-"""Once this file exists in the attempt's folder, each rank is asked to write its stacks."""
+"""Once this file exists in the attempt's folder, each rank is asked to write its stacks, and each
+guard writes down the state of its process."""
 
 
 def main() -> int:
@@ -108,7 +109,7 @@ def watch(
 ) -> str:
     """Returns when the child has ended: by ``itself``, or by the ``launcher``."""
     lifelines = wakers[1:]
-    stacks, shown = attempt / STACKS_REQUEST, False
+    stacks, told, shown = attempt / STACKS_REQUEST, False, False
     deadline, flushed = float("inf"), time.monotonic()
     while child.poll() is None:
         ready, _, _ = select.select(wakers, [], [], POLL_S)
@@ -124,7 +125,10 @@ def watch(
         if now >= deadline:
             signal_group(child.pid, signal.SIGKILL)
             child.wait()
-        if not shown and stacks.exists() and catches(child.pid, signal.SIGUSR1):
+        if not told and stacks.exists():
+            told = True
+            report(attempt, process["name"], "state", state=state_of(child.pid))
+        if told and not shown and catches(child.pid, signal.SIGUSR1):
             shown = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGUSR1)
@@ -203,6 +207,15 @@ def catches(pid: int, number: int) -> bool:
         return False
     masks = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
     return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
+
+
+def state_of(pid: int) -> str:
+    """As ``ps`` tells it: T is stopped by a signal."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[0]
 
 
 def kill_descendants() -> None:

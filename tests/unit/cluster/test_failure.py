@@ -1,4 +1,4 @@
-"""Which of several failures at almost the same moment is the cause."""
+"""Which of several failures at almost the same moment is the cause, and which rank of a hang."""
 
 import json
 import signal
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.light import light_plan
+from tests.light import light_plan, run_light
 from unet_dist.cluster import guard
 from unet_dist.cluster.failure import RACE_S, Failure, first_failure
+from unet_dist.cluster.limits import Limits
 from unet_dist.heartbeat import Heartbeat
 from unet_dist.runs import AttemptDir, rank_name
 
@@ -79,3 +80,24 @@ def test_of_moments_far_from_each_other_the_earlier_is_the_cause(attempt: Attemp
     fails(attempt, 0, 3.0, "planted")
     dies(attempt, 1, 3.1 + RACE_S)
     assert judged(attempt).rank == 0
+
+
+@pytest.mark.parametrize("culprit", [0, 1, 2])
+def test_a_rank_that_was_stopped_inside_a_collective_is_the_cause_of_a_hang(
+    attempt: AttemptDir, culprit: int
+) -> None:
+    """To the others it is one that waits like them."""
+    waits = (
+        "import os, signal, time\n"
+        "from unet_dist.heartbeat import Heartbeat\n"
+        "heartbeat = Heartbeat.of_this_rank()\n"
+        "heartbeat.beat('step', step=7)\n"
+        "with heartbeat.waiting('all-reduce'):\n"
+        f"    os.kill(os.getpid(), signal.SIGSTOP if os.environ['RANK_ID'] == '{culprit}' else 0)\n"
+        "    time.sleep(60)\n"
+    )
+    limits = Limits(chosen={"step": 1.0}, grace_s=0.2)
+    failure = run_light(attempt, waits, waits, waits, limits=limits).failure
+    assert failure is not None
+    assert (failure.rank, failure.kind) == (culprit, "hang")
+    assert failure.reason.startswith(f"rank {culprit} is stopped (SIGSTOP, or a debugger): ")
