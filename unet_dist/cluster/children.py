@@ -45,7 +45,7 @@ def start_all(plan: LaunchPlan, attempt: AttemptDir) -> list[Child]:
                 argv = _guard_argv(plan_file, spec.name)
                 children.append(Child(spec.name, _start(argv, {}, attempt.log(spec.name))))
     except BaseException:
-        end_all(children, 0.0)
+        end_all(children, attempt, 0.0)
         raise
     return children
 
@@ -78,20 +78,34 @@ def failed_child(children: list[Child]) -> Child | None:
 
 
 def end_all(
-    children: list[Child], grace_s: float, *, on_wait: Callable[[], None] = lambda: None
+    children: list[Child],
+    attempt: AttemptDir,
+    grace_s: float,
+    *,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> None:
-    """TERM to all at once; the guards give their ranks the grace period, all at the same time,
-    and then KILL them. A guard that does not answer is killed, and its rank with it."""
-    alive = [child.process for child in children if child.process.poll() is None]
-    for process in alive:
-        guard.signal_group(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace_s + AFTER_GRACE_S
-    while time.monotonic() < deadline and any(process.poll() is None for process in alive):
-        on_wait()
-        time.sleep(POLL_S)
+    """TERM to all at once, or a file that guards under mpirun look for; the guards give their
+    ranks the grace period, all at the same time, and then KILL them. A guard that does not answer
+    is killed, and its rank with it."""
+    limit_s = grace_s + AFTER_GRACE_S
+    if any(child.name == MPIRUN and child.process.poll() is None for child in children):
+        with contextlib.suppress(OSError):  # a full disk: then the TERM below must do
+            (attempt.path / guard.END_REQUEST).touch()
+            _wait(children, limit_s, on_wait)
+    for child in children:
+        if child.process.poll() is None:
+            guard.signal_group(child.process.pid, signal.SIGTERM)
+    _wait(children, limit_s, on_wait)
     for child in children:
         guard.signal_group(child.process.pid, signal.SIGKILL)
         child.process.wait()
+
+
+def _wait(children: list[Child], limit_s: float, on_wait: Callable[[], None]) -> None:
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline and any(c.process.poll() is None for c in children):
+        on_wait()
+        time.sleep(POLL_S)
 
 
 def sweep(attempt: AttemptDir, part: Part) -> None:

@@ -24,6 +24,8 @@ from typing import Any
 
 POLL_S = 0.1
 FLUSH_S = 1.0
+LINGER_S = 5.0
+"""What a guard under mpirun leaves the launcher for its wish to end all ranks."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 MARK = "UNET_DIST_ATTEMPT"
@@ -33,6 +35,9 @@ of its own part, where several parts run on one host."""
 STACKS_REQUEST = "stacks"
 """Once this file exists in the attempt's folder, each rank is asked to write its stacks, and each
 guard writes down the state of its process."""
+END_REQUEST = "end"
+"""The same, for guards to end their ranks as after SIGTERM. mpirun passes a SIGTERM on, but kills
+0.2 s later whatever the grace period is (PRRTE 3; it has no setting for that)."""
 
 
 def main() -> int:
@@ -70,6 +75,8 @@ def main() -> int:
     ending["oom_kills"] = oom_kills() - oom_before
     report(attempt, name, "exit", **ending, **facts)
     kill_descendants()
+    if sys.argv[2] == "mpi" and code and asked_by_file(attempt, asked, lifeline):
+        return 0  # at another code mpirun would kill the ranks that are given time
     return code if code >= 0 else 128 - code
 
 
@@ -110,6 +117,7 @@ def watch(
     """Returns when the child has ended: by ``itself``, or by the ``launcher``."""
     lifelines = wakers[1:]
     stacks, told, shown = attempt / STACKS_REQUEST, False, False
+    end = attempt / END_REQUEST
     deadline, flushed = float("inf"), time.monotonic()
     while child.poll() is None:
         ready, _, _ = select.select(wakers, [], [], POLL_S)
@@ -118,7 +126,7 @@ def watch(
         now = time.monotonic()
         if any(line in ready for line in lifelines):
             deadline = now  # nobody is left to wait for what it could still save
-        elif asked and deadline == float("inf"):
+        elif (asked or end.exists()) and deadline == float("inf"):
             deadline = now + plan["grace_s"]
             if plan["grace_s"] > 0:
                 signal_group(child.pid, signal.SIGTERM)
@@ -136,6 +144,15 @@ def watch(
             flushed = now
             flush(attempt / f"{process['name']}.log", attempt / "heartbeats" / process["name"])
     return "launcher" if deadline < float("inf") else "itself"
+
+
+def asked_by_file(attempt: Path, asked: list[int], lifelines: list[int]) -> bool:
+    """Waits a moment for the launcher, which reads this guard's report, to ask for the end."""
+    end, deadline = attempt / END_REQUEST, time.monotonic() + LINGER_S
+    while not end.exists() and not asked and time.monotonic() < deadline:
+        if select.select(lifelines, [], [], POLL_S)[0]:
+            return False
+    return end.exists()
 
 
 def open_lifeline(host: str, pid: int) -> list[int]:

@@ -92,7 +92,7 @@ def run_plan(
         failed = failed_child(children)
         mpirun_ended = plan.starter is not None and children[0].process.poll() is not None
     finally:
-        end_all(children, plan.limits.grace_s, on_wait=work.show_life)
+        end_all(children, attempt, plan.limits.grace_s, on_wait=work.show_life)
         sweep(attempt, plan.topology.part)
     on_poll()
     if mpirun_ended:
