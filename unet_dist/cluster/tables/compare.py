@@ -1,6 +1,6 @@
 """What differs between two rank tables: first who has which rank, then the other keys."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from unet_dist.cluster.tables.model import Device, RankTable, Server
 from unet_dist.cluster.tables.problems import RULES, plain, shown
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Difference:
     where: str
     key: str
@@ -32,8 +32,12 @@ def compare_tables(a: RankTable, b: RankTable) -> list[Difference]:
         found.append(Difference(where="table", key="ranks", a=a.world, b=b.world))
     ranks_a, ranks_b = a.by_rank(), b.by_rank()
     for rank in range(max(a.world, b.world)):
-        one = _facts(*ranks_a[rank], other_keys=same) if rank < a.world else {}
-        other = _facts(*ranks_b[rank], other_keys=same) if rank < b.world else {}
+        if rank >= min(a.world, b.world):
+            places = (_place(ranks, rank) for ranks in (ranks_a, ranks_b))
+            found.append(Difference(f"rank {rank}", "card", *places))
+            continue
+        one = _facts(*ranks_a[rank], other_keys=same)
+        other = _facts(*ranks_b[rank], other_keys=same)
         found += _differing(f"rank {rank}", one, other)
     if same:
         servers_b = {server.server_id: server for server in b.servers}
@@ -55,6 +59,13 @@ def order_difference(fingerprint_a: str, fingerprint_b: str) -> str:
         f"keys differently; with one file on some servers and the other on others, HCCL stops "
         f"with EI0005 (R18: {RULES['R18'].title})"
     )
+
+
+def _place(ranks: Sequence[tuple[Server, Device]], rank: int) -> str | None:
+    if rank >= len(ranks):
+        return None
+    server, device = ranks[rank]
+    return f"{device.device_id} of {server.server_id}"
 
 
 def _facts(server: Server, device: Device, *, other_keys: bool) -> dict[str, Any]:
