@@ -1,22 +1,25 @@
 """Trainings over two hosts, which are two network namespaces, or two launchers, of this machine."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import digests_of, steps_of, train, wait_for_step
+from tests.ranks.test_launch_scripts import write_table
 from tests.ranks.test_program import processes_naming
 from unet_dist.cluster.guard import descendants
 from unet_dist.cluster.host import free_port
-from unet_dist.runs import RunDir, read_json
+from unet_dist.heartbeat import read_beat
+from unet_dist.runs import AttemptDir, RunDir, rank_name, read_json
 
 Process = subprocess.Popen[str]
 
@@ -29,7 +32,7 @@ HOST_S = 5
 def single(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> list[float]:
     """The losses of two ranks on one host."""
     run = tmp_path_factory.mktemp("runs") / "single"
-    train(*tiny, "train.epochs=3", "--simulate", 2, "--run", run)
+    train(*tiny, "train.epochs=6", "--simulate", 2, "--run", run)
     return steps_of(run, "loss")
 
 
@@ -69,6 +72,31 @@ def assert_nothing_survives(run: Path) -> None:
         time.sleep(0.1)
 
 
+def kill_rank(attempt: AttemptDir, rank: int) -> None:
+    [pid] = [start["pid"] for start in attempt.starts() if start["name"] == rank_name(rank)]
+    os.kill(pid, signal.SIGKILL)
+
+
+def kill_all_below(launcher: Process) -> None:
+    """As when its host loses power."""
+    for pid in (launcher.pid, *descendants(launcher.pid)):
+        os.kill(pid, signal.SIGKILL)
+    launcher.communicate()
+
+
+def wait_for_training(attempt: AttemptDir) -> None:
+    """Until rank 0 is seen in a step."""
+    beats = attempt.heartbeat(0)
+    wait_until(lambda: (beat := read_beat(beats)) is not None and beat.step > 0)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 # mpirun over two network namespaces
 
 
@@ -106,7 +134,8 @@ class TwoHosts:
 
     def kill_all_of(self, host: str) -> None:
         for pid in self.pids(host):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +170,7 @@ def test_two_hosts_train_like_one(
     hosts: TwoHosts, tmp_path: Path, tiny: list[str], single: list[float]
 ) -> None:
     run = tmp_path / "run"
-    output = ended(hosts.start_training(run, *tiny, "train.epochs=3"), code=0, within_s=60)
+    output = ended(hosts.start_training(run, *tiny, "train.epochs=6"), code=0, within_s=60)
     assert "2 ranks simulated over 2 hosts" in output
     assert steps_of(run, "loss") == single
     starts = {start["name"]: start["host"] for start in RunDir(run).attempt(0).starts()}
@@ -204,42 +233,54 @@ def parts(tmp_path: Path) -> TwoParts:
     return TwoParts(tmp_path / "run", free_port())
 
 
-def test_parts_restart_together_and_train_like_one_host(
+def test_parts_restart_together_stop_together_and_train_like_one_host(
     parts: TwoParts, tiny: list[str], single: list[float]
 ) -> None:
-    """Rank 1 is killed after the first checkpoint."""
+    """Rank 1 is killed after the first checkpoint, then Ctrl-C at part 0, then one host goes on."""
     run = parts.run
-    both = parts.start(*tiny, "train.epochs=3", "--max-restarts", 1)
+    both = parts.start(*tiny, "train.epochs=6", "--max-restarts", 1)
     wait_for_step(run, 12)
-    [rank_1] = [s for s in RunDir(run).attempt(0).starts() if s["name"] == "rank_001"]
-    os.kill(rank_1["pid"], signal.SIGKILL)
-    output = ended(both[0], code=0, within_s=90)
-    ended(both[1], code=0, within_s=10)
+    kill_rank(RunDir(run).attempt(0), 1)
+    wait_for_training(RunDir(run).attempt(1))
+    both[0].send_signal(signal.SIGINT)
+    output = ended(both[0], code=130, within_s=20)
+    ended(both[1], code=130, within_s=10)
     assert "rank 1 failed first: ended by SIGKILL" in output
     assert "restart 1 of 1 from step 10" in output
-    assert {s["name"] for s in RunDir(run).attempt(1).starts()} >= {"rank_000", "rank_001"}
+    assert_stopped_at_one_step_with_a_checkpoint(run)
+    train(run, "--resume", "--simulate", 2)
     assert steps_of(run, "loss") == pytest.approx(single, abs=1e-5)
 
 
-def test_parts_stop_together_and_a_lost_part_is_named(parts: TwoParts, tiny: list[str]) -> None:
-    """Ctrl-C at one, resumed, Ctrl-C at the other, resumed, all of part 1 killed."""
+def test_ctrl_c_at_part_1_stops_both_and_a_lost_part_ends_the_other(
+    parts: TwoParts, tiny: list[str]
+) -> None:
     run = parts.run
     both = parts.start(*tiny, "train.epochs=5000")
-    step = 0
-    for asked in (1, 0):
-        wait_for_step(run, step + 1)
-        both[asked].send_signal(signal.SIGINT)
-        for process in both:
-            ended(process, code=130, within_s=20)
-        step = assert_stopped_at_one_step_with_a_checkpoint(run)
-        both = parts.start(resume=True)
+    wait_for_step(run)
+    both[1].send_signal(signal.SIGINT)
+    for process in both:
+        ended(process, code=130, within_s=20)
+    step = assert_stopped_at_one_step_with_a_checkpoint(run)
+    both = parts.start(resume=True)
     wait_for_step(run, step + 1)
-    killed = both[1].pid
-    for pid in (killed, *descendants(killed)):
-        os.kill(pid, signal.SIGKILL)
-    both[1].communicate()
-    output = ended(both[0], code=1, within_s=HOST_S + 10)
-    assert "the launcher of part 1 has not been heard of for 5 s" in output
+    kill_all_below(both[1])
+    output = ended(both[0], code=1, within_s=HOST_S + 15)
+    assert f"the launcher of part 1 has not been heard of for {HOST_S} s" in output
     assert_nothing_survives(run)
-    failure = read_json(RunDir(run).attempt(2).ended)["failure"]
-    assert failure["kind"] == "host"
+    assert read_json(RunDir(run).attempt(1).ended)["failure"]["kind"] == "host"
+
+
+def test_a_lost_leader_ends_the_other_part(tmp_path: Path) -> None:
+    """Light processes in place of ranks."""
+    run, attempt = tmp_path / "run", RunDir(tmp_path / "run").attempt(0)
+    table = write_table(tmp_path / "table.json", "10.0.0.1", "10.0.0.2", cards=1)
+    launch = [sys.executable, "-m", "unet_dist", "launch", "--rank-table", table, "--run", run]
+    limit = ["--hang-limit", f"host={HOST_S}"]
+    both = [start(*launch, *limit, "--part", f"{i}/2", "--", "sleep", "60") for i in (0, 1)]
+    wait_until(lambda: {s["name"] for s in attempt.starts()} == {"rank_000", "rank_001"})
+    time.sleep(2)  # part 1 must have seen the leader live
+    kill_all_below(both[0])
+    output = ended(both[1], code=1, within_s=HOST_S + 15)
+    assert f"the launcher of part 0 has not been heard of for {HOST_S} s" in output
+    assert_nothing_survives(run)
