@@ -10,6 +10,7 @@ from unet_dist.comm import Communicator
 from unet_dist.config import Config
 from unet_dist.config_file import build_config
 from unet_dist.data.loader import Batch
+from unet_dist.heartbeat import Heartbeat
 from unet_dist.train.checkpoint import TrainState
 from unet_dist.train.loop import advance, build_net
 from unet_dist.train.step import BETA1, BETA2, EPSILON, StepResult, TrainStep
@@ -19,6 +20,7 @@ class OneRank:
     """A job of a single rank needs no library to talk."""
 
     rank, world = 0, 1
+    heartbeat = Heartbeat()
 
     def gradient_sum(self) -> None:
         return None

@@ -145,7 +145,8 @@ def test_dry_run_starts_nothing_and_shows_all(tmp_path: Path, tiny: list[str]) -
     assert not run.exists()
     plan = json_of(train(*tiny, "--simulate", 4, "--run", run, "--dry-run", "--json"))
     assert [rank["rank"] for rank in plan["ranks"]] == [0, 1, 2, 3]
-    assert plan["processes"][0]["argv"][1:3] == ["-n", "4"]
+    assert plan["starter"]["argv"][1:3] == ["-n", "4"]
+    assert len(plan["processes"]) == 4
 
 
 def test_faults_are_told_before_any_process_starts(tmp_path: Path, tiny: list[str]) -> None:
@@ -242,10 +243,10 @@ def test_a_damaged_checkpoint_is_passed_over_on_resume(run: Path, tmp_path: Path
 
 
 def test_one_process_per_card_gets_its_environment_and_the_first_failure_is_named(
-    tmp_path: Path, tiny: list[str]
+    tmp_path: Path,
 ) -> None:
-    """No card here: a stand-in interpreter takes the place of the ranks."""
-    stand_in = tmp_path / "python"
+    """No card here: a shell script takes the place of the ranks."""
+    stand_in = tmp_path / "rank.sh"
     stand_in.write_text(
         "#!/bin/sh\n"
         'echo "$RANK_ID of $RANK_SIZE on card $DEVICE_ID with $RANK_TABLE_FILE: $*"\n'
@@ -254,22 +255,29 @@ def test_one_process_per_card_gets_its_environment_and_the_first_failure_is_name
     )
     stand_in.chmod(0o755)
     table = Path(__file__).parents[2] / "rank_tables" / "1x4.json"
-    code = (
-        "import sys; from unet_dist.cli import main; "
-        f"sys.executable = {str(stand_in)!r}; sys.argv[0] = 'unet-dist'; main()"
-    )
-    arguments = ["train", *tiny, "--rank-table", str(table), "--run", str(tmp_path / "run")]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
-    )
+    run = tmp_path / "run"
+    done = run_program("launch", "--rank-table", table, "--run", run, "--", stand_in, "-v")
     assert done.returncode == 1, done.stderr
-    assert "rank 1 failed first: rank_001 ended with exit code 3" in done.stdout
-    assert "EI0006" in done.stdout
-    attempt = RunDir(tmp_path / "run").attempt(0)
+    assert "rank 1 failed first: ended with exit code 3" in done.stdout
+    assert "server 10.0.0.1, card 1" in done.stdout
+    assert "EI0006: no connection to a peer" in done.stdout
+    assert "ranks 0, 2-3: ended by the launcher" in done.stdout
+    attempt = RunDir(run).attempt(0)
     for rank in range(4):
         log = attempt.rank_log(rank).read_text()
-        assert log.startswith(f"{rank} of 4 on card {rank} with {table}: -m unet_dist.train.worker")
-    assert not processes_naming(tmp_path / "run")
+        assert log.startswith(f"{rank} of 4 on card {rank} with {table}: -v")
+    assert not processes_naming(run)
+
+
+def test_a_training_on_cards_that_are_not_there_says_so_and_is_not_repeated(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    table = Path(__file__).parents[2] / "rank_tables" / "1x2.json"
+    run = tmp_path / "run"
+    done = train(*tiny, "--rank-table", table, "--run", run, code=1)
+    assert "failed first" in done.stdout
+    assert "Ascend" in done.stdout
+    assert RunDir(run).next_attempt() == 1
 
 
 def test_help_and_dry_run_never_load_mindspore(tmp_path: Path, tiny: list[str]) -> None:

@@ -156,7 +156,7 @@ def _endings(attempt: AttemptDir) -> list[Ending]:
         told[name] = Ending(
             name,
             float(error["time"]),
-            str(error["message"]),
+            _first_line(error["message"]) if not error["user_error"] else str(error["message"]),
             "error",
             user_error=bool(error["user_error"]),
             repeats=bool(error["user_error"]) or error.get("kind") in WOULD_REPEAT,
@@ -166,6 +166,11 @@ def _endings(attempt: AttemptDir) -> list[Ending]:
         if failed and seen["name"] not in told:
             told[seen["name"]] = _as_seen(attempt, seen)
     return list(told.values())
+
+
+def _first_line(message: str) -> str:
+    """MindSpore's messages run over pages; the log holds all of it."""
+    return next((line for line in str(message).splitlines() if line.strip()), "")[:400]
 
 
 def _as_seen(attempt: AttemptDir, seen: dict[str, Any]) -> Ending:

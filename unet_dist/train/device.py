@@ -2,6 +2,8 @@
 
 import warnings
 
+from unet_dist.errors import UserError
+
 
 def start_mindspore(target: str, device_id: int = 0) -> None:
     """Graph mode on ``CPU`` or ``Ascend``."""
@@ -11,7 +13,17 @@ def start_mindspore(target: str, device_id: int = 0) -> None:
 
     ms.set_context(mode=ms.GRAPH_MODE)
     if target == "Ascend":
-        ms.set_device("Ascend", device_id)
+        try:
+            ms.set_device("Ascend", device_id)
+        except RuntimeError as error:
+            if "Unsupported device target Ascend" not in str(error):
+                raise
+            raise UserError(
+                "this server",
+                "MindSpore finds no Ascend software here: install driver and CANN, and source "
+                "/usr/local/Ascend/ascend-toolkit/set_env.sh before the launch; unet-dist doctor "
+                "tells what is missing. Without cards, use --simulate",
+            ) from error
         return
     ms.set_device("CPU")
     # MindSpore 2.10 looks for a module of NumPy 1 in its first eager operation, and that one
