@@ -90,8 +90,8 @@ def wait_for_training(attempt: AttemptDir) -> None:
     wait_until(lambda: (beat := read_beat(beats)) is not None and beat.step > 0)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+def wait_until(condition: Callable[[], bool], *, within_s: float = 120) -> None:
+    deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -118,15 +118,18 @@ class TwoHosts:
     b: str
     agent: Path
 
-    def start_training(self, run: Path, *arguments: object) -> Process:
+    def start(self, command: str, *arguments: object) -> Process:
         """On host a; mpirun reaches host b by an agent in place of ssh."""
-        train = [sys.executable, "-m", "unet_dist", "train", *arguments, "--run", run]
-        spread = ["--simulate", 2, "--hosts", f"{A}:1,{B}:1"]
+        program = [sys.executable, "-m", "unet_dist", command, "--simulate", 2]
+        spread = ["--hosts", f"{A}:1,{B}:1", *arguments]
         named = ["sh", "-c", 'hostname host-a; exec "$@"', "sh"]
         return start(
-            *("ip", "netns", "exec", self.a, "unshare", "--uts", *named, *train, *spread),
+            *("ip", "netns", "exec", self.a, "unshare", "--uts", *named, *program, *spread),
             environment={"PRTE_MCA_plm_ssh_agent": str(self.agent)},
         )
+
+    def start_training(self, run: Path, *arguments: object) -> Process:
+        return self.start("train", *arguments, "--run", run)
 
     def pids(self, host: str) -> list[int]:
         listed = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True)
@@ -206,6 +209,23 @@ def test_a_lost_host_ends_the_other_and_is_named(
     saved = max(digests_of(run))
     train(run, f"train.epochs={saved // 10 + 1}", "--simulate", 2, "--resume")
     assert steps_of(run, "step") == list(range(1, saved + 11))
+
+
+def test_a_cut_cable_ends_the_ranks_on_both_sides(hosts: TwoHosts, tmp_path: Path) -> None:
+    """Light processes in place of ranks; the daemon on host b cannot be told, and must notice."""
+    run, attempt = tmp_path / "run", RunDir(tmp_path / "run").attempt(0)
+    limit = ["--hang-limit", f"host={HOST_S}"]
+    process = hosts.start("launch", *limit, "--run", run, "--", "sleep", "60")
+    wait_until(lambda: len(attempt.starts()) == 2)
+    cable = ["ip", "-n", hosts.a, "link", "set", "eth0"]
+    subprocess.run([*cable, "down"], check=True)
+    try:
+        output = ended(process, code=1, within_s=HOST_S + 15)
+        assert f"host {B} (host-b) is lost" in output
+        wait_until(lambda: not hosts.pids(hosts.b), within_s=15)
+    finally:
+        subprocess.run([*cable, "up"], check=True)
+    assert_nothing_survives(run)
 
 
 # A launcher for each part

@@ -72,7 +72,8 @@ HangLimit = Annotated[
     typer.Option(
         metavar="PHASE=SECONDS",
         help="Longest silence of a rank in a phase (start, compile, step, validation, checkpoint, "
-        "evaluation, prediction), such as step=60; 0: never. Learnt by default.",
+        "evaluation, prediction), such as step=60; 0: never. Learnt by default. host=60: of the "
+        "launcher on another host, or of mpirun's daemon there; 30 by default.",
     ),
 ]
 Grace = Annotated[float, typer.Option(min=0, help="Seconds between SIGTERM and SIGKILL.")]

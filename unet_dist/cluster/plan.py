@@ -1,5 +1,6 @@
 """A job as data, before it is a process: what would be started, where, with what environment."""
 
+import math
 import os
 import shutil
 import sys
@@ -166,7 +167,7 @@ def make_plan(
             env = {**common, **cluster, "MS_ROLE": "MS_SCHED"}
             extra = [ProcessSpec(name=SCHEDULER, ranks=(), argv=argv, env=env)]
     if by_mpirun:
-        starter = _mpirun(topology, limits)
+        starter = _mpirun(topology, limits, environment)
     processes = [
         ProcessSpec(
             name=rank_name(slot.rank),
@@ -218,7 +219,7 @@ def _unless_chosen(env: Mapping[str, str], environment: Mapping[str, str]) -> di
     }
 
 
-def _mpirun(topology: Topology, limits: Limits) -> Starter:
+def _mpirun(topology: Topology, limits: Limits, environment: Mapping[str, str]) -> Starter:
     # mpirun gives a guard this long after SIGTERM; the guard gives its rank the grace period.
     env = {"PRTE_MCA_odls_base_sigkill_timeout": str(int(limits.grace_s) + 3)}
     if os.geteuid() == 0:
@@ -231,8 +232,21 @@ def _mpirun(topology: Topology, limits: Limits) -> Starter:
     if topology.hosts:
         listed = ",".join(f"{host.name}:{host.slots}" for host in topology.hosts)
         where = ("--host", listed, "--map-by", "slot")
+        env |= {k: v for k, v in _keepalive(limits).items() if k not in environment}
     argv = (find_mpirun(), "-n", str(topology.world), *where, "--bind-to", "none")
     return Starter(argv=argv, env=env)
+
+
+def _keepalive(limits: Limits) -> dict[str, str]:
+    """How mpirun and its daemons miss one another when a cable is cut or a host loses power: by
+    themselves after 480 s."""
+    prefix, probes = "PRTE_MCA_oob_tcp_keepalive", 3
+    if math.isinf(limits.host_s):
+        return {f"{prefix}_time": "0"}
+    interval = max(1, int(limits.host_s / 2 / probes))
+    idle = max(1, int(limits.host_s) - probes * interval)
+    names = {"time": idle, "intvl": interval, "probes": probes}
+    return {f"{prefix}_{name}": str(value) for name, value in names.items()}
 
 
 def _cluster_environment(
