@@ -75,13 +75,10 @@ def test_a_rank_that_stalls_is_named_with_its_stacks(tmp_path: Path, tiny: list[
     os.kill(stalled, signal.SIGSTOP)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1, output
-    assert "rank 1 failed first: no sign of life for 4 s" in output
-    assert "rank 0 waits for it" in output or "rank 0 wait for it" in output
+    assert "rank 1 failed first: " in output
+    assert "is stopped (SIGSTOP, or a debugger)" in output
     # The other rank could write its stacks.
-    assert (
-        "all_reduce" in run.attempt(0).rank_log(0).read_text()
-        or "host_sum" in run.attempt(0).rank_log(0).read_text()
-    )
+    assert "host_sum" in run.attempt(0).rank_log(0).read_text()
 
 
 def pid_of(run: RunDir, rank: int, *, attempt: int = 0) -> int:

@@ -229,7 +229,7 @@ def _victims(
     told |= {report["name"] for report in attempt.exits() if report["by"] == "itself"}
     ranks = [slot.rank for slot in plan.topology.slots if rank_name(slot.rank) not in told]
     lines = [
-        f"{_who(ending.name)}: {ending.reason}"
+        f"{_who(ending.name)}: {'the same' if ending.reason == cause.reason else ending.reason}"
         + (f", {max(0.0, ending.time - cause.time):.1f} s later" if cause.time else "")
         for ending in later
     ]
