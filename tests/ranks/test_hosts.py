@@ -118,14 +118,14 @@ class TwoHosts:
     b: str
     agent: Path
 
-    def start(self, command: str, *arguments: object) -> Process:
+    def start(self, command: str, *arguments: object, **environment: str) -> Process:
         """On host a; mpirun reaches host b by an agent in place of ssh."""
         program = [sys.executable, "-m", "unet_dist", command, "--simulate", 2]
         spread = ["--hosts", f"{A}:1,{B}:1", *arguments]
         named = ["sh", "-c", 'hostname host-a; exec "$@"', "sh"]
         return start(
             *("ip", "netns", "exec", self.a, "unshare", "--uts", *named, *program, *spread),
-            environment={"PRTE_MCA_plm_ssh_agent": str(self.agent)},
+            environment={"PRTE_MCA_plm_ssh_agent": str(self.agent), **environment},
         )
 
     def start_training(self, run: Path, *arguments: object) -> Process:
@@ -147,9 +147,10 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
         pytest.skip(reason)
     a, b = f"unet-a-{os.getpid()}", f"unet-b-{os.getpid()}"
     agent = tmp_path_factory.mktemp("agent") / "agent"
-    # mpirun runs AGENT HOST COMMAND..., like ssh.
+    # mpirun runs AGENT HOST COMMAND..., like ssh, which hands no variables on.
     agent.write_text(
-        f'#!/bin/sh\nshift\nexec ip netns exec {b} unshare --uts sh -c "hostname host-b; $*"\n'
+        "#!/bin/sh\nshift\nexec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin "
+        f'ip netns exec {b} unshare --uts sh -c "hostname host-b; $*"\n'
     )
     agent.chmod(0o755)
     made = TwoHosts(a, b, agent)
@@ -225,6 +226,22 @@ def test_a_cut_cable_ends_the_ranks_on_both_sides(hosts: TwoHosts, tmp_path: Pat
         wait_until(lambda: not hosts.pids(hosts.b), within_s=15)
     finally:
         subprocess.run([*cable, "up"], check=True)
+    assert_nothing_survives(run)
+
+
+def test_settings_reach_host_b_and_a_killed_launcher_leaves_nothing_there(
+    hosts: TwoHosts, tmp_path: Path
+) -> None:
+    run, attempt = tmp_path / "run", RunDir(tmp_path / "run").attempt(0)
+    tells = 'echo "$HCCL_SOCKET_IFNAME, $HCCL_IF_IP, $RANK_ID"; exec sleep 60'
+    mine = {"HCCL_SOCKET_IFNAME": "eth7", "HCCL_IF_IP": A, "RANK_ID": "9"}
+    process = hosts.start("launch", "--run", run, "--", "sh", "-c", tells, **mine)
+    log = attempt.rank_log(1)
+    wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
+    assert log.read_text() == "eth7, , \n"
+    process.kill()  # ip netns exec and unshare became it
+    process.communicate()
+    wait_until(lambda: not hosts.pids(hosts.b), within_s=10)
     assert_nothing_survives(run)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,10 @@ INHERITED_FROM_A_PARENT_RANK = (
     "MS_ROLE", "MS_WORKER_NUM", "MS_SCHED_", "MS_NODE_ID",
     "RANK_ID", "RANK_SIZE", "DEVICE_ID", "RANK_TABLE_FILE",
 )  # fmt: skip
+_SENT_TO_HOSTS = re.compile(
+    r"(ASCEND|GLOG|HCCL(?!_IF_IP$)|MS|ONEDNN)_\w+|TOOLCHAIN_HOME|(LD_LIBRARY_|PYTHON)?PATH"
+)
+"""Variables that mean the same on every host; HCCL_IF_IP is an address of one."""
 LAUNCH_SETTINGS = ("PRTE_MCA_", "OMPI_MCA_", "OMPI_ALLOW_RUN_AS_ROOT", "OMPI_PREFIX")
 """Of these prefixes, what a user or a site sets for mpirun itself, and no rank leaves behind."""
 
@@ -231,10 +236,20 @@ def _mpirun(topology: Topology, limits: Limits, environment: Mapping[str, str]) 
     where: Sequence[str] = ("--oversubscribe",)
     if topology.hosts:
         listed = ",".join(f"{host.name}:{host.slots}" for host in topology.hosts)
-        where = ("--host", listed, "--map-by", "slot")
+        sent = [word for name in _sent_to_hosts(environment) for word in ("-x", name)]
+        where = ("--host", listed, "--map-by", "slot", *sent)
         env |= {k: v for k, v in _keepalive(limits).items() if k not in environment}
     argv = (find_mpirun(), "-n", str(topology.world), *where, "--bind-to", "none")
     return Starter(argv=argv, env=env)
+
+
+def _sent_to_hosts(environment: Mapping[str, str]) -> list[str]:
+    """ssh starts with an empty environment: without these, CANN's set_env.sh would be missing."""
+    return [
+        name
+        for name in sorted(environment)
+        if _SENT_TO_HOSTS.fullmatch(name) and not name.startswith(INHERITED_FROM_A_PARENT_RANK)
+    ]
 
 
 def _keepalive(limits: Limits) -> dict[str, str]:
