@@ -143,7 +143,9 @@ def watch(
         if plan["several_hosts"] and now - flushed > FLUSH_S:
             flushed = now
             flush(attempt / f"{process['name']}.log", attempt / "heartbeats" / process["name"])
-    return "launcher" if deadline < float("inf") else "itself"
+    # Slurm, for one, signals all processes of a job at once.
+    signalled = -child.returncode in asked
+    return "launcher" if deadline < float("inf") or signalled else "itself"
 
 
 def asked_by_file(attempt: Path, asked: list[int], lifelines: list[int]) -> bool:

@@ -105,7 +105,7 @@ def run_plan(
         return LaunchResult(failure=None, interrupted=interrupted)  # the leader judges
     outside = work.lost_host or work.cut_short or (_seen_from_outside(failed) if failed else None)
     failure = first_failure(plan, attempt, hang=work.hang, otherwise=outside)
-    if interrupted and failed is None and work.hang is None and work.lost_host is None:
+    if interrupted and not work.failed and work.hang is None and work.lost_host is None:
         failure = None  # what ended after a SIGTERM ended because of it
     return LaunchResult(failure=failure, interrupted=interrupted)
 
@@ -123,6 +123,8 @@ class _Work:
     note: Note
     hang: Hang | None = None
     lost_host: Ending | None = None
+    failed: bool = False
+    """Something failed before anything was ended."""
     cut_short: Ending | None = None
     """mpirun ended as if all was done, but not all was."""
     asked_at: float = float("inf")
@@ -149,6 +151,7 @@ class _Work:
         if self.parts is not None and self._ended_elsewhere(self.parts, now):
             return False
         if failed_child(self.children) is not None or self._failure_reported():
+            self.failed = True
             return False
         if all(child.process.poll() is not None for child in self.children):
             return self.parts is not None and self.parts.leads and self._others_work()

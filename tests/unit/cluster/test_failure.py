@@ -1,15 +1,17 @@
 """Which of several failures at almost the same moment is the cause, and which rank of a hang."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.light import light_plan, run_light
+from tests.light import SLEEPS, light_plan, run_light
 from unet_dist.cluster import guard
 from unet_dist.cluster.failure import RACE_S, Failure, first_failure
 from unet_dist.cluster.limits import Limits
+from unet_dist.cluster.supervisor import Interruptions, run_plan
 from unet_dist.heartbeat import Heartbeat
 from unet_dist.runs import AttemptDir, rank_name
 
@@ -101,3 +103,28 @@ def test_a_rank_that_was_stopped_inside_a_collective_is_the_cause_of_a_hang(
     assert failure is not None
     assert (failure.rank, failure.kind) == (culprit, "hang")
     assert failure.reason.startswith(f"rank {culprit} is stopped (SIGSTOP, or a debugger): ")
+
+
+def test_a_crash_after_the_wish_to_stop_is_told(attempt: AttemptDir) -> None:
+    crashes = (
+        "import os, signal, time\n"
+        f"while not os.path.exists({str(attempt.stop_request)!r}): time.sleep(0.02)\n"
+        "os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    interruptions = Interruptions()
+
+    def wish() -> None:
+        if not interruptions.received:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    limits = Limits(start_is_watched=False, grace_s=0.2)
+    with interruptions.counted():
+        result = run_plan(
+            light_plan(attempt, SLEEPS, crashes, limits=limits),
+            attempt,
+            interruptions=interruptions,
+            on_poll=wish,
+            on_asked=lambda: None,
+        )
+    assert result.failure is not None
+    assert (result.failure.rank, result.interrupted) == (1, True)
