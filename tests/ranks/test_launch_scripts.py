@@ -320,8 +320,8 @@ def test_modelarts_waits_for_its_rank_table_and_starts_its_part(
     stand_ins.assert_ranks(table, [4, 4])
 
 
-def test_kubernetes_pods_start_their_parts(stand_ins: StandIns, tmp_path: Path) -> None:
-    """The container's command, on four pods of one card."""
+def test_kubernetes_pods_start_the_part_of_their_index(stand_ins: StandIns, tmp_path: Path) -> None:
+    """The container's command, on four pods of one card, without the line of PART."""
     manifest = LAUNCH / "kubernetes.yaml"
     assert len(manifest.read_text().splitlines()) <= 40
     job = yaml.safe_load(manifest.read_text())
@@ -334,6 +334,8 @@ def test_kubernetes_pods_start_their_parts(stand_ins: StandIns, tmp_path: Path) 
     assert set(mounted) == {one["name"] for one in spec["template"]["spec"]["volumes"]}
     assert env["TABLE"].startswith(mounted["rank-table"])
     assert env["RUN"].startswith(mounted["shared"])
+    assert env.pop("PART") == ""
+    assert spec["template"]["spec"]["hostNetwork"]
     table = write_table(tmp_path / "hccl.json", *(f"10.0.0.{i}" for i in range(1, 5)), cards=1)
     config, *settings = stand_ins.config
     [script] = container["args"]
