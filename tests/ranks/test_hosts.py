@@ -308,16 +308,30 @@ def test_ctrl_c_at_part_1_stops_both_and_a_lost_part_ends_the_other(
     assert read_json(RunDir(run).attempt(1).ended)["failure"]["kind"] == "host"
 
 
-def test_a_lost_leader_ends_the_other_part(tmp_path: Path) -> None:
-    """Light processes in place of ranks."""
-    run, attempt = tmp_path / "run", RunDir(tmp_path / "run").attempt(0)
-    table = write_table(tmp_path / "table.json", "10.0.0.1", "10.0.0.2", cards=1)
+def start_light_parts(run: Path, *command: object) -> list[Process]:
+    """A process on each card of two servers; both parts are seen to live."""
+    attempt = RunDir(run).attempt(0)
+    table = write_table(run.with_name("table.json"), "10.0.0.1", "10.0.0.2", cards=1)
     launch = [sys.executable, "-m", "unet_dist", "launch", "--rank-table", table, "--run", run]
     limit = ["--hang-limit", f"host={HOST_S}"]
-    both = [start(*launch, *limit, "--part", f"{i}/2", "--", "sleep", "60") for i in (0, 1)]
+    both = [start(*launch, *limit, "--part", f"{i}/2", "--", *command) for i in (0, 1)]
     wait_until(lambda: {s["name"] for s in attempt.starts()} == {"rank_000", "rank_001"})
-    time.sleep(2)  # part 1 must have seen the leader live
-    kill_all_below(both[0])
-    output = ended(both[1], code=1, within_s=HOST_S + 15)
-    assert f"the launcher of part 0 has not been heard of for {HOST_S} s" in output
+    time.sleep(2)
+    return both
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_part_that_is_lost_is_named_and_not_the_rank_that_misses_its_peer(
+    tmp_path: Path, lost: int
+) -> None:
+    run, gone = tmp_path / "run", tmp_path / "gone"
+    fails = f"while [ ! -e {gone} ]; do sleep 0.1; done; echo connection reset; exit 3"
+    both = start_light_parts(run, "sh", "-c", fails)
+    kill_all_below(both[lost])
+    gone.touch()
+    output = ended(both[1 - lost], code=1, within_s=HOST_S + 15)
+    assert (
+        f"the job failed first: the launcher of part {lost} has not been heard of for {HOST_S} s"
+    ) in output
+    assert f"a victim of this: rank {1 - lost}: ended with exit code 3" in output
     assert_nothing_survives(run)
