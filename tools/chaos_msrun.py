@@ -23,8 +23,9 @@ _PID = re.compile(r"Worker process \d+ exit with exception\. Error code: -?\d+")
 
 def msrun_cases() -> list[Case]:
     return [
-        Case(fault=fault, position="last", ranks=RANKS, engine="msrun", peers="mccl")
+        Case(fault=fault, position=position, ranks=RANKS, engine="msrun", peers="mccl")
         for fault in FAULTS
+        for position in ("first", "last")
     ]
 
 

@@ -17,30 +17,31 @@ TITLES: dict[str, str] = {
     "launcher": "launcher SIGKILLed",
 }
 
+HEADS = ("cases", "right culprit", "survivors", "median teardown", "longest")
+
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """One for light ranks, one for trainings; msrun stands beside the light ranks."""
     light = [o for o in outcomes if o.case.engine in ("mpirun", "local")]
     trained = [o for o in outcomes if o.case.engine == "train"]
-    msrun = {o.case.fault: o for o in outcomes if o.case.engine == "msrun"}
+    msrun = [o for o in outcomes if o.case.engine == "msrun"]
     parts = []
     if light or msrun:
         parts.append(_table("light ranks", light, msrun))
     if trained:
-        parts.append(_table("training ranks", trained, {}))
+        parts.append(_table("training ranks", trained, []))
     return "\n\n".join(parts)
 
 
-def _table(kind: str, ours: Sequence[Outcome], msrun: dict[str, Outcome]) -> str:
-    heads = [kind, "cases", "right culprit", "survivors", "teardown: median", "longest"]
-    heads += ["msrun blames", "survivors", "teardown"] if msrun else []
+def _table(kind: str, ours: Sequence[Outcome], msrun: Sequence[Outcome]) -> str:
+    heads = [kind, *HEADS, *(f"msrun: {head}" for head in HEADS if msrun)]
     rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for fault, title in TITLES.items():
         some = [outcome for outcome in ours if outcome.case.fault == fault]
-        if some or fault in msrun:
-            rows.append([title, *_ours(some), *(_msruns(msrun.get(fault)) if msrun else [])])
-    if ours:
-        rows.append(["**all**", *_ours(ours), *[""] * (3 if msrun else 0)])
+        theirs = [outcome for outcome in msrun if outcome.case.fault == fault]
+        if some or theirs:
+            rows.append([title, *_cells(some), *(_cells(theirs) if msrun else [])])
+    rows.append(["**all**", *_cells(ours), *(_cells(msrun) if msrun else [])])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     found = [outcome.detection_s for outcome in ours if outcome.detection_s is not None]
     if found:
@@ -49,28 +50,20 @@ def _table(kind: str, ours: Sequence[Outcome], msrun: dict[str, Outcome]) -> str
     return "\n".join(lines)
 
 
-def _ours(some: Sequence[Outcome]) -> list[str]:
+def _cells(some: Sequence[Outcome]) -> list[str]:
     if not some:
-        return ["0", "", "", "", ""]
+        return ["0", *[""] * (len(HEADS) - 1)]
     named = [outcome.right for outcome in some if outcome.right is not None]
     torn_down = [o.teardown_s for o in some if o.teardown_s is not None]
+    median = f"{statistics.median(torn_down):.2f} s" if torn_down else ""
+    longest = f"{max(torn_down):.2f} s" if len(torn_down) == len(some) else "never"
     return [
         str(len(some)),
-        f"{sum(named)} of {len(named)}" if named else "nobody is left to tell",
+        f"{sum(named)} of {len(named)}" if named else "nobody left to tell",
         str(sum(outcome.survivors for outcome in some)),
-        f"{statistics.median(torn_down):.2f} s" if torn_down else "never",
-        f"{max(torn_down):.2f} s" if len(torn_down) == len(some) else "never",
+        median,
+        longest,
     ]
-
-
-def _msruns(outcome: Outcome | None) -> list[str]:
-    if outcome is None:
-        return ["", "", ""]
-    blamed = "nobody" if outcome.blamed is None else f"worker {outcome.blamed}"
-    if outcome.right is not None:
-        blamed += " (right)" if outcome.right else " (wrong)"
-    teardown = "never" if outcome.teardown_s is None else f"{outcome.teardown_s:.0f} s"
-    return [blamed, str(outcome.survivors), teardown]
 
 
 assert TITLES.keys() == FAULTS.keys()
