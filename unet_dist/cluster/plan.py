@@ -271,6 +271,9 @@ def _cluster_environment(
         "MS_WORKER_NUM": str(topology.world),
         "MS_SCHED_HOST": master[0],
         "MS_SCHED_PORT": str(master[1]),
+        # Ranks that come before the scheduler ask again after a while: by themselves in 3 to 5 s.
+        "MS_RETRY_INTERVAL_LOWER": "1",
+        "MS_RETRY_INTERVAL_UPPER": "1",
         # By itself MindSpore gives up after 30 s, which is less than a validation takes.
         "MS_CPU_COMM_OP_TIMEOUT": str(limits.collective_s),
     }
