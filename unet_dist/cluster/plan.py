@@ -225,8 +225,7 @@ def _unless_chosen(env: Mapping[str, str], environment: Mapping[str, str]) -> di
 
 
 def _mpirun(topology: Topology, limits: Limits, environment: Mapping[str, str]) -> Starter:
-    # mpirun gives a guard this long after SIGTERM; the guard gives its rank the grace period.
-    env = {"PRTE_MCA_odls_base_sigkill_timeout": str(int(limits.grace_s) + 3)}
+    env: dict[str, str] = {}
     if os.geteuid() == 0:
         env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     cores = {core for slot in topology.slots for core in slot.cores}

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from tests.light import (
     SLEEPS,
     UNWATCHED,
     is_alive,
+    light_plan,
     processes_of,
     run_light,
     wait_until,
 )
 from unet_dist.cluster.limits import Limits
-from unet_dist.cluster.supervisor import Interruptions
+from unet_dist.cluster.supervisor import Interruptions, run_plan
 from unet_dist.runs import AttemptDir, read_json
 
 TELLS = (
@@ -196,6 +198,55 @@ def test_an_interruption_ends_all_and_is_no_failure(attempt: AttemptDir) -> None
     assert result.interrupted
     assert result.failure is None
     assert {e["by"] for e in attempt.exits()} == {"launcher"}
+
+
+def test_the_first_wish_to_stop_only_asks_and_the_second_ends(attempt: AttemptDir) -> None:
+    asked: list[float] = []
+    interruptions = Interruptions()
+    interruptions.received.append(2)
+
+    def on_poll() -> None:
+        if asked and time.monotonic() > asked[0] + 1:
+            interruptions.received.append(2)
+
+    started = time.monotonic()
+    result = run_plan(
+        light_plan(attempt, SLEEPS),
+        attempt,
+        interruptions=interruptions,
+        on_poll=on_poll,
+        on_asked=lambda: asked.append(time.monotonic()),
+    )
+    assert attempt.stop_request.exists()
+    assert 1 < time.monotonic() - started < 5
+    assert result.interrupted
+    assert not processes_of(attempt)
+
+
+def test_ranks_that_do_not_answer_a_wish_to_stop_are_ended_after_its_limit(
+    attempt: AttemptDir,
+) -> None:
+    interruptions = Interruptions()
+    interruptions.received.append(2)
+    limits = Limits(start_is_watched=False, stop_s=0.5, grace_s=0.1)
+    result = run_plan(
+        light_plan(attempt, SLEEPS, limits=limits),
+        attempt,
+        interruptions=interruptions,
+        on_poll=lambda: None,
+        on_asked=lambda: None,
+    )
+    assert result.interrupted
+    assert not processes_of(attempt)
+
+
+def test_a_rank_is_held_to_its_cores(attempt: AttemptDir) -> None:
+    core = max(os.sched_getaffinity(0))
+    plan = light_plan(attempt, "import os; print(os.sched_getaffinity(0))")
+    [process] = plan.processes
+    plan = replace(plan, processes=(replace(process, cores=(core,)),))
+    run_plan(plan, attempt, interruptions=Interruptions(), on_poll=lambda: None)
+    assert attempt.rank_log(0).read_text() == f"{{{core}}}\n"
 
 
 def test_a_killed_launcher_takes_all_ranks_and_their_children_along(tmp_path: Path) -> None:

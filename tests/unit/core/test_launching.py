@@ -34,6 +34,25 @@ def test_a_placement_survives_the_plan_it_is_written_into(tmp_path: Path) -> Non
     assert attempt.number == 0
 
 
+@pytest.mark.parametrize(("bind", "cores"), [(True, [(1,), (2, 3)]), (False, [(), ()])])
+def test_the_ranks_of_cards_get_cores_near_them_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bind: bool, cores: list[tuple[int, ...]]
+) -> None:
+    near = {0: (1,), 1: (2, 3)}
+    monkeypatch.setattr("unet_dist.launching.placement.cores_near_cards", lambda cards: near)
+    placement = Placement(rank_table=str(TABLES / "1x2.json"), bind_cores=bind)
+    plan, _ = plan_job(RunDir(tmp_path), {"kind": "train"}, placement, Supervision().limits)
+    assert [process.cores for process in plan.processes] == cores
+
+
+def test_with_several_servers_this_one_is_found_by_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("unet_dist.launching.placement.host_addresses", lambda: ("10.0.0.2",))
+    topology = Placement(rank_table=str(TABLES / "2x8.json")).topology()
+    assert topology.mine == tuple(range(8, 16))
+
+
 def test_a_resumed_job_is_placed_as_before_unless_told_otherwise() -> None:
     earlier = {"simulate": 4, "comm": "mindspore", "part": "0/2", "master": "a:1"}
     assert Placement().or_else(earlier).simulate == 4
