@@ -13,6 +13,16 @@ ENVIRONMENT = "UNET_DIST_ERROR_FILE"
 """Set for each rank: its file."""
 
 
+def _write(target: Path, text: str) -> None:
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text)
+        part.rename(target)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def end_by_error(error: BaseException, *, message: str, user_error: bool, code: int) -> None:
     """Writes the error and its traceback, and ends this process at once.
 
@@ -29,8 +39,6 @@ def end_by_error(error: BaseException, *, message: str, user_error: bool, code: 
         traceback.print_exception(error)
         target = os.environ.get(ENVIRONMENT)
         if target:
-            part = Path(f"{target}.{os.getpid()}.part")
-            part.write_text(json.dumps(report))
-            part.rename(target)
+            _write(Path(target), json.dumps(report))
     finally:
         os._exit(code)

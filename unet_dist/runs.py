@@ -140,9 +140,6 @@ class RunDir:
     def read_status(self) -> dict[str, Any]:
         return read_json(self.status) if self.status.exists() else {}
 
-    def write_status(self, state: str, **facts: Any) -> None:
-        write_json(self.status, {"state": state, **facts})
-
 
 @dataclass(frozen=True)
 class AttemptDir:

@@ -1,6 +1,7 @@
 """Which rank failed first, and why: read from what the guards and the ranks wrote down."""
 
 import re
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from unet_dist.runs import AttemptDir, rank_name
 
 LAST_LINES = 20
 TAIL_BYTES = 64_000
+FULL_BYTES = 64_000
+"""With less than this a disk is full: not even the reason of an error finds a place."""
 WOULD_REPEAT = frozenset({
     "ImportError", "ModuleNotFoundError", "SyntaxError", "NameError", "TypeError",
     "AttributeError", "AssertionError", "KeyError", "IndexError", "NotImplementedError",
@@ -93,6 +96,7 @@ def first_failure(
     log = attempt.log(cause.name)
     lines = tail(log, LAST_LINES if hang is None else 3 * LAST_LINES)
     codes = explain(tail(log, 10_000))
+    full = shutil.disk_usage(attempt.path).free < FULL_BYTES
     return Failure(
         rank=rank,
         reason=cause.reason,
@@ -100,8 +104,11 @@ def first_failure(
         place=_place(plan, attempt, cause.name),
         at=_last_sign(attempt, rank),
         user_error=cause.user_error,
-        repeats=cause.repeats or any(code.repeats for code in codes),
-        explained=tuple(f"{code.code}: {code.text}" for code in codes),
+        repeats=full or cause.repeats or any(code.repeats for code in codes),
+        explained=(
+            *((f"the disk of {attempt.path} is full: free some space",) if full else ()),
+            *(f"{code.code}: {code.text}" for code in codes),
+        ),
         victims=_victims(plan, attempt, cause, endings),
         log=str(log) if log.exists() else "",
         last_lines=() if cause.user_error else lines,

@@ -1,5 +1,6 @@
 """Runs a job to its end: attempts one after another, each watched and its failure judged."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -201,10 +202,11 @@ class Job:
         failure = asdict(done.failure) if done.failure else None
         again = decision is not None and decision.restart
         reason = decision.reason if decision else None
-        timeline.write(
-            "end", attempt=attempt.number, state=done.ending, failure=failure, decision=reason
-        )
-        write_json(attempt.ended, {"state": done.ending, "again": again, "failure": failure})
+        with contextlib.suppress(OSError):  # a full disk is told by the next line as well
+            timeline.write(
+                "end", attempt=attempt.number, state=done.ending, failure=failure, decision=reason
+            )
+        self._write(attempt.ended, {"state": done.ending, "again": again, "failure": failure})
 
     def _write_status(
         self,
@@ -222,7 +224,14 @@ class Job:
             facts["restarts"] = restarts
         if failure is not None:
             facts["first_failure"] = failure.reason
-        self.run.write_status(state, **facts)
+        self._write(self.run.status, {"state": state, **facts})
+
+    def _write(self, path: Path, value: Mapping[str, Any]) -> None:
+        """A full disk must not hide what happened before it."""
+        try:
+            write_json(path, value)
+        except OSError as error:
+            self.console.print(f"{path} could not be written: {error.strerror}", markup=False)
 
 
 def newest_step(checkpoints: Path) -> int:
