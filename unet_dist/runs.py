@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,23 +197,32 @@ class AttemptDir:
 
     def errors(self) -> dict[str, dict[str, Any]]:
         """The error files of the ranks, by their names, the earliest first."""
-        files = self.path.glob("rank_*.error.json")
-        found = ((path.name.removesuffix(".error.json"), read_json(path)) for path in files)
-        return dict(sorted(found, key=lambda pair: float(pair[1]["time"])))
+        found = _reports(self.path.glob("rank_*.error.json"))
+        return {path.name.removesuffix(".error.json"): report for path, report in found}
 
     def starts(self) -> list[dict[str, Any]]:
         """Which process was started on which host, and its process id."""
-        return [read_json(path) for path in self.processes.glob("[!.]*.start.json")]
+        return [report for _, report in _reports(self.processes.glob("[!.]*.start.json"))]
 
     def stopped(self) -> list[str]:
         """Processes that a signal had stopped when a hang was found."""
-        found = (read_json(path) for path in self.processes.glob("[!.]*.state.json"))
-        return [report["name"] for report in found if report["state"] == "T"]
+        found = _reports(self.processes.glob("[!.]*.state.json"))
+        return [report["name"] for _, report in found if report["state"] == "T"]
 
     def exits(self) -> list[dict[str, Any]]:
         """How processes ended, the earliest first."""
-        found = (read_json(path) for path in self.processes.glob("[!.]*.exit.json"))
-        return sorted(found, key=lambda report: float(report["time"]))
+        return [report for _, report in _reports(self.processes.glob("[!.]*.exit.json"))]
+
+
+def _reports(paths: Iterable[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """The earliest first. A script of the user's may write its error file itself: what is torn or
+    has no time is passed over, and what the guard saw counts."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(UserError, KeyError, TypeError, ValueError):
+            report = read_json(path)
+            found.append((float(report["time"]), path, report))
+    return [(path, report) for _, path, report in sorted(found, key=lambda item: item[0])]
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -13,9 +13,8 @@ from unet_dist.cluster.server.gather import collect_parts
 from unet_dist.cluster.server.make_table import chip_of_models, problems_of_table, table_of_parts
 from unet_dist.cluster.server.part import (
     HostLine,
-    parse_hosts,
+    hosts_of,
     part_of_this_server,
-    read_hosts_file,
 )
 from unet_dist.cluster.tables.model import Chip, RankTable
 from unet_dist.cluster.tables.problems import Problem, errors_of
@@ -89,14 +88,9 @@ def make(
 
 def _host_lines(hosts: str, devices: tuple[int, ...]) -> tuple[HostLine, ...]:
     """From a file or from ``a,b``; hosts without a choice of their own get ``devices``."""
-    path = Path(hosts)
-    if path.is_file() or ("," not in hosts and path.suffix):
-        lines = read_hosts_file(path)
-    else:
-        lines = parse_hosts(hosts.replace(",", "\n"))
     return tuple(
         replace(line, devices=devices) if devices and not line.devices and not line.slots else line
-        for line in lines
+        for line in hosts_of(hosts)
     )
 
 

@@ -1,5 +1,6 @@
 """Options of the commands that start ranks: where they run, and how they are watched."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -73,7 +74,8 @@ HangLimit = Annotated[
         metavar="PHASE=SECONDS",
         help="Longest silence of a rank in a phase (start, compile, step, validation, checkpoint, "
         "evaluation, prediction), such as step=60; 0: never. Learnt by default. host=60: of the "
-        "launcher on another host, or of mpirun's daemon there; 30 by default.",
+        "launcher on another host, or of mpirun's daemon there; 30 by default. stop=600: time "
+        "for a checkpoint after Ctrl-C or SIGTERM; 1800 by default.",
     ),
 ]
 Grace = Annotated[float, typer.Option(min=0, help="Seconds between SIGTERM and SIGKILL.")]
@@ -96,7 +98,8 @@ def placement_of(
 ) -> Placement:
     return Placement(
         simulate=simulate,
-        rank_table=rank_table,
+        # A run is resumed from wherever the user then is.
+        rank_table=str(Path(rank_table).resolve()) if rank_table else "",
         server_id=server_id,
         comm=comm,
         hosts=read_hosts(hosts),
@@ -116,8 +119,22 @@ def supervision_of(
     tee: str = "",
     start_is_watched: bool = True,
 ) -> Supervision:
+    topology = placement.topology()
+    shown = parse_ranks(tee, "--tee")
+    faults = []
     if min_ranks and not max_restarts:
-        raise UserError("--min-ranks", "has no effect with --max-restarts 0")
+        faults.append("--min-ranks has no effect with --max-restarts 0")
+    if min_ranks and (topology.hosts or topology.part.count > 1):
+        faults.append("--min-ranks works on one machine only; here the ranks run on several")
+    if min_ranks > topology.world:
+        faults.append(f"--min-ranks is {min_ranks}, but there are {topology.world} ranks at all")
+    faults += [
+        f"--tee {rank}: the ranks are 0 to {topology.world - 1}"
+        for rank in shown
+        if rank >= topology.world
+    ]
+    if faults:
+        raise UserError("supervision", faults)
     limits = Limits(
         # A script of the user's names its phases as it likes.
         chosen=parse_hang_limits(hang_limit or [], known_only=start_is_watched),
@@ -128,7 +145,11 @@ def supervision_of(
     return Supervision(
         limits=limits,
         restarts=RestartPolicy(
-            max_restarts=max_restarts, min_ranks=min_ranks, first_delay_s=delay_s
+            max_restarts=max_restarts,
+            # Of a script of the user's it is not known what progress is.
+            without_progress=RestartPolicy().without_progress if start_is_watched else max_restarts,
+            min_ranks=min_ranks,
+            first_delay_s=delay_s,
         ),
-        shown_ranks=parse_ranks(tee, "--tee"),
+        shown_ranks=shown,
     )

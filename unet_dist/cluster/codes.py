@@ -82,7 +82,8 @@ _MESSAGES = (
     ),
 )
 
-_CODE = re.compile(r"\b(E[A-Z]\d{4})\b")
+_CODE = re.compile(r"\b(E[IJ]\d{4})\b")
+"""The families of HCCL; other words of this shape are names of files more often than codes."""
 
 
 def explain(lines: Iterable[str]) -> list[Meaning]:

@@ -3,8 +3,8 @@
 import re
 import shutil
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,13 @@ class Failure:
     """What became of the other ranks."""
     log: str = ""
     last_lines: tuple[str, ...] = ()
+
+
+def failure_of_json(value: Mapping[str, Any]) -> Failure:
+    """Of another part's launcher, which may be of another version."""
+    known = {each.name: value[each.name] for each in fields(Failure) if each.name in value}
+    lists = {key: tuple(item) for key, item in known.items() if isinstance(item, list)}
+    return Failure(**{"rank": None, "reason": "", "kind": "", **known, **lists})
 
 
 @dataclass(frozen=True)
@@ -160,13 +167,14 @@ def _endings(attempt: AttemptDir) -> list[Ending]:
     """A rank's own word for its error, else what its guard saw."""
     told = {}
     for name, error in attempt.errors().items():
+        mendable, message = bool(error.get("user_error")), str(error.get("message", ""))
         told[name] = Ending(
             name,
             float(error["time"]),
-            _first_line(error["message"]) if not error["user_error"] else str(error["message"]),
+            message if mendable else _first_line(message),
             "error",
-            user_error=bool(error["user_error"]),
-            repeats=bool(error["user_error"]) or error.get("kind") in WOULD_REPEAT,
+            user_error=mendable,
+            repeats=mendable or error.get("kind") in WOULD_REPEAT,
         )
     for seen in attempt.exits():
         failed = seen["by"] == "itself" and (seen["code"] or seen["signal"])
@@ -209,7 +217,7 @@ def ended_by(number: int, oom_kills: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    if oom_kills:
+    if oom_kills and number == signal.SIGKILL:
         hint = " (the kernel killed for want of memory meanwhile: use a smaller batch)"
     elif number == signal.SIGKILL:
         hint = " (from outside; the kernel reports no want of memory)"
@@ -234,13 +242,20 @@ def _victims(
     later = [ending for ending in endings if ending.name != cause.name]
     told = {ending.name for ending in (cause, *later)}
     told |= {report["name"] for report in attempt.exits() if report["by"] == "itself"}
-    ranks = [slot.rank for slot in plan.topology.slots if rank_name(slot.rank) not in told]
+    by_launcher = {report["name"] for report in attempt.exits() if report["by"] == "launcher"}
+    silent = [slot.rank for slot in plan.topology.slots if rank_name(slot.rank) not in told]
+    ended = [rank for rank in silent if rank_name(rank) in by_launcher]
+    unknown = [rank for rank in silent if rank not in ended]
     lines = [
         f"{_who(ending.name)}: {'the same' if ending.reason == cause.reason else ending.reason}"
         + (f", {max(0.0, ending.time - cause.time):.1f} s later" if cause.time else "")
         for ending in later
     ]
-    return (*lines, f"{name_ranks(ranks)}: ended by the launcher") if ranks else tuple(lines)
+    if ended:
+        lines.append(f"{name_ranks(ended)}: ended by the launcher")
+    if unknown:
+        lines.append(f"{name_ranks(unknown)}: ended without a report")
+    return tuple(lines)
 
 
 def _place(plan: LaunchPlan, attempt: AttemptDir, name: str) -> str:

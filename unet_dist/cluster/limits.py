@@ -16,9 +16,12 @@ DEFAULT_S: Mapping[str, float] = {
     "prediction": 1800.0,
 }
 OTHER_PHASE_S = 1800.0
-HOST = "host"
-"""Chosen like a phase: the silence of the launcher on another host."""
+HOST, STOP = "host", "stop"
+"""Chosen like phases: the silence of the launcher on another host; the time from a wish to stop to
+the end of the ranks."""
 HOST_S = 30.0
+STOP_S = 1800.0
+"""A wish to stop is seen at the next step, and a validation may be on the way to it."""
 LEARNT_PHASES = ("step", "validation", "evaluation", "prediction")
 """They repeat, so a run teaches how long they take; each start and save may be a different one."""
 LEARN_FROM = 5
@@ -28,7 +31,8 @@ LEARNT_AT_LEAST_S = 60.0
 HCCL_STEP_S = 68
 """A 910A rounds HCCL_EXEC_TIMEOUT down to multiples of this (CANN, HCCL environment variables)."""
 HCCL_EXEC_AT_MOST_S = 17340
-HCCL_CONNECT_AT_MOST_S = 7200
+HCCL_CONNECT_AT_LEAST_S, HCCL_CONNECT_AT_MOST_S = 120, 7200
+"""The values that HCCL_CONNECT_TIMEOUT may have (CANN, HCCL environment variables)."""
 AFTER_THE_WATCH_S = 60.0
 """What collectives wait longer than the watch: it finds the culprit, they only the victims."""
 
@@ -41,8 +45,6 @@ class Limits:
     """By the user."""
     grace_s: float = 1.0
     """Between SIGTERM and SIGKILL."""
-    stop_s: float = 120.0
-    """From a wish to stop until the ranks have written their checkpoint."""
     start_is_watched: bool = True
     """Whether a rank must show a first beat at all."""
 
@@ -63,13 +65,18 @@ class Limits:
         return self.chosen.get(HOST, HOST_S) or math.inf
 
     @property
-    def longest_s(self) -> float:
-        """A rank may have to wait this long for another one that is well."""
-        return max(OTHER_PHASE_S, *self._phases.values())
+    def stop_s(self) -> float:
+        """From a wish to stop until the ranks have written their checkpoint."""
+        return self.chosen.get(STOP, STOP_S) or math.inf
 
     @property
-    def _phases(self) -> dict[str, float]:
-        return {k: v for k, v in {**DEFAULT_S, **self.chosen}.items() if k != HOST}
+    def longest_s(self) -> float:
+        """A rank may have to wait this long for another one that is well."""
+        return max(OTHER_PHASE_S, *(self.of_phase(phase) for phase in self._phases))
+
+    @property
+    def _phases(self) -> list[str]:
+        return [phase for phase in {**DEFAULT_S, **self.chosen} if phase not in (HOST, STOP)]
 
     @property
     def collective_s(self) -> int:
@@ -81,7 +88,7 @@ class Limits:
     def connect_s(self) -> int:
         """How long HCCL waits for all ranks to be there: some compile longer than others."""
         wanted = self.of_phase("start") + self.of_phase("compile") + AFTER_THE_WATCH_S
-        return int(min(wanted, HCCL_CONNECT_AT_MOST_S))
+        return int(max(HCCL_CONNECT_AT_LEAST_S, min(wanted, HCCL_CONNECT_AT_MOST_S)))
 
     def describe(self) -> str:
         """One line, printed before a job."""
@@ -118,8 +125,8 @@ def parse_hang_limits(items: Iterable[str], *, known_only: bool = False) -> dict
         if not phase or not equals or not 0 <= seconds < math.inf:
             faults.append(f"{item!r} must be PHASE=SECONDS, such as step=60; 0 is never")
             continue
-        if known_only and phase not in (*DEFAULT_S, HOST):
-            faults.append(f"{phase!r} is no phase; there are {', '.join((*DEFAULT_S, HOST))}")
+        if known_only and phase not in (known := (*DEFAULT_S, HOST, STOP)):
+            faults.append(f"{phase!r} is no phase; there are {', '.join(known)}")
             continue
         limits[phase] = seconds
     if faults:

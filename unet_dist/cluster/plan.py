@@ -94,13 +94,13 @@ class LaunchPlan:
 
     @property
     def mpi_order(self) -> tuple[str, ...]:
-        """Names of processes in the order in which mpirun counts them: server by server."""
+        """Names of processes in the order in which mpirun counts them: host by host."""
         rank_of = {process.name: process.ranks[0] for process in self.processes if process.ranks}
         if self.topology.target == "CPU":
             return tuple(rank_of)
         slots = self.topology.slots
-        servers = list(dict.fromkeys(slot.server for slot in slots))
-        return tuple(sorted(rank_of, key=lambda n: servers.index(slots[rank_of[n]].server)))
+        place = {host.server_id: number for number, host in enumerate(self.topology.hosts)}
+        return tuple(sorted(rank_of, key=lambda name: place.get(slots[rank_of[name]].server, 0)))
 
     def to_json(self) -> dict[str, Any]:
         """Keys: ``target world comm engine part job limits grace_s several_hosts mpi_order``,

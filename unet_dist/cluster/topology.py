@@ -39,8 +39,10 @@ class Host:
 
     name: str
     """As ssh knows it."""
-    slots: int
+    slots: int = 0
     """Number of ranks; 0 if it was not said."""
+    server_id: str = ""
+    """Its server in the rank table; empty: by its place among the hosts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ def _simulated_over_hosts(ranks: int, hosts: Sequence[Host]) -> Topology:
     wanted = [host.slots or len(chunk) for host, chunk in zip(hosts, chunks, strict=True)]
     if sum(wanted) != ranks:
         raise UserError("--hosts", f"its slots are {sum(wanted)}, but --simulate asks for {ranks}")
-    filled = tuple(Host(host.name, number) for host, number in zip(hosts, wanted, strict=True))
+    filled = tuple(replace(host, slots=number) for host, number in zip(hosts, wanted, strict=True))
     names = [host.name for host in filled for _ in range(host.slots)]
     # Only the host itself knows its cores; the rank takes its share there.
     slots = [Slot(rank=rank, server=name, device_id=rank) for rank, name in enumerate(names)]
@@ -178,23 +180,37 @@ def _ranks_of_part(table: RankTable, part: Part) -> tuple[int, ...]:
 
 
 def _hosts_of_servers(table: RankTable, hosts: Sequence[Host]) -> tuple[Host, ...]:
+    """Each host with its server: by server_id where that is said, else in the table's order."""
     if not hosts:
         return ()
-    numbers = [len(server.devices) for server in table.servers]
-    if len(hosts) != len(numbers):
+    names = [server.server_id for server in table.servers]
+    if len(hosts) != len(names):
         raise UserError(
             "--hosts",
-            f"names {len(hosts)} hosts, but the rank table has {len(numbers)} servers; name one "
-            "for each, in the table's order",
+            f"names {len(hosts)} hosts, but the rank table has {len(names)} servers; name one "
+            "for each, in the table's order or with server_id=",
         )
+    said = [host.server_id for host in hosts if host.server_id]
+    if said and sorted(said) != sorted(names):
+        raise UserError(
+            "--hosts",
+            f"gives the server_ids {', '.join(said)}; the rank table has {', '.join(names)}: "
+            "give each host one of them, or none at all",
+        )
+    cards = {server.server_id: len(server.devices) for server in table.servers}
+    matched = [
+        replace(host, server_id=host.server_id or name)
+        for host, name in zip(hosts, names, strict=True)
+    ]
     faults = [
-        f"{host.name} has {host.slots} slots, but server {server.server_id} has {number} cards"
-        for host, server, number in zip(hosts, table.servers, numbers, strict=True)
-        if host.slots not in (0, number)
+        f"{host.name} has {host.slots} slots, but server {host.server_id} has "
+        f"{cards[host.server_id]} cards"
+        for host in matched
+        if host.slots not in (0, cards[host.server_id])
     ]
     if faults:
         raise UserError("--hosts", faults)
-    return tuple(Host(host.name, number) for host, number in zip(hosts, numbers, strict=True))
+    return tuple(replace(host, slots=cards[host.server_id]) for host in matched)
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -1,28 +1,31 @@
 """Runs a job to its end: attempts one after another, each watched and its failure judged."""
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from unet_dist.cluster.failure import Failure
+from unet_dist.cluster.failure import Failure, failure_of_json
 from unet_dist.cluster.parts import how_it_ended, wait_for_attempt
 from unet_dist.cluster.plan import LaunchPlan
 from unet_dist.cluster.restart import Decision, Ended, decide
 from unet_dist.cluster.supervisor import POLL_S, Interruptions, LaunchResult, run_plan
 from unet_dist.launching.describe import describe_failure, describe_ranks
+from unet_dist.launching.journal import Journal
 from unet_dist.launching.placement import Placement, Supervision, plan_job
 from unet_dist.launching.shrink import without_card
 from unet_dist.progress import LogTail, Progress
-from unet_dist.records import RecordWriter
-from unet_dist.runs import AttemptDir, RunDir, read_json, write_json
+from unet_dist.runs import AttemptDir, RunDir, read_json
 
 RESTARTED = ("train", "launch")
 """Kinds of jobs that go on where they were, or that the user asked to start again."""
+
+
+NO_RESTART = Decision(restart=False, reason="")
+"""Nothing failed, or nobody asked for restarts: nothing is said of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +60,29 @@ class Job:
 
         The run must be locked: the numbers of attempts are taken here.
         """
+        journal = Journal(self.run, self.console, keeps_status=self.what["kind"] in RESTARTED)
         history: list[Ended] = []
-        with self.interruptions.counted(), RecordWriter(self.run.timeline) as timeline:
+        with self.interruptions.counted():
             while True:
                 plan, attempt = plan_job(
                     self.run, self.what, self.placement, self.supervision.limits, argv=self.argv
                 )
-                self._write_status("running", attempt, restarts=len(history))
-                result = self._attempt(plan, attempt, timeline.write)
-                done = _judged(plan, attempt, result)
+                journal.status("running", attempt, restarts=len(history))
+                try:
+                    done = _judged(plan, attempt, self._attempt(plan, attempt, journal.note))
+                except BaseException as error:
+                    journal.status("failed", attempt, first_failure=f"the launcher: {error!r}")
+                    raise
                 decision = self._decide(done, history)
-                self._close(attempt, done, decision, timeline)
-                if decision is None or not decision.restart:
-                    self._write_status(done.ending, attempt, failure=done.failure)
-                    return replace(done, decision=decision.reason if decision else "")
+                why, again = decision.reason, decision.restart
+                journal.end(attempt, done.ending, done.failure, again=again, why=why)
+                if not again:
+                    reason = done.failure.reason if done.failure else None
+                    journal.status(done.ending, attempt, first_failure=reason)
+                    return replace(done, decision=why)
                 self._go_on(done, decision)
                 if self.interruptions.received:
-                    self._write_status("stopped", attempt)
+                    journal.status("stopped", attempt)
                     return replace(done, ending="stopped", failure=None)
 
     def follow(self) -> JobResult:
@@ -113,7 +122,7 @@ class Job:
                     continue
                 failure = result.failure
                 if ended.get("failure"):
-                    failure = Failure(**ended["failure"])
+                    failure = failure_of_json(ended["failure"])
                 ending = ended.get("state", "failed" if failure else "stopped")
                 return JobResult(
                     plan=plan, attempt=attempt, ending=ending, failure=failure, answer={}
@@ -125,6 +134,7 @@ class Job:
         waiting = f"starting {describe_ranks(plan)}; logs in {attempt.path}"
         progress = Progress(self.run.records(0), self.console, waiting)
         progress.say(plan.limits.describe())
+        # After a card was left out there may be fewer ranks than those that were asked for.
         shown = [rank for rank in self.supervision.shown_ranks if rank < plan.topology.world]
         logs = {rank: attempt.rank_log(rank) for rank in shown}
         tail = LogTail(logs, self.console, many=plan.topology.world > 1)
@@ -148,10 +158,10 @@ class Job:
             progress.close()
             tail.poll()
 
-    def _decide(self, done: JobResult, history: list[Ended]) -> Decision | None:
+    def _decide(self, done: JobResult, history: list[Ended]) -> Decision:
         failure = done.failure
         if failure is None or self.interruptions.received or self.what["kind"] not in RESTARTED:
-            return None
+            return NO_RESTART
         slots = done.plan.topology.slots
         known = failure.rank is not None and failure.rank < len(slots)
         slot = slots[failure.rank] if known and failure.rank is not None else None
@@ -164,7 +174,7 @@ class Job:
             )
         )
         if not self.supervision.restarts.max_restarts:
-            return None
+            return NO_RESTART
         return decide(self.supervision.restarts, history)
 
     def _go_on(self, done: JobResult, decision: Decision) -> None:
@@ -191,47 +201,6 @@ class Job:
         deadline = time.monotonic() + decision.delay_s
         while time.monotonic() < deadline and not self.interruptions.received:
             time.sleep(POLL_S)
-
-    def _close(
-        self,
-        attempt: AttemptDir,
-        done: JobResult,
-        decision: Decision | None,
-        timeline: RecordWriter,
-    ) -> None:
-        failure = asdict(done.failure) if done.failure else None
-        again = decision is not None and decision.restart
-        reason = decision.reason if decision else None
-        with contextlib.suppress(OSError):  # a full disk is told by the next line as well
-            timeline.write(
-                "end", attempt=attempt.number, state=done.ending, failure=failure, decision=reason
-            )
-        self._write(attempt.ended, {"state": done.ending, "again": again, "failure": failure})
-
-    def _write_status(
-        self,
-        state: str,
-        attempt: AttemptDir,
-        *,
-        restarts: int | None = None,
-        failure: Failure | None = None,
-    ) -> None:
-        """Only a training is what a run folder is about."""
-        if self.what["kind"] not in RESTARTED:
-            return
-        facts: dict[str, Any] = {"attempt": attempt.path.name}
-        if restarts is not None:
-            facts["restarts"] = restarts
-        if failure is not None:
-            facts["first_failure"] = failure.reason
-        self._write(self.run.status, {"state": state, **facts})
-
-    def _write(self, path: Path, value: Mapping[str, Any]) -> None:
-        """A full disk must not hide what happened before it."""
-        try:
-            write_json(path, value)
-        except OSError as error:
-            self.console.print(f"{path} could not be written: {error.strerror}", markup=False)
 
 
 def newest_step(checkpoints: Path) -> int:

@@ -4,7 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import Command, CommKind, LaunchPlan, make_plan, worker_command
 from unet_dist.cluster.restart import RestartPolicy
 from unet_dist.cluster.server.discover import cores_near_cards, host_addresses
-from unet_dist.cluster.server.part import read_hosts_file
+from unet_dist.cluster.server.part import hosts_of
 from unet_dist.cluster.tables.here import server_here
 from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.topology import Host, Topology, from_rank_table, parse_part, simulated
@@ -31,8 +31,8 @@ class Placement:
     simulate: int = 0
     rank_table: str = ""
     server_id: str = ""
-    hosts: tuple[str, ...] = ()
-    """``NAME`` or ``NAME:RANKS``: mpirun starts the ranks there."""
+    hosts: tuple[Host, ...] = ()
+    """mpirun starts the ranks there."""
     part: str = ""
     """``I/N``: this command starts part I of the ranks, the others are started elsewhere."""
     master: str = ""
@@ -76,32 +76,39 @@ class Placement:
             raise UserError("where the ranks run", faults)
 
     @classmethod
-    def of_json(cls, fields: Mapping[str, Any]) -> "Placement":
-        return cls(**{**fields, "hosts": tuple(fields.get("hosts", ()))})
+    def of_json(cls, value: Mapping[str, Any]) -> "Placement":
+        hosts = tuple(Host(**host) for host in value.get("hosts", ()))
+        return cls(**{**value, "hosts": hosts})
 
     def or_else(self, earlier: Mapping[str, Any]) -> "Placement":
-        """This placement if it says anything, else the one of an earlier attempt; which part
-        this command starts is said anew each time."""
+        """This placement if it says where the ranks run, else the one of an earlier attempt with
+        what this one says otherwise. Which part a command starts is said anew each time; without,
+        all ranks run here."""
         if self.simulate or self.rank_table or not earlier:
             return self
-        before = Placement.of_json(earlier)
-        if self.part or self.server_id:
-            return replace(before, part=self.part, server_id=self.server_id)
-        return before
+        before, usual = Placement.of_json(earlier), Placement()
+        said = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if getattr(self, each.name) != getattr(usual, each.name)
+        }
+        anew = {"part": "", "server_id": ""}
+        if before.part and not self.part:
+            anew |= {"master": "", "comm": "mpi"}
+        return replace(before, **{**anew, **said})
 
     def topology(self) -> Topology:
-        hosts = [_host(text) for text in self.hosts]
         part = parse_part(self.part)
         if self.rank_table:
             path = Path(self.rank_table)
             table = load_rank_table(path)
             server_id = self.server_id
-            if not (server_id or part or hosts):
+            if not (server_id or part or self.hosts):
                 here = server_here(table, {}, (*host_addresses(), socket.gethostname()))
                 server_id = here.server_id if here else ""
-            return from_rank_table(table, path, server_id=server_id, part=part, hosts=hosts)
-        ranks = self.simulate or max(1, len(hosts))
-        return simulated(ranks, host.usable_cores(), hosts=hosts, part=part)
+            return from_rank_table(table, path, server_id=server_id, part=part, hosts=self.hosts)
+        ranks = self.simulate or max(1, len(self.hosts))
+        return simulated(ranks, host.usable_cores(), hosts=self.hosts, part=part)
 
     def master_address(self) -> tuple[str, int]:
         """Where MindSpore's scheduler listens."""
@@ -123,20 +130,10 @@ class Supervision:
     """Whose logs are shown while they grow."""
 
 
-def _host(text: str) -> Host:
-    match = re.fullmatch(r"([A-Za-z0-9_.-]+)(?::(\d{1,6}))?", text)
-    if match is None:
-        raise UserError("--hosts", f"{text!r} must be NAME or NAME:RANKS")
-    return Host(match[1], int(match[2] or 0))
-
-
-def read_hosts(text: str) -> tuple[str, ...]:
+def read_hosts(text: str) -> tuple[Host, ...]:
     """``a:2,b:2``, or the name of a hosts file with a line ``a slots=2`` for each."""
-    path = Path(text)
-    if not text or not path.is_file():
-        return tuple(part for part in text.split(",") if part)
-    lines = read_hosts_file(path)
-    return tuple(f"{line.name}:{line.slots or len(line.devices)}" for line in lines)
+    lines = hosts_of(text) if text else ()
+    return tuple(Host(line.name, line.slots or len(line.devices), line.server_id) for line in lines)
 
 
 def parse_ranks(text: str, where: str) -> tuple[int, ...]:
@@ -146,7 +143,10 @@ def parse_ranks(text: str, where: str) -> tuple[int, ...]:
         match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", item)
         if match is None:
             raise UserError(where, f"{item!r} must be a rank or a range of ranks, such as 0-7")
-        ranks += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UserError(where, f"{item!r} goes backwards; write {last}-{first}")
+        ranks += range(first, last + 1)
     return tuple(dict.fromkeys(ranks))
 
 

@@ -52,10 +52,9 @@ def cards_that_work_together(table: RankTable, bad: int, size: int) -> RankTable
     if len(table.servers) > 1 or table.dialect == "2.0":
         return None
     ranks = [device.rank for device in table.servers[0].devices if device.device_id != bad]
-    found = []
     for kept in combinations(ranks, size):
         smaller = slice_table(table, ranks=Numbers(tuple((rank, rank) for rank in kept), "ranks"))
         problems = check_tree(tree_of(smaller), "910A").problems
         if not any(problem.rule == "R15" for problem in problems):
-            found.append(smaller)
-    return found[0] if found else None
+            return smaller
+    return None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import LaunchPlan, find_mpirun, make_plan, worker_command
-from unet_dist.cluster.tables.edit import slice_table
+from unet_dist.cluster.tables.model import Device, RankTable, Server
 from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.topology import (
     Host,
@@ -117,13 +117,21 @@ def test_more_ranks_than_cores_yield_to_each_other() -> None:
     assert "OMPI_MCA_mpi_yield_when_idle" not in plan.starter.env
 
 
-def test_mpirun_counts_server_by_server_even_if_ranks_are_mixed() -> None:
-    table = load_rank_table(TABLES / "2x8.json")
-    mixed = slice_table(table, servers=[table.servers[1].server_id, table.servers[0].server_id])
-    topology = from_rank_table(mixed, TABLES / "2x8.json", hosts=HOSTS)
-    order = plan_of(topology, comm="mindspore").mpi_order
-    assert order[:2] == ("rank_000", "rank_001")
-    assert len(set(order)) == 16
+def test_mpirun_counts_host_by_host_even_if_ranks_are_numbered_otherwise() -> None:
+    """The table lists the server of rank 1 first."""
+    servers = tuple(
+        Server(server_id=name, devices=(Device(device_id=0, rank=rank),))
+        for name, rank in (("10.0.0.1", 1), ("10.0.0.2", 0))
+    )
+    table, path = RankTable(dialect="1.0", servers=servers), Path("t.json")
+    plan = plan_of(from_rank_table(table, path, hosts=HOSTS), comm="mindspore")
+    assert [host.name for host in plan.topology.hosts] == ["alpha", "beta"]
+    assert plan.mpi_order == ("rank_001", "rank_000")
+    said = (Host("alpha", 0, "10.0.0.2"), Host("beta", 0, "10.0.0.1"))
+    plan = plan_of(from_rank_table(table, path, hosts=said), comm="mindspore")
+    assert plan.mpi_order == ("rank_000", "rank_001")
+    with pytest.raises(UserError, match="give each host one of them, or none"):
+        from_rank_table(table, path, hosts=(said[0], Host("beta")))
 
 
 def test_onednn_is_held_back_only_on_avx512_and_only_if_the_user_did_not_choose() -> None:

@@ -1,13 +1,16 @@
 """Where ranks are put, what is shown of their logs, and how a job goes on without a card."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from unet_dist.cli.launch import resolved
+from unet_dist.cli.where import supervision_of
 from unet_dist.cluster.tables.read import load_rank_table
+from unet_dist.cluster.topology import Host
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import Placement, Supervision, parse_ranks, plan_job, read_hosts
 from unet_dist.launching.shrink import cards_that_work_together, without_card
@@ -19,7 +22,7 @@ TABLES = Path(__file__).parents[3] / "rank_tables"
 
 def test_all_contradictions_are_told_at_once() -> None:
     with pytest.raises(UserError) as raised:
-        Placement(simulate=2, rank_table="t.json", comm="mindspore", hosts=("a",), part="0/2")
+        Placement(simulate=2, rank_table="t.json", comm="mindspore", hosts=(Host("a"),), part="0/2")
     assert len(raised.value.faults) == 5
     with pytest.raises(UserError, match="started by one mpirun"):
         Placement(simulate=4, part="0/2")
@@ -28,7 +31,7 @@ def test_all_contradictions_are_told_at_once() -> None:
 
 
 def test_a_placement_survives_the_plan_it_is_written_into(tmp_path: Path) -> None:
-    placement = Placement(simulate=4, hosts=("a:2", "b:2"))
+    placement = Placement(simulate=4, hosts=(Host("a", 2), Host("b", 2)))
     plan, attempt = plan_job(RunDir(tmp_path), {"kind": "train"}, placement, Supervision().limits)
     assert Placement.of_json(plan.to_json()["job"]["placement"]) == placement
     assert attempt.number == 0
@@ -55,17 +58,29 @@ def test_with_several_servers_this_one_is_found_by_its_address(
 
 def test_a_resumed_job_is_placed_as_before_unless_told_otherwise() -> None:
     earlier = {"simulate": 4, "comm": "mindspore", "part": "0/2", "master": "a:1"}
-    assert Placement().or_else(earlier).simulate == 4
-    assert Placement(part="1/2").or_else(earlier).part == "1/2"
+    assert Placement().or_else(earlier) == Placement(simulate=4)
+    again = Placement(part="1/2", comm="mindspore", master="a:1")
+    assert again.or_else(earlier) == replace(again, simulate=4)
     assert Placement(simulate=2).or_else(earlier) == Placement(simulate=2)
+    assert Placement(comm="mindspore").or_else({"simulate": 4}).comm == "mindspore"
+    cards = {"rank_table": "/t.json", "server_id": "a"}
+    assert Placement(bind_cores=False).or_else(cards) == Placement(
+        rank_table="/t.json", bind_cores=False
+    )
 
 
 def test_hosts_come_from_the_command_line_or_from_a_file(tmp_path: Path) -> None:
-    assert read_hosts("a:2,b") == ("a:2", "b")
+    assert read_hosts("a:2,b") == (Host("a", 2), Host("b"))
     assert read_hosts("") == ()
     file = tmp_path / "hosts"
-    file.write_text("# two servers\na slots=2\nb devices=0-3\n")
-    assert read_hosts(str(file)) == ("a:2", "b:4")
+    file.write_text("# two servers\na slots=2\nb devices=0-3 server_id=10.0.0.2\n")
+    assert read_hosts(str(file)) == (Host("a", 2), Host("b", 4, "10.0.0.2"))
+    many = ",".join(f"server{number:03}:8" for number in range(64))
+    assert len(read_hosts(many)) == 64
+    with pytest.raises(UserError, match="already"):
+        read_hosts("a,a")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_hosts("hosts.txt")
     file.write_text("a slots=x\nb colour=red\n")
     with pytest.raises(UserError) as raised:
         read_hosts(str(file))
@@ -76,6 +91,16 @@ def test_ranks_to_show_are_numbers_and_ranges() -> None:
     assert parse_ranks("0,4-6,5", "--tee") == (0, 4, 5, 6)
     with pytest.raises(UserError, match="--tee"):
         parse_ranks("a", "--tee")
+    with pytest.raises(UserError, match="write 0-7"):
+        parse_ranks("7-0", "--tee")
+
+
+def test_supervision_that_could_have_no_effect_is_refused() -> None:
+    here, there = Placement(simulate=2), Placement(simulate=2, hosts=(Host("a"), Host("b")))
+    with pytest.raises(UserError) as raised:
+        supervision_of(there, min_ranks=3, tee="5")
+    assert len(raised.value.faults) == 4
+    assert supervision_of(here, min_ranks=1, max_restarts=2, tee="0-1").shown_ranks == (0, 1)
 
 
 def test_the_program_to_start_is_looked_for_before_anything_starts(tmp_path: Path) -> None:

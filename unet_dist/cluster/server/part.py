@@ -23,6 +23,9 @@ from unet_dist.cluster.server.discover import (
 from unet_dist.errors import UserError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9_.:-]+(?:%[A-Za-z0-9]+)?", re.ASCII)
+INLINE_HOST = re.compile(r"(?P<name>[^:\s]+|\[[^\]\s]+\])(?::(?P<slots>\d{1,4}))?")
+LONGEST_NAME = 255
+"""Bytes of a file's name on Linux."""
 KEYS = ("slots", "devices", "server_id")
 
 
@@ -71,6 +74,25 @@ class ServerPart:
             notes=tuple(map(str, value["notes"])),
             version=str(value["version"]),
         )
+
+
+def hosts_of(text: str) -> tuple[HostLine, ...]:
+    """What ``--hosts`` means: ``a,b`` or ``a:2,b:2``, or the name of a hosts file.
+
+    Raises:
+        UserError: every host that is not understood, or is named twice.
+    """
+    listed = "," in text or len(text) > LONGEST_NAME
+    if not listed and ("/" in text or text.endswith(".txt") or Path(text).is_file()):
+        return read_hosts_file(Path(text))
+    lines = []
+    for item in text.split(","):
+        matched = INLINE_HOST.fullmatch(item.strip())
+        if matched is None:
+            raise UserError("--hosts", f"{item!r} must be HOST or HOST:NUMBER")
+        slots = f" slots={matched['slots']}" if matched["slots"] else ""
+        lines.append(f"{matched['name'].strip('[]')}{slots}")
+    return parse_hosts("\n".join(lines))
 
 
 def read_hosts_file(path: Path) -> tuple[HostLine, ...]:
