@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unet_dist.cli.shared import Json, console_for, finish, show_plan
+from unet_dist.cli.shared import Json, console_for, run_to_end, show_plan
 from unet_dist.cli.where import (
     BindCores,
     Comm,
@@ -134,13 +134,13 @@ def train(
     if dry_run:
         show_plan(job, as_json)
         return
-    if topology.part.index > 0:
-        finish(job, job.follow(), as_json)
-    with folder.locked():
+
+    def prepare() -> None:
         if not resume:
             begin_run(folder, config, console)
         write_text_atomically(folder.config, dump_config(config))
-        finish(job, job.lead(), as_json)
+
+    run_to_end(job, as_json, prepare)
 
 
 def evaluate(
@@ -239,7 +239,4 @@ def _run(folder: RunDir, what: Mapping[str, Any], placement: Placement, as_json:
         supervision=supervision_of(placement),
         console=console_for(as_json),
     )
-    if placement.topology().part.index > 0:
-        finish(job, job.follow(), as_json)
-    with folder.locked():
-        finish(job, job.lead(), as_json)
+    run_to_end(job, as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unet_dist.cli.shared import Json, console_for, finish, show_plan
+from unet_dist.cli.shared import Json, console_for, run_to_end, show_plan
 from unet_dist.cli.where import (
     BindCores,
     Comm,
@@ -98,10 +98,7 @@ def launch(
     if dry_run:
         show_plan(job, as_json)
         return
-    if topology.part.index > 0:
-        finish(job, job.follow(), as_json)
-    with folder.locked():
-        finish(job, job.lead(), as_json)
+    run_to_end(job, as_json)
 
 
 def resolved(command: list[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, NoReturn
 
@@ -43,6 +44,16 @@ def show_plan(job: Job, as_json: bool) -> None:
     """What ``--dry-run`` prints; nothing is started and nothing written."""
     plan, _ = plan_job(job.run, job.what, job.placement, job.supervision.limits, argv=job.argv)
     answer(job.console, as_json, describe_plan(plan), plan.to_json())
+
+
+def run_to_end(job: Job, as_json: bool, prepare: Callable[[], None] = lambda: None) -> NoReturn:
+    """Leads the job, or follows the launcher of part 0; exits with the code that says how it
+    ended. ``prepare`` is what the leader does first, with the run to itself."""
+    if job.placement.topology().part.index > 0:
+        finish(job, job.follow(), as_json)
+    with job.run.locked():
+        prepare()
+        finish(job, job.lead(), as_json)
 
 
 def finish(job: Job, result: JobResult, as_json: bool) -> NoReturn:

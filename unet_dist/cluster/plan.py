@@ -149,51 +149,43 @@ def make_plan(
     """
     limits = limits or Limits()
     common = _common_environment(topology, cpu_flags, environment)
-    starter = None
-    extra: list[ProcessSpec] = []
-    by_mpirun = bool(topology.hosts)
-    if topology.target == "Ascend":
-        envs = {
-            slot.rank: {**_card_environment(topology, slot, limits), **command.card_env}
-            for slot in topology.my_slots
-        }
-    elif comm == "mpi":
-        assert topology.part.count == 1, "one mpirun starts all ranks that talk over MPI"
-        by_mpirun = True
-        envs = {rank: {} for rank in topology.mine}
-    else:
-        cluster = _cluster_environment(topology, master, limits)
-        envs = {
-            rank: {**cluster, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(rank), "RANK_ID": str(rank)}
-            for rank in topology.mine
-        }
-        if topology.part.index == 0:
-            argv = (sys.executable, "-m", "unet_dist.train.scheduler")
-            env = {**common, **cluster, "MS_ROLE": "MS_SCHED"}
-            extra = [ProcessSpec(name=SCHEDULER, ranks=(), argv=argv, env=env)]
-    if by_mpirun:
-        starter = _mpirun(topology, limits, environment)
+    on_cards = topology.target == "Ascend"
+    meets = not on_cards and comm == "mindspore"
+    cluster = _cluster_environment(topology, master, limits) if meets else {}
+
+    def environment_of(slot: Slot) -> dict[str, str]:
+        own: dict[str, str] = {}
+        if on_cards:
+            own = {**_card_environment(topology, slot, limits), **command.card_env}
+        elif meets:
+            own = {**cluster, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(slot.rank)}
+            own["RANK_ID"] = str(slot.rank)
+        told = {HEARTBEAT: attempt.heartbeat(slot.rank), ERROR_FILE: attempt.error(slot.rank)}
+        files = {key: str(path.resolve()) for key, path in told.items()}
+        return {**common, **_unless_chosen(own, environment), **files}
+
     processes = [
         ProcessSpec(
             name=rank_name(slot.rank),
             ranks=(slot.rank,),
             argv=command.argv,
-            env={
-                **common,
-                **_unless_chosen(envs[slot.rank], environment),
-                HEARTBEAT: str(attempt.heartbeat(slot.rank).resolve()),
-                ERROR_FILE: str(attempt.error(slot.rank).resolve()),
-            },
-            cores=slot.cores if topology.target == "Ascend" else (),
-            drop_env=MPI_VARIABLES if topology.target == "Ascend" else (),
+            env=environment_of(slot),
+            cores=slot.cores if on_cards else (),
+            drop_env=MPI_VARIABLES if on_cards else (),
         )
         for slot in topology.my_slots
     ]
+    if meets and topology.part.index == 0:
+        argv = (sys.executable, "-m", "unet_dist.train.scheduler")
+        env = {**common, **cluster, "MS_ROLE": "MS_SCHED"}
+        processes.insert(0, ProcessSpec(name=SCHEDULER, ranks=(), argv=argv, env=env))
+    by_mpirun = bool(topology.hosts) or not (on_cards or meets)
+    assert not by_mpirun or topology.part.count == 1, "one mpirun starts all ranks"
     return LaunchPlan(
         topology=topology,
         comm=comm,
-        processes=(*extra, *processes),
-        starter=starter,
+        processes=tuple(processes),
+        starter=_mpirun(topology, limits, environment) if by_mpirun else None,
         limits=limits,
         job=command.job,
     )

@@ -26,11 +26,11 @@ from unet_dist.cluster.server.tools import (
     card_files,
     read_file,
 )
+from unet_dist.cluster.topology import share_cores
 from unet_dist.errors import UserError
 
 RUNTIME_VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 """Read by CANN: logical ids, which the process then counts from 0 again."""
-CONTAINER_VISIBLE = "ASCEND_VISIBLE_DEVICES"
 """Read by the container runtime before the process exists: physical ids."""
 
 PCI_DEVICES = "sys/bus/pci/devices"
@@ -292,10 +292,10 @@ def cores_near_cards(
     devices = sorted(set(device_ids))
     bus_of = {card.device_id: card.bus_id for card in see_cards(root, timeout_s=timeout_s).cards}
     near = {device: cores_of_bus(bus_of.get(device, ""), root) for device in devices}
-    return share_cores(near, usable_cores() if usable is None else usable)
+    return share_node_cores(near, usable_cores() if usable is None else usable)
 
 
-def share_cores(
+def share_node_cores(
     near: Mapping[int, frozenset[int]], usable: Sequence[int]
 ) -> dict[int, tuple[int, ...]]:
     """``{0: {0-3}, 1: {0-3}, 2: {4-7}}`` becomes ``{0: (0, 1), 1: (2, 3), 2: (4, 5, 6, 7)}``."""
@@ -305,9 +305,7 @@ def share_cores(
         cores = sorted(node & set(usable))
         if len(cores) < len(cards):
             return {}
-        for index, card in enumerate(cards):
-            start, end = (each * len(cores) // len(cards) for each in (index, index + 1))
-            shares[card] = tuple(cores[start:end])
+        shares |= dict(zip(cards, share_cores(cores, len(cards)), strict=True))
     return shares
 
 

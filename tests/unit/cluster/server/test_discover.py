@@ -28,7 +28,7 @@ from unet_dist.cluster.server.discover import (
     parse_local_ipv6,
     see_addresses,
     see_cards,
-    share_cores,
+    share_node_cores,
     visible_devices,
 )
 from unet_dist.cluster.server.hccn import (
@@ -331,7 +331,7 @@ def test_cards_of_one_node_share_its_cores(stand_in: StandIn, root: Path) -> Non
 )
 def test_shares_are_near_disjoint_even_and_usable(nodes: dict[int, int], usable: set[int]) -> None:
     cores = {node: frozenset(range(node * 16, node * 16 + 16)) for node in range(4)}
-    shares = share_cores({card: cores[node] for card, node in nodes.items()}, sorted(usable))
+    shares = share_node_cores({card: cores[node] for card, node in nodes.items()}, sorted(usable))
     if not shares:
         assert any(len(cores[n] & usable) < list(nodes.values()).count(n) for n in nodes.values())
         return
