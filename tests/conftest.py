@@ -105,3 +105,15 @@ def train(
 def json_of(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     value: dict[str, Any] = json.loads(done.stdout)
     return value
+
+
+def processes_naming(run: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if str(run).encode() in command:
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
