@@ -24,6 +24,7 @@ from unet_dist.runs import AttemptDir
 AFTER_GRACE_S = 3.0
 """What guards and mpirun may take beyond the grace period of the ranks."""
 POLL_S = 0.05
+ENDS_MPIRUN = signal.SIGINT
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ def start_all(plan: LaunchPlan, attempt: AttemptDir) -> list[Child]:
     try:
         if plan.starter is not None:
             argv = (*plan.starter.argv, *_guard_argv(plan_file, "mpi"))
-            children.append(Child(MPIRUN, _start(argv, plan.starter.env, attempt.log(MPIRUN))))
+            started = _start(argv, plan.starter.env, attempt.log(MPIRUN), _prepare_mpirun)
+            children.append(Child(MPIRUN, started))
         else:
             for spec in plan.processes:
                 argv = _guard_argv(plan_file, spec.name)
-                children.append(Child(spec.name, _start(argv, {}, attempt.log(spec.name))))
+                started = _start(argv, {}, attempt.log(spec.name), _prepare_guard)
+                children.append(Child(spec.name, started))
     except BaseException:
         end_all(children, attempt, 0.0)
         raise
@@ -55,7 +58,9 @@ def _guard_argv(plan_file: Path, name: str) -> tuple[str, ...]:
     return (*program, str(plan_file.resolve()), name, socket.gethostname(), str(os.getpid()))
 
 
-def _start(argv: tuple[str, ...], env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+def _start(
+    argv: tuple[str, ...], env: Mapping[str, str], log: Path, prepare: Callable[[], None]
+) -> "subprocess.Popen[bytes]":
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -69,8 +74,19 @@ def _start(argv: tuple[str, ...], env: Mapping[str, str], log: Path) -> "subproc
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: guard.die_with_parent(signal.SIGTERM),
+            preexec_fn=prepare,
         )
+
+
+def _prepare_guard() -> None:
+    guard.die_with_parent(signal.SIGTERM)
+
+
+def _prepare_mpirun() -> None:
+    """A SIGTERM to every process of a job (systemd, Slurm) must not end the ranks before they have
+    agreed on a step. mpirun replaces an ignored signal's handler, but leaves a blocked one so."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    guard.die_with_parent(ENDS_MPIRUN)
 
 
 def failed_child(children: list[Child]) -> Child | None:
@@ -84,17 +100,18 @@ def end_all(
     *,
     on_wait: Callable[[], None] = lambda: None,
 ) -> None:
-    """TERM to all at once, or a file that guards under mpirun look for; the guards give their
+    """A signal to all guards at once, or a file that those under mpirun look for; they give their
     ranks the grace period, all at the same time, and then KILL them. A guard that does not answer
     is killed, and its rank with it."""
     limit_s = grace_s + AFTER_GRACE_S
     if any(child.name == MPIRUN and child.process.poll() is None for child in children):
-        with contextlib.suppress(OSError):  # a full disk: then the TERM below must do
+        with contextlib.suppress(OSError):  # a full disk: then the signal below must do
             (attempt.path / guard.END_REQUEST).touch()
             _wait(children, limit_s, on_wait)
     for child in children:
         if child.process.poll() is None:
-            guard.signal_group(child.process.pid, signal.SIGTERM)
+            number = ENDS_MPIRUN if child.name == MPIRUN else guard.END_SIGNAL
+            guard.signal_group(child.process.pid, number)
     _wait(children, limit_s, on_wait)
     for child in children:
         guard.signal_group(child.process.pid, signal.SIGKILL)

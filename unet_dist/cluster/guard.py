@@ -24,6 +24,8 @@ from typing import Any
 
 POLL_S = 0.1
 FLUSH_S = 1.0
+SWEEP_S = 5.0
+"""How long a guard tries to end what its process left behind."""
 LINGER_S = 5.0
 """What a guard under mpirun leaves the launcher for its wish to end all ranks."""
 PR_SET_PDEATHSIG = 1
@@ -36,8 +38,11 @@ STACKS_REQUEST = "stacks"
 """Once this file exists in the attempt's folder, each rank is asked to write its stacks, and each
 guard writes down the state of its process."""
 END_REQUEST = "end"
-"""The same, for guards to end their ranks as after SIGTERM. mpirun passes a SIGTERM on, but kills
-0.2 s later whatever the grace period is (PRRTE 3; it has no setting for that)."""
+"""The same, for guards under mpirun to end their ranks. mpirun passes a signal on, but kills 0.2 s
+later whatever the grace period is (PRRTE 3; it has no setting for that)."""
+END_SIGNAL = signal.SIGRTMIN + 5
+"""By this the supervisor tells its own guards to end their ranks. SIGTERM may come to every process
+of a job at once, from systemd or Slurm, and then a training shall still write its checkpoint."""
 
 
 def main() -> int:
@@ -46,18 +51,13 @@ def main() -> int:
     if name == "mpi":
         name = plan["mpi_order"][int(os.environ["OMPI_COMM_WORLD_RANK"])]
     process = next(process for process in plan["processes"] if process["name"] == name)
+    launcher = Launcher(host, int(supervisor))
     die_with_parent(signal.SIGTERM)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    asked: list[int] = []
-    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(woken)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda sent, frame: asked.append(sent))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
-    signal.signal(signal.SIGCHLD, lambda sent, frame: None)  # ends the wait below at once
+    # Only a training agrees on a step to stop at; what else is asked to end is ended.
+    wishes = Wishes(attempt / END_REQUEST, launcher, first_asks=plan["job"].get("kind") == "train")
     facts = {"guard": os.getpid(), "host": socket.gethostname()}
-    lifeline = open_lifeline(host, int(supervisor))
-    if not lifeline and host == socket.gethostname():
+    if launcher.gone():
         return 0  # nobody is left who would want this process
     oom_before = oom_kills()
     try:
@@ -68,16 +68,78 @@ def main() -> int:
         return 127
     facts["pid"] = child.pid
     report(attempt, name, "start", **facts)
-    ended_by = watch(attempt, plan, process, child, asked, [wake, *lifeline])
+    ended_by = watch(child, process, plan, attempt, wishes)
     code = child.returncode
     # Before the leftovers are looked for: the moment is what tells a cause from its victims.
     ending = {"code": max(code, 0), "signal": max(-code, 0), "by": ended_by}
     ending["oom_kills"] = oom_kills() - oom_before
     report(attempt, name, "exit", **ending, **facts)
     kill_descendants()
-    if sys.argv[2] == "mpi" and code and asked_by_file(attempt, asked, lifeline):
+    if sys.argv[2] == "mpi" and code and wishes.come_by_file():
         return 0  # at another code mpirun would kill the ranks that are given time
     return code if code >= 0 else 128 - code
+
+
+class Launcher:
+    """Whether the supervisor lives, and the parent: mpirun, or its daemon on another host."""
+
+    def __init__(self, host: str, pid: int) -> None:
+        self._parent = os.getppid()
+        self._pid = pid if host == socket.gethostname() else 0
+        self._began = began(self._pid)
+        self.handle: int | None = None
+        """Becomes readable when the supervisor ends."""
+        # Linux before 5.3 has none, and containers may forbid it; then /proc must do.
+        with contextlib.suppress(AttributeError, OSError):
+            self.handle = os.pidfd_open(self._pid) if self._pid else None
+
+    def gone(self) -> bool:
+        if os.getppid() != self._parent:
+            return True
+        if self.handle is not None:
+            return bool(select.select([self.handle], [], [], 0)[0])
+        return self._pid > 0 and (not self._began or began(self._pid) != self._began)
+
+
+class Wishes:
+    """Who asks this guard to end its process.
+
+    With ``first_asks`` the first SIGTERM is a wish that the launcher and the process answer, which
+    have it as well; the second one ends the process.
+    """
+
+    def __init__(self, end: Path, launcher: Launcher, *, first_asks: bool) -> None:
+        self.received: list[int] = []
+        self._end, self.launcher, self._first_asks = end, launcher, first_asks
+        self._wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(woken)
+        answered = [signal.SIGTERM, END_SIGNAL]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            answered.append(signal.SIGHUP)
+        for number in answered:
+            signal.signal(number, lambda sent, frame: self.received.append(sent))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
+        signal.signal(signal.SIGCHLD, lambda sent, frame: None)  # ends a wait at once
+        # mpirun is started with SIGTERM blocked, and may hand that down.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    def wait(self) -> None:
+        """Until something may have changed, for a moment at most."""
+        handle = self.launcher.handle
+        select.select([self._wake] if handle is None else [self._wake, handle], [], [], POLL_S)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+
+    def are_final(self) -> bool:
+        asked = len(self.received) > self._first_asks
+        return asked or END_SIGNAL in self.received or self._end.exists()
+
+    def come_by_file(self) -> bool:
+        """Waits a moment for the launcher, which reads this guard's report, to ask for the end."""
+        deadline = time.monotonic() + LINGER_S
+        while not self.are_final() and time.monotonic() < deadline and not self.launcher.gone():
+            self.wait()
+        return self._end.exists()
 
 
 def start(attempt: Path, process: dict[str, Any], part: str) -> "subprocess.Popen[bytes]":
@@ -107,28 +169,25 @@ def start(attempt: Path, process: dict[str, Any], part: str) -> "subprocess.Pope
 
 
 def watch(
-    attempt: Path,
-    plan: dict[str, Any],
-    process: dict[str, Any],
     child: "subprocess.Popen[bytes]",
-    asked: list[int],
-    wakers: list[int],
+    process: dict[str, Any],
+    plan: dict[str, Any],
+    attempt: Path,
+    wishes: Wishes,
 ) -> str:
     """Returns when the child has ended: by ``itself``, or by the ``launcher``."""
-    lifelines = wakers[1:]
+    # MindSpore's scheduler has nothing to save, and ignores SIGTERM.
+    grace_s = plan["grace_s"] if process["ranks"] else 0.0
     stacks, told, shown = attempt / STACKS_REQUEST, False, False
-    end = attempt / END_REQUEST
     deadline, flushed = float("inf"), time.monotonic()
     while child.poll() is None:
-        ready, _, _ = select.select(wakers, [], [], POLL_S)
-        with contextlib.suppress(BlockingIOError):
-            os.read(wakers[0], 4096)
+        wishes.wait()
         now = time.monotonic()
-        if any(line in ready for line in lifelines):
+        if wishes.launcher.gone():
             deadline = now  # nobody is left to wait for what it could still save
-        elif (asked or end.exists()) and deadline == float("inf"):
-            deadline = now + plan["grace_s"]
-            if plan["grace_s"] > 0:
+        elif wishes.are_final() and deadline == float("inf"):
+            deadline = now + grace_s
+            if grace_s > 0:
                 signal_group(child.pid, signal.SIGTERM)
         if now >= deadline:
             signal_group(child.pid, signal.SIGKILL)
@@ -144,28 +203,8 @@ def watch(
             flushed = now
             flush(attempt / f"{process['name']}.log", attempt / "heartbeats" / process["name"])
     # Slurm, for one, signals all processes of a job at once.
-    signalled = -child.returncode in asked
+    signalled = -child.returncode in wishes.received
     return "launcher" if deadline < float("inf") or signalled else "itself"
-
-
-def asked_by_file(attempt: Path, asked: list[int], lifelines: list[int]) -> bool:
-    """Waits a moment for the launcher, which reads this guard's report, to ask for the end."""
-    end, deadline = attempt / END_REQUEST, time.monotonic() + LINGER_S
-    while not end.exists() and not asked and time.monotonic() < deadline:
-        if select.select(lifelines, [], [], POLL_S)[0]:
-            return False
-    return end.exists()
-
-
-def open_lifeline(host: str, pid: int) -> list[int]:
-    """A handle that becomes readable when the supervisor of this host ends; none where it runs
-    on another host: there mpirun's daemon ends with it, and this guard with the daemon."""
-    if host != socket.gethostname():
-        return []
-    try:
-        return [os.pidfd_open(pid)]
-    except OSError:
-        return []
 
 
 def report(attempt: Path, name: str, what: str, **facts: Any) -> None:
@@ -177,7 +216,8 @@ def report(attempt: Path, name: str, what: str, **facts: Any) -> None:
         part.write_text(json.dumps({"name": name, "time": time.time(), **facts}))
         part.rename(folder / f"{name}.{what}.json")
     except OSError as error:  # a full disk must not keep the guard from its duty
-        sys.stderr.write(f"{name}: {what} {facts}; not written down: {error}\n")
+        with contextlib.suppress(OSError):  # the log lies on the same disk
+            os.write(2, f"{name}: {what} {facts}; not written down: {error}\n".encode())
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
@@ -230,33 +270,49 @@ def catches(pid: int, number: int) -> bool:
 
 def state_of(pid: int) -> str:
     """As ``ps`` tells it: T is stopped by a signal."""
+    return (stat_of(pid) or [""])[0]
+
+
+def began(pid: int) -> str:
+    """When a process was started: tells it from a later one of the same number. Empty if there is
+    none, or if it only waits to be reaped."""
+    stat = stat_of(pid)
+    return stat[19] if stat and stat[0] not in "ZX" else ""
+
+
+def stat_of(pid: int) -> list[str]:
+    """What ``/proc`` holds behind the name; nothing of a process that is no more."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[0]
+        return []
+    return stat.rpartition(")")[2].split()
 
 
 def kill_descendants() -> None:
     """What the child left behind: as their subreaper this guard inherits orphans, so all of them
-    are below it."""
-    while below := descendants(os.getpid()):
+    are below it. Those of another user (setuid) it may not end."""
+    deadline, spared = time.monotonic() + SWEEP_S, set[int]()
+    while (below := set(descendants(os.getpid())) - spared) and time.monotonic() < deadline:
         for pid in below:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                spared.add(pid)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
 
 
 def descendants(ancestor: int) -> list[int]:
     """Not by /proc/PID/task/TID/children, which many kernels are built without."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                stat = Path(f"/proc/{entry}/stat").read_text(errors="replace")
-                parent = int(stat.rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry))
+        if entry.isdigit() and (stat := stat_of(int(entry))):
+            children.setdefault(int(stat[1]), []).append(int(entry))
     below = list(children.get(ancestor, []))
     for pid in below:  # grows while it is walked
         below += children.get(pid, [])
@@ -264,4 +320,5 @@ def descendants(ancestor: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not by sys.exit, which would take another code if stderr lies on a full disk.
+    os._exit(main())
