@@ -1,9 +1,11 @@
 """Starts the processes of a plan, watches them, and leaves none behind."""
 
 import contextlib
+import os
 import signal
+import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -17,13 +19,12 @@ from unet_dist.cluster.failure import (
     first_failure,
     lost_by_mpirun,
     rank_of,
-    unfinished,
 )
 from unet_dist.cluster.parts import Parts, how_it_ended
 from unet_dist.cluster.plan import MPIRUN, LaunchPlan
 from unet_dist.cluster.watch import Hang, Watch, name_ranks
 from unet_dist.heartbeat import read_beat
-from unet_dist.runs import AttemptDir, write_json
+from unet_dist.runs import AttemptDir, rank_name, write_json
 
 POLL_S = 0.05
 WATCH_EVERY_S = 0.5
@@ -54,7 +55,11 @@ class Interruptions:
         def note(number: int, frame: FrameType | None) -> None:
             self.received.append(number)
 
-        old = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+        old = {
+            number: signal.signal(number, note)
+            for number in STOP_SIGNALS
+            if signal.getsignal(number) != signal.SIG_IGN  # as by nohup
+        }
         try:
             yield
         finally:
@@ -96,11 +101,13 @@ def run_plan(
         sweep(attempt, plan.topology.part)
     on_poll()
     if mpirun_ended:
-        work.judge_mpirun()
+        work.lost_host = lost_by_mpirun(plan, attempt)
     work.wait_for_others()
     for ended in attempt.exits():
         note("exit", attempt=attempt.number, at=ended.pop("time"), **ended)
     interrupted = work.num_wishes() > 0
+    if not interrupted and not work.follows:
+        work.look_for_the_missing(failed)
     if work.follows and work.lost_host is None:
         return LaunchResult(failure=None, interrupted=interrupted)  # the leader judges
     outside = work.lost_host or work.cut_short or (_seen_from_outside(failed) if failed else None)
@@ -126,10 +133,13 @@ class _Work:
     failed: bool = False
     """Something failed before anything was ended."""
     cut_short: Ending | None = None
-    """mpirun ended as if all was done, but not all was."""
+    """All ended as if all was done, but not all was."""
     asked_at: float = float("inf")
+    answered_for: set[str] = field(default_factory=set)
     next_look: float = 0.0
-    reports_seen: int = -1
+    reports_seen: frozenset[str] = frozenset()
+    exits: list[dict[str, Any]] = field(default_factory=list)
+    """What these reports say of ends."""
     parts: Parts | None = None
     """Where several launchers work; the leader alone watches, by the shared folder."""
     watch: Watch = field(init=False)
@@ -150,8 +160,12 @@ class _Work:
             return False
         if self.parts is not None and self._ended_elsewhere(self.parts, now):
             return False
-        if failed_child(self.children) is not None or self._failure_reported():
-            self.failed = True
+        if self.parts is not None:
+            self._report_for_guards()
+        reported = self._failure_reported()
+        if failed_child(self.children) is not None or reported:
+            # What else ends after a wish to stop does so because of the same SIGTERM.
+            self.failed = self.asked_at == float("inf") or self._rank_failed()
             return False
         if all(child.process.poll() is not None for child in self.children):
             return self.parts is not None and self.parts.leads and self._others_work()
@@ -195,37 +209,70 @@ class _Work:
 
     def _failure_reported(self) -> bool:
         """Whether a guard wrote down a failure; mpirun takes longer to tell, other hosts can't."""
-        changed = self.attempt.processes.stat().st_mtime_ns
-        if changed == self.reports_seen:
+        # Not by the folder's time of change: two reports may come within one tick of the kernel.
+        names = frozenset(os.listdir(self.attempt.processes))
+        if names == self.reports_seen:
             return False
-        self.reports_seen = changed
+        self.reports_seen = names
+        self.exits = self.attempt.exits()
         mine = {spec.name for spec in self.plan.processes}
-        failed = (r for r in self.attempt.exits() if r["code"] or r["signal"])
-        return any(r["by"] == "itself" or str(r["name"]) not in mine for r in failed)
+        failed = (seen for seen in self.exits if not _ended_well(seen))
+        return any(seen["by"] == "itself" or str(seen["name"]) not in mine for seen in failed)
+
+    def _rank_failed(self) -> bool:
+        return any(
+            seen["by"] == "itself" and not _ended_well(seen) and rank_of(seen["name"]) is not None
+            for seen in self.exits
+        )
+
+    def _report_for_guards(self) -> None:
+        """In place of a guard that was killed: launchers of other parts wait for its report."""
+        for child in self.children:
+            report = self.attempt.processes / f"{child.name}.exit.json"
+            if child.process.poll() is None or child.name in self.answered_for:
+                continue
+            self.answered_for.add(child.name)
+            if not report.exists():
+                code = child.process.returncode
+                ending = (
+                    {"code": code or 1, "signal": 0} if code >= 0 else {"code": 0, "signal": -code}
+                )
+                reason = _seen_from_outside(child).reason
+                facts = {**ending, "by": "itself", "reason": reason, "host": socket.gethostname()}
+                guard.report(self.attempt.path, child.name, "exit", **facts)
 
     def _others_work(self) -> bool:
-        reported = {str(report["name"]) for report in self.attempt.exits()}
-        return sum(name.startswith("rank_") for name in reported) < self.plan.topology.world
+        reported = {rank_of(seen["name"]) for seen in self.exits} - {None}
+        return len(reported) < self.plan.topology.world
 
     def show_life(self) -> None:
         if self.parts is not None:
             self.parts.beat(time.monotonic())
 
-    def judge_mpirun(self) -> None:
-        """mpirun's exit code is no proof: after losing a host it is 0."""
-        self.lost_host = lost_by_mpirun(self.plan, self.attempt)
-        if self.lost_host is not None or failed_child(self.children) is not None:
+    def look_for_the_missing(self, failed: Child | None) -> None:
+        """Exit codes of guards and of mpirun are no proof (after losing a host mpirun's is 0): only
+        what was reported of each process is."""
+        if failed is not None or self.lost_host is not None or self.hang is not None:
             return
-        deadline = time.monotonic() + self.plan.limits.host_s
-        while missing := unfinished(self.plan, self.attempt):
+        by_mpirun = self.plan.starter is not None
+        deadline = time.monotonic() + (self.plan.limits.host_s if by_mpirun else 0.0)
+        while missing := self._missing():
             if first_failure(self.plan, self.attempt) is not None:
                 return
             if time.monotonic() > deadline:
-                reason = f"mpirun ended, but nothing is known of the end of {', '.join(missing)}"
+                ended = "mpirun" if by_mpirun else "all processes"
+                reason = f"{ended} ended, but nothing tells that {', '.join(missing)} ended well"
                 self.cut_short = Ending(MPIRUN, time.time(), reason, "launcher")
                 return
             self.on_poll()
             time.sleep(POLL_S)  # a report of another host takes its time
+
+    def _missing(self) -> list[str]:
+        """Processes of all parts that are not known to have ended well."""
+        names = [spec.name for spec in self.plan.processes if not spec.ranks]
+        names += [rank_name(slot.rank) for slot in self.plan.topology.slots]
+        ended = {seen["name"] for seen in self.attempt.exits() if _ended_well(seen)}
+        return [name for name in names if name not in ended]
 
     def wait_for_others(self) -> None:
         """Keeps this part's launcher alive until the leader has judged. The leader waits for the
@@ -245,7 +292,11 @@ class _Work:
             time.sleep(POLL_S)
 
     def _look(self, now: float) -> None:
+        ended = {rank_of(seen["name"]) for seen in self.exits if _ended_well(seen)}
         for rank in range(self.plan.topology.world):
+            if rank in ended:
+                self.watch.leave_out(rank)
+                continue
             self.watch.see(rank, read_beat(self.attempt.heartbeat(rank)), now)
         self.hang = self.watch.hang(now)
         if self.hang is None:
@@ -274,6 +325,15 @@ def _seen_from_outside(child: Child) -> Ending:
     """Where no guard wrote anything down: the guard itself was killed, or mpirun failed."""
     code = child.process.returncode
     reason = ended_by(-code, 0) if code < 0 else f"ended with exit code {code}"
-    if rank_of(child.name) is not None:
+    if rank_of(child.name) is None:
+        return Ending(child.name, time.time(), f"{child.name} {reason}", "launcher")
+    if code < 0:
         return Ending(child.name, time.time(), f"its guard {reason}", "signal")
-    return Ending(child.name, time.time(), f"{child.name} {reason}", "launcher")
+    # The rank's own, which its guard hands on as a shell does.
+    if code > 128:
+        return Ending(child.name, time.time(), ended_by(code - 128, 0), "signal")
+    return Ending(child.name, time.time(), reason, "exit")
+
+
+def _ended_well(seen: Mapping[str, Any]) -> bool:
+    return not (seen["code"] or seen["signal"])

@@ -45,8 +45,9 @@ class Watch:
         self._silent.discard(rank)
         seen.beat, seen.since = beat, now
 
-    def last(self, rank: int) -> Beat:
-        return self._seen[rank].beat
+    def leave_out(self, rank: int) -> None:
+        """A rank that has ended keeps nobody waiting."""
+        self._seen.pop(rank, None)
 
     def limit_s(self, phase: str) -> float:
         return self._limits.of_phase(phase, self._gaps[phase])

@@ -19,7 +19,9 @@ from tests.light import (
     run_light,
     wait_until,
 )
+from unet_dist.cluster import children, guard
 from unet_dist.cluster.limits import Limits
+from unet_dist.cluster.plan import SCHEDULER, ProcessSpec, Starter
 from unet_dist.cluster.supervisor import Interruptions, run_plan
 from unet_dist.runs import AttemptDir, read_json
 
@@ -228,7 +230,7 @@ def test_ranks_that_do_not_answer_a_wish_to_stop_are_ended_after_its_limit(
 ) -> None:
     interruptions = Interruptions()
     interruptions.received.append(2)
-    limits = Limits(start_is_watched=False, stop_s=0.5, grace_s=0.1)
+    limits = Limits(start_is_watched=False, chosen={"stop": 0.5}, grace_s=0.1)
     result = run_plan(
         light_plan(attempt, SLEEPS, limits=limits),
         attempt,
@@ -238,6 +240,101 @@ def test_ranks_that_do_not_answer_a_wish_to_stop_are_ended_after_its_limit(
     )
     assert result.interrupted
     assert not processes_of(attempt)
+
+
+def test_a_signal_that_nohup_had_ignored_stays_ignored() -> None:
+    interruptions = Interruptions()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptions.counted():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert interruptions.received == [signal.SIGTERM]
+
+
+def test_the_end_of_mpirun_after_a_wish_to_stop_is_no_failure(attempt: AttemptDir) -> None:
+    ends = f"while [ ! -e {attempt.stop_request} ]; do sleep 0.1; done; exit 3"
+    plan = replace(light_plan(attempt, SLEEPS), starter=Starter(argv=("sh", "-c", ends), env={}))
+    interruptions = Interruptions()
+    interruptions.received.append(15)
+    result = run_plan(
+        plan, attempt, interruptions=interruptions, on_poll=lambda: None, on_asked=lambda: None
+    )
+    assert (result.failure, result.interrupted) == (None, True)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_end_of_the_scheduler_is_a_failure_unless_it_was_asked_for(
+    attempt: AttemptDir, asked: bool
+) -> None:
+    ends = f"while [ ! -e {attempt.stop_request} ]; do sleep 0.1; done; exit 3"
+    scheduler = ProcessSpec(name=SCHEDULER, ranks=(), argv=("sh", "-c", ends), env={})
+    plan = light_plan(attempt, SLEEPS)
+    plan = replace(plan, processes=(scheduler, *plan.processes))
+    interruptions = Interruptions()
+    if asked:
+        interruptions.received.append(15)
+    else:
+        attempt.stop_request.parent.mkdir(parents=True)
+        attempt.stop_request.touch()
+    result = run_plan(
+        plan, attempt, interruptions=interruptions, on_poll=lambda: None, on_asked=lambda: None
+    )
+    assert (result.failure is None, result.interrupted) == (asked, asked)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (0, "all processes ended, but nothing tells that rank_000 ended well"),
+        (3, "ended with exit code 3"),
+        (137, "ended by SIGKILL (from outside; the kernel reports no want of memory)"),
+    ],
+)
+def test_without_a_report_of_the_guard_nothing_is_done(
+    attempt: AttemptDir, monkeypatch: pytest.MonkeyPatch, code: int, reason: str
+) -> None:
+    monkeypatch.setattr(children, "_guard_argv", lambda *_: ("sh", "-c", f"exit {code}"))
+    failure = run_light(attempt, "").failure
+    assert failure is not None
+    assert failure.reason == reason
+
+
+def test_a_report_within_one_tick_of_another_is_not_missed(attempt: AttemptDir) -> None:
+    """The folder's time of change is the same then."""
+    moments: list[int] = []
+
+    def on_poll() -> None:
+        folder = attempt.processes
+        if not moments:
+            wait_until(lambda: len(attempt.starts()) == 1)
+            os.utime(folder, ns=(0, 0))
+            moments.append(0)
+        elif len(moments) == 1:
+            moments.append(1)
+            ending = {"code": 3, "signal": 0, "by": "itself"}
+            guard.report(attempt.path, "rank_000", "exit", **ending, host="here")
+        os.utime(folder, ns=(0, 0))
+
+    started = time.monotonic()
+    failure = run_light(attempt, "import time; time.sleep(5)", on_poll=on_poll).failure
+    assert time.monotonic() - started < 4
+    assert failure is not None
+
+
+def test_a_rank_that_ended_well_is_not_missed_by_the_watch(attempt: AttemptDir) -> None:
+    begin = (
+        "import time\n"
+        "from unet_dist.heartbeat import Heartbeat\n"
+        "heartbeat = Heartbeat.of_this_rank()\n"
+        "heartbeat.beat('step', step=1)\n"
+    )
+    works = "for step in range(2, 10):\n    time.sleep(0.3); heartbeat.beat('step', step=step)\n"
+    limits = Limits(chosen={"step": 1.0})
+    assert run_light(attempt, begin, begin + works, limits=limits).failure is None
 
 
 def test_a_rank_is_held_to_its_cores(attempt: AttemptDir) -> None:

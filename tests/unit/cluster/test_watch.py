@@ -84,6 +84,15 @@ def test_who_is_done_is_out_of_the_question() -> None:
     assert hang.ranks == (1,)
 
 
+def test_who_has_ended_is_left_out() -> None:
+    watch = watch_of(STEP_60, working(5, 16), waiting(5, 17))
+    watch.leave_out(0)
+    watch.leave_out(0)
+    hang = watch.hang(61.0)
+    assert hang is not None
+    assert hang.ranks == (1,)
+
+
 def test_zero_switches_a_limit_off() -> None:
     watch = watch_of(Limits(chosen={"step": 0.0}), waiting(5, 17), working(5, 16))
     assert watch.hang(1e9) is None
