@@ -3,7 +3,9 @@
 They meet in the attempt's folder, on a file system that all servers share. The first part leads:
 it numbers the attempts, watches all ranks, and says how an attempt ended. A launcher that lives
 rewrites a small file; whoever sees it unchanged for long takes that host for lost. Contents are
-compared, never clocks.
+compared, never clocks. Who creates that file has the part for this attempt, and nobody after it:
+the ranks of a launcher that was killed are gone, and another one that is started in its place must
+not hide that.
 """
 
 import contextlib
@@ -62,10 +64,6 @@ class Parts:
         """Whether every part that once lived has shown it after this moment."""
         return all(since > moment for content, since in self._seen.values() if content)
 
-    def awaited(self) -> list[int]:
-        """Parts that have not come yet."""
-        return [index for index, (content, _) in self._seen.items() if not content]
-
 
 def _read(path: Path) -> str:
     try:
@@ -89,30 +87,47 @@ def wait_for_attempt(
         given_up: looked at between polls; True returns None.
 
     Raises:
-        UserError: none came within the limit, or it was planned for another number of parts.
+        UserError: none came within the limit, it was planned for another number of parts, or
+            another launcher of this part works in it.
     """
     deadline = time.monotonic() + limit_s
-    first_seen: dict[int, str] = {}
+    first_seen: dict[Path, str] = {}
     while time.monotonic() < deadline:
         if given_up():
             return None
         number = run.next_attempt() - 1
         attempt = run.attempt(number)
-        beat = _read(attempt.part_beat(0)) if number > after else ""
+        leader, mine = attempt.part_beat(0), attempt.part_beat(part.index)
+        beat = _read(leader) if number > after else ""
         # An attempt of a launcher that was killed lies there too, but its beat stands still.
-        if beat and first_seen.setdefault(number, beat) != beat and not attempt.ended.exists():
+        if beat and first_seen.setdefault(leader, beat) != beat and not attempt.ended.exists():
             count = read_json(attempt.plan)["part"]["count"]
             if count != part.count:
                 raise UserError(
                     "--part", f"this is one of {part.count} parts, but part 0 is one of {count}"
                 )
-            return attempt
+            if _takes(attempt, part):
+                return attempt
+            if first_seen.setdefault(mine, _read(mine)) != _read(mine):
+                raise UserError(
+                    "--part", f"another launcher of part {part.index} works in {run.path}"
+                )
         time.sleep(ATTEMPT_POLL_S)
     raise UserError(
         str(run.path),
         f"part 0 has not started a job here within {limit_s:.0f} s. Was the same command started "
         "on every server, and is this folder on a file system that they share?",
     )
+
+
+def _takes(attempt: AttemptDir, part: Part) -> bool:
+    """Whether this launcher is the first of its part in this attempt."""
+    try:
+        with attempt.part_beat(part.index).open("x") as beat:
+            beat.write("0\n")
+    except FileExistsError:
+        return False
+    return True
 
 
 def how_it_ended(attempt: AttemptDir) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.light import SLEEPS, UNWATCHED, light_plan, processes_of, wait_until
+from unet_dist.cluster import guard
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.parts import Parts, wait_for_attempt
 from unet_dist.cluster.supervisor import Interruptions, LaunchResult, run_plan
 from unet_dist.cluster.topology import Part
 from unet_dist.errors import UserError
-from unet_dist.runs import AttemptDir, RunDir, write_json
+from unet_dist.runs import AttemptDir, RunDir, read_json, write_json
 
 
 class Launcher(threading.Thread):
@@ -58,6 +59,32 @@ def test_a_failure_in_the_other_part_ends_both_and_is_named(tmp_path: Path) -> N
     assert failure is not None
     assert failure.rank == 1
     assert not processes_of(leader.attempt)
+
+
+def test_a_killed_guard_in_the_other_part_ends_both_and_is_named(tmp_path: Path) -> None:
+    kills = "import os, signal, time; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)"
+    leader, follower = run_both(tmp_path, SLEEPS, kills)
+    leader.join(20)
+    follower.join(20)
+    failure = leader.results[0].failure
+    assert failure is not None
+    assert failure.rank == 1
+    report = read_json(leader.attempt.processes / "rank_001.exit.json")
+    assert report["reason"].startswith("its guard ended by SIGKILL")
+    assert not processes_of(leader.attempt)
+
+
+def test_a_job_is_not_done_while_a_rank_of_another_part_has_not_ended_well(tmp_path: Path) -> None:
+    """Its guard ended it, though nobody has asked for that, and its launcher still beats."""
+    leader = Launcher(tmp_path, 0, SLEEPS, SLEEPS)
+    leader.attempt.processes.mkdir(parents=True)
+    ending = {"code": 0, "signal": 9, "by": "launcher"}
+    guard.report(leader.attempt.path, "rank_001", "exit", **ending, host="here")
+    leader.start()
+    leader.join(20)
+    failure = leader.results[0].failure
+    assert failure is not None
+    assert failure.reason.endswith("rank_001 ended well")
 
 
 def test_a_part_that_dies_is_missed(tmp_path: Path) -> None:
@@ -117,3 +144,28 @@ def test_a_living_attempt_is_joined_if_it_has_as_many_parts(tmp_path: Path) -> N
     with pytest.raises(UserError, match="one of 3 parts, but part 0 is one of 2"):
         wait_for_attempt(run, Part(1, 3), after=-1, limit_s=5, given_up=beat)
     assert wait_for_attempt(run, Part(1, 2), after=0, limit_s=5, given_up=lambda: True) is None
+
+
+def test_a_part_that_a_launcher_has_had_is_not_joined_by_another(tmp_path: Path) -> None:
+    """If the first one lives the second is too many, else it waits for the next attempt."""
+    run = RunDir(tmp_path)
+    attempt = run.attempt(0)
+    write_json(attempt.plan, {"part": {"count": 2}})
+    leader = Parts(attempt, Part(0, 2), lost_after_s=9)
+    first = Parts(attempt, Part(1, 2), lost_after_s=9)
+    moments = iter(range(0, 10_000, 10))
+
+    def leader_beats() -> bool:
+        leader.beat(float(next(moments)))
+        return False
+
+    def both_beat() -> bool:
+        first.beat(float(next(moments)))
+        return leader_beats()
+
+    part = Part(1, 2)
+    assert wait_for_attempt(run, part, after=-1, limit_s=5, given_up=leader_beats) == attempt
+    with pytest.raises(UserError, match="part 0 has not started a job"):
+        wait_for_attempt(run, part, after=-1, limit_s=1, given_up=leader_beats)
+    with pytest.raises(UserError, match="another launcher of part 1 works in"):
+        wait_for_attempt(run, part, after=-1, limit_s=5, given_up=both_beat)
