@@ -12,4 +12,5 @@ if [[ $# -lt 2 ]]; then
 fi
 hosts=$1 config=$2
 shift 2
+source "$(dirname "${BASH_SOURCE[0]}")/activate.sh"
 exec python -m unet_dist train "$config" --hosts "$hosts" "$@"

@@ -13,6 +13,7 @@ if [[ $# -lt 2 ]]; then
 fi
 run=$1 config=$2
 shift 2
+source "$(dirname "${BASH_SOURCE[0]}")/activate.sh"
 part=${PART-${SLURM_PROCID:+$SLURM_PROCID/$SLURM_NTASKS}}
 if [[ -e $run/config.yaml ]]; then
   set -- "$run" --resume "$@"

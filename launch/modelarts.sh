@@ -7,6 +7,7 @@ if [[ $# -lt 2 ]]; then
   sed -n '2,4p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
+source "$(dirname "${BASH_SOURCE[0]}")/activate.sh"
 # RANK_TABLE_FILE names the folder of jobstart_hccl.json, which is template 2, and is not complete
 # from the beginning: https://support.huaweicloud.com/docker-modelarts/docker-modelarts-0092.html
 table=${RANK_TABLE_FILE:-/user/config}

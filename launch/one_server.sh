@@ -8,4 +8,5 @@ if [[ $# -lt 2 ]]; then
 fi
 config=$1 table=$2
 shift 2
+source "$(dirname "${BASH_SOURCE[0]}")/activate.sh"
 exec python -m unet_dist train "$config" --rank-table "$table" "$@"

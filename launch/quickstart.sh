@@ -4,7 +4,7 @@
 #   launch/quickstart.sh train.epochs=20     # with other settings
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source launch/setup.sh
+source launch/setup.sh user
 if [[ ! -d data/vessels ]]; then
   python -m unet_dist data synth vessels data/vessels --count 40 --size 256 --seed 0 > /dev/null
 fi

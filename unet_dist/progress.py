@@ -119,7 +119,7 @@ class Progress:
         return (
             f"step {record['step']}/{self._total_steps}  loss {decimals(record['loss'])}  "
             f"Dice {decimals(record['dice'])}  {record['images_per_s']:.1f} images/s  "
-            f"waiting {record['data_wait_s'] / record['step_s']:.0%}{left}"
+            f"waiting for data {record['data_wait_s'] / record['step_s']:.0%}{left}"
         )
 
     def _line(self, text: str, *, last: bool) -> None:
@@ -174,6 +174,8 @@ def describe_arithmetic(record: dict[str, Any]) -> str:
         f"{record['crop_size'][1]} x {record['crop_size'][0]}, {record['total_steps']} steps; "
         f"{record['parameters']:,} parameters"
     )
+    if record["step"] >= record["total_steps"]:
+        return text + f"; step {record['step']} was the last, so nothing is left to train"
     return text + (f"; going on from step {record['step']}" if record["step"] else "")
 
 

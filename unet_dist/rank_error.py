@@ -5,6 +5,7 @@ Standard library only: it serves scripts of the user's own as well as this progr
 
 import json
 import os
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -36,7 +37,10 @@ def end_by_error(error: BaseException, *, message: str, user_error: bool, code: 
         "user_error": user_error,
     }
     try:
-        traceback.print_exception(error)
+        if isinstance(error, SystemExit):  # like Python: its code says all, a text is shown
+            sys.stderr.write(f"{error.code}\n" if isinstance(error.code, str) else "")
+        else:
+            traceback.print_exception(error)
         target = os.environ.get(ENVIRONMENT)
         if target:
             _write(Path(target), json.dumps(report))

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.ranks.test_program import processes_naming
+from tests.conftest import processes_naming
 from unet_dist.runs import AttemptDir, RunDir
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCH = REPOSITORY / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
-RUN_BY_USERS = [script for script in SCRIPTS if script.name != "setup.sh"]
+RUN_BY_USERS = [script for script in SCRIPTS if script.name not in ("setup.sh", "activate.sh")]
 
 PYTHON = """\
 #!/bin/sh
@@ -347,3 +347,40 @@ def test_kubernetes_pods_start_the_part_of_their_index(stand_ins: StandIns, tmp_
     ]
     stand_ins.together(*([*container["command"], script] for _ in pods), envs=pods)
     stand_ins.assert_ranks(table, [0, 0, 0, 0])
+
+
+def test_the_set_up_takes_no_arguments_of_the_script_that_sources_it(tmp_path: Path) -> None:
+    """As launch/quickstart.sh train.epochs=3 does; pip is a stand-in that shows its arguments."""
+    shutil.copytree(LAUNCH, tmp_path / "launch")
+    (tmp_path / "pyproject.toml").write_text("")
+    environment = tmp_path / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "activate").write_text(f"PATH={environment}:$PATH\n")
+    (environment / "python").write_text('#!/bin/sh\necho "$*"\n')
+    (environment / "python").chmod(0o755)
+    for word, installed in (("user", "--editable .\n"), ("dev", "--editable .[dev]\n")):
+        done = subprocess.run(
+            ["bash", "-euc", f"set -- train.epochs=3; source launch/setup.sh {word}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(installed)
+
+
+def test_scripts_find_the_environment_of_the_repository(tmp_path: Path) -> None:
+    shutil.copytree(LAUNCH, tmp_path / "launch")
+    environment = tmp_path / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "activate").write_text(f"PATH={environment}:$PATH\n")
+    (environment / "python").write_text('#!/bin/sh\necho "stand-in: $*"\n')
+    (environment / "python").chmod(0o755)
+    bare = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [tmp_path / "launch" / "one_server.sh", "c.yaml", "t.json"],
+        capture_output=True,
+        text=True,
+        env=bare,
+    )
+    assert done.stdout == "stand-in: -m unet_dist train c.yaml --rank-table t.json\n", done.stderr

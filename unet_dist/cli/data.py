@@ -20,7 +20,7 @@ Overrides = Annotated[
 
 @app.command("synth")
 def synth(
-    kind: Annotated[str, typer.Argument(help="vessels or membranes.")],
+    kind: Annotated[str, typer.Argument(help="vessels, membranes or nuclei.")],
     directory: Annotated[Path, typer.Argument(help="New folder.")],
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
     size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,

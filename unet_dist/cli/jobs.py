@@ -23,6 +23,7 @@ from unet_dist.cli.where import (
     Tee,
     placement_of,
     supervision_of,
+    warn_of_table,
 )
 from unet_dist.cluster.topology import fitting_ranks, parts_of_batch
 from unet_dist.config import Config
@@ -131,6 +132,7 @@ def train(
         console=console,
         fitting=fitting_ranks(config.train.batch, config.train.accumulation),
     )
+    warn_of_table(placement, console)
     if dry_run:
         show_plan(job, as_json)
         return

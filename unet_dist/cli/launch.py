@@ -22,6 +22,7 @@ from unet_dist.cli.where import (
     Tee,
     placement_of,
     supervision_of,
+    warn_of_table,
 )
 from unet_dist.errors import UserError
 from unet_dist.launching.job import Job
@@ -52,8 +53,17 @@ def launch(
 ) -> None:
     """Start your own MindSpore or MPI script on every rank, supervised like a training.
 
-    A script with Heartbeat.of_this_rank() of unet_dist.heartbeat is watched for hangs as well.
-    After a failure UNET_DIST_ATTEMPT names the folder of the new attempt.
+    A script that tells what it does is watched for hangs as well:
+
+    \b
+      from unet_dist.heartbeat import Heartbeat
+      heartbeat = Heartbeat.of_this_rank()
+      heartbeat.beat("step", step=12)              # a phase of --hang-limit
+      with heartbeat.waiting("all-reduce"):        # else it cannot be told who waits for whom
+          comm.allreduce(...)
+
+    Its rank is OMPI_COMM_WORLD_RANK under MPI, RANK_ID otherwise; UNET_DIST_ATTEMPT is the folder
+    of the attempt.
 
     \b
     Examples:
@@ -95,6 +105,7 @@ def launch(
         console=console,
         argv=argv,
     )
+    warn_of_table(placement, console)
     if dry_run:
         show_plan(job, as_json)
         return
@@ -108,6 +119,9 @@ def resolved(command: list[str]) -> tuple[str, ...]:
     program, *arguments = command
     if program.endswith(".py"):
         program, arguments = "python", command
+    script = arguments[0] if program in ("python", "python3") and arguments else ""
+    if script.endswith(".py") and not Path(script).is_file():
+        raise UserError(script, "no such file")
     if program in ("python", "python3"):
         runs_script = bool(arguments) and (arguments[0] == "-m" or arguments[0][0] != "-")
         runner = ("-m", "unet_dist.run_script") if runs_script else ()

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from unet_dist.cluster.limits import Limits, parse_hang_limits
 from unet_dist.cluster.plan import CommKind
 from unet_dist.cluster.restart import RestartPolicy
+from unet_dist.cluster.tables.read import check_file
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import (
     CARD_RESTART_DELAY_S,
@@ -107,6 +109,15 @@ def placement_of(
         master=master,
         bind_cores=bind_cores,
     )
+
+
+def warn_of_table(placement: Placement, console: Console) -> None:
+    """What HCCL takes but its documents forbid; what HCCL refuses was an error before."""
+    if not placement.rank_table:
+        return
+    for problem in check_file(Path(placement.rank_table)).problems:
+        if problem.severity != "ERROR":
+            console.print(f"warning: {placement.rank_table}: {problem}", markup=False)
 
 
 def supervision_of(

@@ -218,9 +218,9 @@ def ended_by(number: int, oom_kills: int) -> str:
     except ValueError:
         name = f"signal {number}"
     if oom_kills and number == signal.SIGKILL:
-        hint = " (the kernel killed for want of memory meanwhile: use a smaller batch)"
+        hint = " (the kernel ended processes for lack of memory meanwhile: use a smaller batch)"
     elif number == signal.SIGKILL:
-        hint = " (from outside; the kernel reports no want of memory)"
+        hint = " (from outside, not for lack of memory)"
     else:
         hint = " (a crash in native code)" if name in CRASHES else ""
     return f"ended by {name}{hint}"
@@ -279,7 +279,9 @@ def _last_sign(attempt: AttemptDir, rank: int | None) -> str:
     beat = read_beat(attempt.heartbeat(rank)) if rank is not None else None
     if beat is None:
         return ""
-    return f"{beat.phase} of step {beat.step}" if beat.step else beat.phase
+    if not beat.step:
+        return f"in {beat.phase}"
+    return f"in step {beat.step}" if beat.phase == "step" else f"in {beat.phase}, step {beat.step}"
 
 
 def tail(log: Path, number: int) -> tuple[str, ...]:

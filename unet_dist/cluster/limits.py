@@ -103,6 +103,14 @@ class Limits:
             f"{self.connect_s} s, SIGTERM to SIGKILL {self.grace_s:g} s"
         )
 
+    def describe_shortly(self) -> str:
+        """Of the limits, those that a user meets; ``--dry-run`` prints them all."""
+        return (
+            f"limits: silence in a step {_seconds(self.of_phase('step'))} (--hang-limit), "
+            f"collectives {self.collective_s} s, connections {self.connect_s} s; --dry-run shows "
+            "all"
+        )
+
 
 def _seconds(value: float) -> str:
     return "never" if math.isinf(value) else f"{value:g} s"

@@ -23,10 +23,7 @@ def describe_ranks(plan: LaunchPlan) -> str:
         return f"{ranks} on Ascend cards{where}{job}"
     text = f"{ranks} simulated on this CPU{job}" if not where else f"{ranks} simulated{where}"
     if any("ONEDNN_MAX_CPU_ISA" in process.env for process in plan.processes):
-        text += (
-            " (ONEDNN_MAX_CPU_ISA=AVX2: MindSpore's convolutions are some 30 times slower on "
-            "AVX-512)"
-        )
+        text += " (ONEDNN_MAX_CPU_ISA=AVX2)"
     return text
 
 
@@ -61,15 +58,20 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
 
 def describe_failure(failure: Failure) -> str:
     """The culprit, where it was, what its codes mean, what became of the others, its log."""
-    who = "the job" if failure.rank is None else f"rank {failure.rank}"
-    lines = [f"{who} failed first: {failure.reason}"]
+    alike = sum(victim.partition(": ")[2].startswith("the same,") for victim in failure.victims)
+    if failure.rank is None:
+        lines = [f"the job failed: {failure.reason}"]
+    elif alike and alike == len(failure.victims):
+        lines = [f"all {alike + 1} ranks failed alike: {failure.reason}"]
+    else:
+        lines = [f"rank {failure.rank} failed first: {failure.reason}"]
     known = [failure.place, f"last sign of life: {failure.at}" if failure.at else ""]
     if any(known) and not failure.user_error:
         lines.append("  " + "; ".join(filter(None, known)))
     lines += [f"  {text}" for text in failure.explained]
-    shown = failure.victims[:VICTIMS_SHOWN]
+    shown = () if alike == len(failure.victims) else failure.victims[:VICTIMS_SHOWN]
     lines += [f"  a victim of this: {victim}" for victim in shown]
-    if len(failure.victims) > len(shown):
+    if len(failure.victims) > len(shown) > 0:
         lines.append(f"  and {len(failure.victims) - len(shown)} more victims")
     if failure.last_lines:
         lines += ["last lines of its log:", *(f"  {line}" for line in failure.last_lines)]

@@ -62,6 +62,7 @@ class Job:
         """
         journal = Journal(self.run, self.console, keeps_status=self.what["kind"] in RESTARTED)
         history: list[Ended] = []
+        journal.close_open_attempt()
         with self.interruptions.counted():
             while True:
                 plan, attempt = plan_job(
@@ -133,7 +134,8 @@ class Job:
     ) -> LaunchResult:
         waiting = f"starting {describe_ranks(plan)}; logs in {attempt.path}"
         progress = Progress(self.run.records(0), self.console, waiting)
-        progress.say(plan.limits.describe())
+        if self.what["kind"] in RESTARTED and not self.what.get("resume"):
+            progress.say(plan.limits.describe_shortly())
         # After a card was left out there may be fewer ranks than those that were asked for.
         shown = [rank for rank in self.supervision.shown_ranks if rank < plan.topology.world]
         logs = {rank: attempt.rank_log(rank) for rank in shown}

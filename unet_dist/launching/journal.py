@@ -31,6 +31,14 @@ class Journal:
         if self._keeps_status:
             self._write(self._run.status, {"state": state, "attempt": attempt.path.name, **facts})
 
+    def close_open_attempt(self) -> None:
+        """The last attempt has no end if its launcher was killed; the run is locked, so it is not
+        going on."""
+        number = self._run.next_attempt() - 1
+        attempt = self._run.attempt(number)
+        if number >= 0 and attempt.plan.exists() and not attempt.ended.exists():
+            self.end(attempt, "lost", None, again=False, why="its launcher was killed")
+
     def end(
         self, attempt: AttemptDir, ending: str, failure: Failure | None, *, again: bool, why: str
     ) -> None:

@@ -42,6 +42,7 @@ class Placement:
     """Give the rank of each card CPU cores of the card's NUMA node."""
 
     def __post_init__(self) -> None:
+        parse_part(self.part)
         faults = []
         if self.simulate and self.rank_table:
             faults.append(
@@ -107,7 +108,7 @@ class Placement:
                 here = server_here(table, {}, (*host_addresses(), socket.gethostname()))
                 server_id = here.server_id if here else ""
             return from_rank_table(table, path, server_id=server_id, part=part, hosts=self.hosts)
-        ranks = self.simulate or max(1, len(self.hosts))
+        ranks = self.simulate or sum(each.slots or 1 for each in self.hosts) or 1
         return simulated(ranks, host.usable_cores(), hosts=self.hosts, part=part)
 
     def master_address(self) -> tuple[str, int]:

@@ -1,5 +1,7 @@
 """Choosing a device and starting MindSpore on it, once per rank."""
 
+import contextlib
+import io
 import warnings
 
 from unet_dist.errors import UserError
@@ -30,7 +32,8 @@ def start_mindspore(target: str, device_id: int = 0) -> None:
     # operation fails with NumPy 2; later ones work.
     one = ms.Tensor([1.0], ms.float32)
     try:
-        one * one
+        with contextlib.redirect_stderr(io.StringIO()):  # pages that advise to downgrade NumPy
+            one * one
     except SystemError as error:
         if not isinstance(error.__cause__, ImportError):
             raise

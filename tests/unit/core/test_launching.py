@@ -1,6 +1,7 @@
 """Where ranks are put, what is shown of their logs, and how a job goes on without a card."""
 
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,17 @@ from rich.console import Console
 
 from unet_dist.cli.launch import resolved
 from unet_dist.cli.where import supervision_of
+from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.topology import Host
 from unet_dist.errors import UserError
+from unet_dist.launching.describe import describe_failure
+from unet_dist.launching.journal import Journal
 from unet_dist.launching.placement import Placement, Supervision, parse_ranks, plan_job, read_hosts
 from unet_dist.launching.shrink import cards_that_work_together, without_card
 from unet_dist.progress import TAIL_AT_ONCE, LogTail
-from unet_dist.runs import RunDir
+from unet_dist.records import read_records
+from unet_dist.runs import RunDir, write_json
 
 TABLES = Path(__file__).parents[3] / "rank_tables"
 
@@ -103,17 +108,54 @@ def test_supervision_that_could_have_no_effect_is_refused() -> None:
     assert supervision_of(here, min_ranks=1, max_restarts=2, tee="0-1").shown_ranks == (0, 1)
 
 
-def test_the_program_to_start_is_looked_for_before_anything_starts(tmp_path: Path) -> None:
-    import sys
-
+def test_the_program_to_start_is_looked_for_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
     runner = (sys.executable, "-m", "unet_dist.run_script")
     assert resolved(["train.py", "-v"]) == (*runner, "train.py", "-v")
     assert resolved(["python", "train.py"]) == (*runner, "train.py")
     assert resolved(["python3", "-m", "pkg"]) == (*runner, "-m", "pkg")
     assert resolved(["python", "-c", "pass"]) == (sys.executable, "-c", "pass")
     assert resolved(["true"])[0].endswith("/true")
-    with pytest.raises(UserError, match="nowhere"):
-        resolved(["nowhere"])
+    for missing in (["nowhere"], ["nowhere.py"], ["python", "nowhere.py"]):
+        with pytest.raises(UserError, match="nowhere"):
+            resolved(missing)
+
+
+def test_hosts_with_slots_say_how_many_simulated_ranks_there_are() -> None:
+    assert Placement(hosts=(Host("a", 2), Host("b", 2))).topology().world == 4
+    assert Placement(hosts=(Host("a"), Host("b"))).topology().world == 2
+
+
+def test_an_attempt_whose_launcher_was_killed_gets_its_end_when_the_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    run = RunDir(tmp_path)
+    write_json(run.attempt(0).plan, {})
+    journal = Journal(run, Console(), keeps_status=True)
+    journal.close_open_attempt()
+    journal.close_open_attempt()
+    [end] = read_records(run.timeline)
+    assert (end["attempt"], end["state"]) == (0, "lost")
+
+
+@pytest.mark.parametrize(
+    ("victims", "first_line"),
+    [
+        (("rank 1: the same, 0.0 s later",), "all 2 ranks failed alike: no driver"),
+        (("rank 1: other, 0.1 s later",), "rank 0 failed first: no driver"),
+        ((), "rank 0 failed first: no driver"),
+    ],
+)
+def test_ranks_that_fail_alike_are_not_told_apart(
+    victims: tuple[str, ...], first_line: str
+) -> None:
+    failure = Failure(rank=0, reason="no driver", kind="error", victims=victims)
+    lines = describe_failure(failure).splitlines()
+    assert lines[0] == first_line
+    assert ("a victim of this" in "".join(lines)) == (first_line[0] == "r" and bool(victims))
 
 
 @pytest.mark.parametrize(
