@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from unet_dist.cluster.tables.draft import Draft, ServerDraft, instance_path
-from unet_dist.cluster.tables.fields import MISSING
+from unet_dist.cluster.tables.fields import MISSING, is_meant, misspelling_of
 from unet_dist.cluster.tables.model import CHIPS_OF, Chip
 from unet_dist.cluster.tables.problems import SEVERITIES, Problem, Severity, shown
 from unet_dist.cluster.tables.rules import ip_version
@@ -122,14 +122,18 @@ def _needed_addresses(draft: Draft, chip: Chip) -> Iterator[Problem]:
         if card.ips or ("device_ip" in card.raw and not isinstance(card.raw["device_ip"], str)):
             continue
         absent = "device_ip" not in card.raw
+        typed = misspelling_of("device_ip", card.raw) if absent else None
         refused = _is_refused_without(draft, chip, absent, host=bool(server.raw.get("host_ip")))
         yield Problem(
             path=f"{card.path}.device_ip",
             rule="R11",
             severity="ERROR" if refused else "UNSUPPORTED",
             code=MISSING if draft.dialect in ("template2", "lab") else "EI0014",
-            message=f"device_ip is {'missing' if absent else 'empty'}, but {chip} {needed}",
-            fix="hccn_tool -i ID -ip -g tells the address of a card",
+            message=f"device_ip is {'missing' if absent else 'empty'}, but {chip} {needed}"
+            + is_meant("device_ip", typed),
+            fix=f'rename "{typed}" to "device_ip"'
+            if typed
+            else "hccn_tool -i ID -ip -g tells the address of a card",
         )
 
 

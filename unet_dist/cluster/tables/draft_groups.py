@@ -120,7 +120,7 @@ def _check_lab(
 ) -> None:
     for path, group in groups:
         if "server_num" not in group:
-            problems.append(missing("server_num", path))
+            problems.append(missing("server_num", path, group))
     location = text_of(tree, "para_plane_nic_location", "", problems)
     if location not in (None, "device"):
         problems.append(

@@ -73,7 +73,7 @@ def _card(
     if local_id is not None and local_id > BACKUP_LOCAL_ID:
         _tell(problems, f"{path}.local_id", f"local_id is {local_id}, but goes from 0 to 64", "R10")
     if local_id == BACKUP_LOCAL_ID and "replaced_local_id" not in entry:
-        problems.append(missing("replaced_local_id", path))
+        problems.append(missing("replaced_local_id", path, entry))
     for key in ("device_port", "host_port"):
         int_of(entry, key, path, problems, needed=False)
     server_id, addresses = _layers(entry, path, problems, sizes)
@@ -174,7 +174,7 @@ def _check_ports(
 ) -> None:
     ports = entry.get("ports")
     if "ports" not in entry:
-        problems.append(missing("ports", place))
+        problems.append(missing("ports", place, entry))
         return
     where = f"{place}.ports"
     good = isinstance(ports, list) and all(isinstance(p, str) and 1 <= len(p) <= 32 for p in ports)

@@ -1,5 +1,6 @@
 """One value out of a JSON object; a wrong one is told, and comes out as None."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,21 @@ from unet_dist.cluster.tables.problems import Problem, shown
 MAX_NUMBER = 2**32 - 1
 MISSING = "EI0017"
 """HCCL's code for a key that is not there."""
+KNOWN = """
+version status server_count server_list server_id device device_id rank_id device_ip host_ip
+device_port host_port backup_device_ip backup_device_port device_vnic_port super_device_id
+net_position net_protocol super_pod_list super_pod_id cluster_list cluster_id server_ip dpu_ip
+numa_id pod_ip container_ip hardware_type
+group_count group_list group_name instance_count instance_list device_count device_num devices
+pod_name server_num deploy_mode board_id chip_info para_plane_nic_location para_plane_nic_name
+para_plane_nic_num
+rank_count rank_list local_id replaced_local_id level_list net_layer net_instance_id net_type
+net_attr rank_addr_list addr_type addr ports plane_id
+"""
+KNOWN_KEYS = frozenset(KNOWN.split())
+"""Of all dialects. Any other key is allowed, but may be one of these misspelt."""
+MOST_COMPARED = 32
+"""Keys of one object, and letters of a key; a file may have millions of either."""
 
 
 def text_of(
@@ -24,7 +40,7 @@ def text_of(
         code: what HCCL reports for a value of another type; 1.x says that it is missing.
     """
     if key not in entry:
-        problems.append(missing(key, path))
+        problems.append(missing(key, path, entry))
         return None
     return optional_text_of(entry, key, path, problems, code=code)
 
@@ -82,7 +98,7 @@ def int_of(
     """A whole number that 2.0 writes as a number."""
     if key not in entry:
         if needed:
-            problems.append(missing(key, path))
+            problems.append(missing(key, path, entry))
         return None
     value = entry[key]
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER:
@@ -106,7 +122,7 @@ def objects_of(
     value = entry.get(key)
     where = inside(path, key)
     if key not in entry:
-        problems.append(missing(key, path))
+        problems.append(missing(key, path, entry))
         return []
     if not isinstance(value, list) or not value:
         wrong = f"{key} is {shown(value)}, but must be a list that is not empty"
@@ -125,14 +141,28 @@ def objects_of(
     return found
 
 
-def missing(key: str, path: str) -> Problem:
+def missing(key: str, path: str, entry: Mapping[str, Any]) -> Problem:
+    """Args:
+    entry: the object without the key; it may have it misspelt.
+    """
+    typed = misspelling_of(key, entry)
     return Problem(
         path=inside(path, key),
         rule="R6",
         code=MISSING,
-        message=f"{key} is missing",
-        fix=f'add "{key}"',
+        message=f"{key} is missing{is_meant(key, typed)}",
+        fix=f'rename "{typed}" to "{key}"' if typed else f'add "{key}"',
     )
+
+
+def misspelling_of(key: str, entry: Mapping[str, Any]) -> str | None:
+    """The unknown key of an object that looks most like one that it lacks."""
+    unknown = [name for name in entry if name not in KNOWN_KEYS and len(name) <= MOST_COMPARED]
+    return next(iter(difflib.get_close_matches(key, unknown[:MOST_COMPARED], 1, 0.75)), None)
+
+
+def is_meant(key: str, typed: str | None) -> str:
+    return f"; unknown key {shown(typed)}: is {key} meant?" if typed else ""
 
 
 def parse_number(text: str) -> int | None:

@@ -66,7 +66,7 @@ def _without_version(tree: Mapping[str, Any], problems: list[Problem]) -> Dialec
         return "lab" if "deploy_mode" in tree else "template2"
     guess = "1.0" if "server_list" in tree else "2.0" if "rank_list" in tree else None
     if guess is None:
-        problems.append(missing("version", ""))
+        problems.append(missing("version", "", tree))
         return None
     problems.append(
         Problem(

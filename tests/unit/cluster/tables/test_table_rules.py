@@ -307,3 +307,22 @@ def test_a_table_across_clusters_keeps_all_its_keys() -> None:
     assert checked.problems == ()
     assert checked.table is not None
     assert tree_of(checked.table) == tree
+
+
+@pytest.mark.parametrize(
+    ("key", "typed"), [("device_ip", "devce_ip"), ("rank_id", "rankid"), ("device_id", "device-id")]
+)
+def test_a_misspelt_key_is_named_where_a_needed_one_is_missing(key: str, typed: str) -> None:
+    tree = shipped("1x8")
+    device = _device(tree)
+    device[typed] = device.pop(key)
+    [problem] = [p for p in check_tree(tree, "910A").problems if p.path.endswith(f"].{key}")]
+    assert f'unknown key "{typed}": is {key} meant?' in problem.message
+    assert problem.fix == f'rename "{typed}" to "{key}"'
+
+
+def test_a_known_key_is_not_taken_for_a_misspelling() -> None:
+    tree = shipped("1x8")
+    del _device(tree)["device_ip"]  # device_id looks like it
+    [problem] = [p for p in check_tree(tree, "910A").problems if p.rule == "R11"]
+    assert "unknown key" not in problem.message
