@@ -45,7 +45,8 @@ def test_a_run_leaves_everything_one_looks_for(run: Path) -> None:
     assert cv2.imread(str(folder.picture)) is not None
     assert list(folder.tensorboard.iterdir())
     assert (folder.checkpoints / "BEST").exists()
-    assert folder.attempt(0).rank_log(1).exists()
+    log = folder.attempt(0).rank_log(1).read_text()
+    assert "Traceback" not in log, "what follows a failure would be read as its cause"
     assert read_json(folder.evaluation("test"))["threshold_source"] == "validation"
 
 
