@@ -308,13 +308,17 @@ def test_ctrl_c_at_part_1_stops_both_and_a_lost_part_ends_the_other(
     assert read_json(RunDir(run).attempt(1).ended)["failure"]["kind"] == "host"
 
 
+def start_light_part(run: Path, index: int, *command: object) -> Process:
+    launch = [sys.executable, "-m", "unet_dist", "launch", "--run", run]
+    where = ["--rank-table", run.with_name("table.json"), "--part", f"{index}/2"]
+    return start(*launch, *where, "--hang-limit", f"host={HOST_S}", "--", *command)
+
+
 def start_light_parts(run: Path, *command: object) -> list[Process]:
     """A process on each card of two servers; both parts are seen to live."""
     attempt = RunDir(run).attempt(0)
-    table = write_table(run.with_name("table.json"), "10.0.0.1", "10.0.0.2", cards=1)
-    launch = [sys.executable, "-m", "unet_dist", "launch", "--rank-table", table, "--run", run]
-    limit = ["--hang-limit", f"host={HOST_S}"]
-    both = [start(*launch, *limit, "--part", f"{i}/2", "--", *command) for i in (0, 1)]
+    write_table(run.with_name("table.json"), "10.0.0.1", "10.0.0.2", cards=1)
+    both = [start_light_part(run, index, *command) for index in (0, 1)]
     wait_until(lambda: {s["name"] for s in attempt.starts()} == {"rank_000", "rank_001"})
     time.sleep(2)
     return both
@@ -331,7 +335,23 @@ def test_the_part_that_is_lost_is_named_and_not_the_rank_that_misses_its_peer(
     gone.touch()
     output = ended(both[1 - lost], code=1, within_s=HOST_S + 15)
     assert (
-        f"the job failed first: the launcher of part {lost} has not been heard of for {HOST_S} s"
+        f"the job failed: the launcher of part {lost} has not been heard of for {HOST_S} s"
     ) in output
     assert f"a victim of this: rank {1 - lost}: ended with exit code 3" in output
+    assert_nothing_survives(run)
+
+
+def test_a_second_launcher_of_a_part_is_refused_and_one_in_its_place_hides_nothing(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    both = start_light_parts(run, "sleep", "60")
+    output = ended(start_light_part(run, 1, "sleep", "60"), code=2, within_s=15)
+    assert "another launcher of part 1 works in" in output
+    kill_all_below(both[1])
+    again = start_light_part(run, 1, "sleep", "60")
+    output = ended(both[0], code=1, within_s=HOST_S + 15)
+    assert f"the launcher of part 1 has not been heard of for {HOST_S} s" in output
+    again.send_signal(signal.SIGTERM)
+    ended(again, code=130, within_s=10)
     assert_nothing_survives(run)
