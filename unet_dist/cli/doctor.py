@@ -15,6 +15,8 @@ from unet_dist.cluster.server.finding import VERDICTS, Finding
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED
 
 FACT_WIDTH = 90
+CARD_CHECKS = ("cards", "processes", "addresses", "links", "TLS")
+"""Those that look at cards themselves, and not at files beside them."""
 
 
 def doctor(
@@ -27,7 +29,8 @@ def doctor(
 ) -> None:
     """Check this server before a job, in at most 5 seconds; nothing is changed.
 
-    Exits with 1 if a check is FAIL. SKIP is what could not be seen here, and never counts as OK.
+    Exits with 1 if a check is FAIL. SKIP is what could not be seen here, and never counts as OK;
+    where no card could be looked at, "healthy" of --json is null.
 
     \b
     Examples:
@@ -38,14 +41,21 @@ def doctor(
     asked = Examination(rank_table=rank_table, server_id=server_id, run=run)
     findings = examine(asked, used_s=seconds_since_start())
     counts = Counter(finding.verdict for finding in findings)
-    healthy = not counts["FAIL"]
     report = {
-        "healthy": healthy,
+        "healthy": is_healthy(findings),
         "counts": {verdict: counts[verdict] for verdict in VERDICTS},
         "findings": [finding.to_json() for finding in findings],
     }
     answer(console, as_json, describe(findings), report)
-    raise typer.Exit(EXIT_DONE if healthy else EXIT_JOB_FAILED)
+    raise typer.Exit(EXIT_JOB_FAILED if counts["FAIL"] else EXIT_DONE)
+
+
+def is_healthy(findings: Sequence[Finding]) -> bool | None:
+    """None if nothing failed, but nothing about cards could be checked either."""
+    if any(finding.verdict == "FAIL" for finding in findings):
+        return False
+    on_cards = [finding.verdict for finding in findings if finding.check in CARD_CHECKS]
+    return None if all(verdict == "SKIP" for verdict in on_cards) else True
 
 
 def describe(findings: Sequence[Finding]) -> str:
@@ -59,5 +69,7 @@ def describe(findings: Sequence[Finding]) -> str:
         body = [line for text in texts for line in textwrap.wrap(text, FACT_WIDTH) or [""]]
         lines += [head + body[0], *(indent + line for line in body[1:])]
     counts = Counter(finding.verdict for finding in findings)
-    lines.append(", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
+    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    unknown = is_healthy(findings) is None
+    lines.append(total + (": nothing about cards could be checked here" if unknown else ""))
     return "\n".join(lines)

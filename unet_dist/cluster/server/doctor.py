@@ -7,7 +7,7 @@ it never changes a setting or ends a process.
 import functools
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,14 +78,25 @@ def all_checks(asked: Examination, program_s: float) -> dict[str, Check]:
     def devices() -> tuple[int, ...]:
         return wanted() or known_device_ids(root)
 
+    def on_cards(name: str, check: Callable[[Sequence[int]], list[Finding]]) -> Check:
+        return lambda: check(devices()) if devices() else skip(name, why_none())
+
+    def why_none() -> str:
+        if wanted() is None:
+            return "this server is not in the table"
+        table_there = "no --rank-table" if table() is None else "no table that can be used"
+        return f"no card is known: no /dev/davinci*, nothing in /etc/hccn.conf, {table_there}"
+
     return {
         "driver": lambda: doctor_cards.check_driver(root),
         "CANN": lambda: doctor_cards.check_cann(root, environment),
         "cards": lambda: _what_npu_smi_shows(wanted() or (), _table_in(table()), root, program_s),
         "visible": lambda: doctor_cards.judge_visible(environment),
-        "addresses": lambda: _addresses(devices(), known_table(), names(), root, program_s),
-        "links": lambda: _links(devices(), table(), root, program_s),
-        "TLS": lambda: _tls(devices(), root, program_s),
+        "addresses": on_cards(
+            "addresses", lambda cards: _addresses(cards, known_table(), names(), root, program_s)
+        ),
+        "links": on_cards("links", lambda cards: _links(cards, table(), root, program_s)),
+        "TLS": on_cards("TLS", lambda cards: _tls(cards, root, program_s)),
         "table": lambda: judge_table(table(), wanted()),
         "time limits": lambda: doctor_host.judge_time_limits(environment),
         "ulimit": doctor_host.check_limits,
@@ -136,7 +147,8 @@ def judge_table(checked: Checked | None, wanted: Sequence[int] | None) -> list[F
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         judge = fail if refused else warn
-        return judge("table", f"{problems[0].path}: {problems[0].message}{more}", problems[0].fix)
+        place = "" if problems[0].path == "$" else f"{problems[0].path}: "
+        return judge("table", f"{place}{problems[0].message}{more}", problems[0].fix)
     assert checked.table is not None
     if wanted is None:
         names = ", ".join(server.server_id for server in checked.table.servers)
@@ -146,7 +158,11 @@ def judge_table(checked: Checked | None, wanted: Sequence[int] | None) -> list[F
             "say which one it is by --server-id, or use another table",
         )
     size = f"ranks: {checked.table.world}, servers: {len(checked.table.servers)}"
-    return ok("table", f"{size}, fingerprint {checked.fingerprint} (the same on every server)")
+    return ok(
+        "table",
+        f"{size}, fingerprint {checked.fingerprint} (the same on every server); "
+        "not checked for a chip here: see chip",
+    )
 
 
 def _what_npu_smi_shows(
@@ -164,7 +180,12 @@ def judge_chip(table: RankTable, models: Sequence[str]) -> list[Finding]:
     """The table by the rules of the chip that is here, such as the rings of a 910A."""
     chip = chip_of_models(models)
     if chip is None:
-        return skip("chip", f"which rules hold is not known for {', '.join(models) or 'no card'}")
+        found = f"{', '.join(dict.fromkeys(models))} is not known" if models else "no card found"
+        return skip(
+            "chip",
+            f"{found}, so it is not known which chip's rules apply",
+            "unet-dist rank-table check FILE --chip CHIP",
+        )
     problems = problems_of_table(table, chip)
     if not problems:
         return ok("chip", f"the table keeps the rules of {chip}")

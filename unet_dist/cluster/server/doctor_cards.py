@@ -18,7 +18,6 @@ VERSION_LINE = re.compile(r"^\s*(?:package_)?version\s*=\s*\[?([\w.+-]+)", re.IG
 CANN_HOMES = ("ascend-toolkit/latest", "cann", "nnae/latest")
 CANN_FILES = ("ascend_toolkit_install.info", "ascend_nnae_install.info")
 CANN_VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
-NO_CARD = "no card is known: no /dev/davinci*, nothing in /etc/hccn.conf, no --rank-table"
 
 
 def parse_version(text: str | None) -> str:
@@ -121,8 +120,6 @@ def judge_card_addresses(
     """Args:
     names: addresses and host name of this server.
     """
-    if not addresses:
-        return skip("addresses", NO_CARD)
     ips = {device: address.ip for device, address in addresses.items()}
     if not any(ips.values()):
         return skip("addresses", next(iter(addresses.values())).fault)
@@ -145,8 +142,6 @@ def judge_links(states: Mapping[int, tuple[str, str, str]], several: bool) -> li
     states: of each card ``(link, net health, why they are not known)``.
     several: the job spans servers; within one, cards of 910B talk without these links.
     """
-    if not states:
-        return skip("links", NO_CARD)
     known = {device: state for device, state in states.items() if state[0] or state[1]}
     if not known:
         return skip("links", next(iter(states.values()))[2] or "hccn_tool does not tell the state")
@@ -167,8 +162,6 @@ def judge_tls(switches: Mapping[int, tuple[bool | None, str]]) -> list[Finding]:
     """Args:
     switches: of each card ``(on, why it is not known)``.
     """
-    if not switches:
-        return skip("TLS", NO_CARD)
     on = [device for device, (state, _) in switches.items() if state]
     off = [device for device, (state, _) in switches.items() if state is False]
     if not on and not off:

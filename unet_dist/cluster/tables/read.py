@@ -124,6 +124,8 @@ def _read_bytes(path: Path) -> bytes:
             raise UserError(str(path), "is not a file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UserError(str(path), "no such file") from error
     except OSError as error:
         raise UserError(str(path), f"cannot be read: {error.strerror}") from error
     except ValueError as error:  # a NUL in the name
@@ -135,7 +137,7 @@ def _read_bytes(path: Path) -> bytes:
 
 def _reason_to_wait(tree: Any, problems: list[Problem], *, still: bool) -> str | None:
     if problems:
-        return None if still else "it is no JSON, perhaps half written"
+        return None if still else "it is not JSON, perhaps half written"
     if isinstance(tree, dict) and tree.get("status") == "initializing":
         return "its status is initializing"
     return None

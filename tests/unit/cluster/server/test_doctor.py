@@ -129,6 +129,9 @@ def test_a_table_of_other_servers_or_none_at_all_fails(server: Path, tmp_path: P
     stranger = examine(Examination(rank_table=tables / "2x8.json", root=server, environment={}))
     assert "this server is none of 10.0.0.1, 10.0.0.2" in str(stranger)
     assert verdicts(stranger)["table"] == "FAIL"
+    [table] = [f for f in examine(Examination(rank_table=tmp_path / "no.json", root=server,
+                                              environment={})) if f.check == "table"]  # fmt: skip
+    assert table.fact == f"{tmp_path}/no.json: no such file"
     missing = examine(Examination(rank_table=tmp_path / "no.json", root=server, environment={}))
     assert verdicts(missing)["table"] == "FAIL"
     named = Examination(
@@ -147,6 +150,44 @@ def test_what_cannot_be_seen_is_skipped_and_never_called_ok(
         "driver", "CANN", "cards", "processes", "addresses", "links", "TLS", "table", "memory",
         "ports",
     }  # fmt: skip
+
+
+def test_a_machine_without_cards_is_neither_healthy_nor_sick(
+    run_program: Program, tmp_path: Path
+) -> None:
+    bare = {"PATH": "/usr/bin:/bin"}
+    if any(Path("/dev").glob("davinci*")) or Path("/etc/hccn.conf").exists():
+        pytest.skip("this machine has cards")
+    done = run_program("doctor", "--json", **bare)
+    assert (done.returncode, json.loads(done.stdout)["healthy"]) == (0, None)
+    done = run_program("doctor", **bare)
+    assert done.stdout.rstrip().endswith("SKIP: nothing about cards could be checked here")
+
+
+def test_a_server_without_cards_that_is_not_in_the_table_says_so(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    table = Path(__file__).parents[4] / "rank_tables/2x8.json"
+    findings = examine(Examination(rank_table=table, root=root, environment={}))
+    facts = {finding.check: finding.fact for finding in findings}
+    assert {facts[name] for name in ("addresses", "links", "TLS")} == {
+        "this server is not in the table"
+    }
+
+
+def test_a_table_that_only_a_chip_refuses_is_not_said_to_fit_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    tree = json.loads(json.dumps(TABLE))
+    third = {"device_id": "6", "device_ip": "192.168.10.16", "rank_id": "2"}
+    tree["server_list"][0]["device"].append(third)  # a 910A works with 1, 2, 4 or 8
+    (tmp_path / "t.json").write_text(json.dumps(tree))
+    findings = examine(Examination(rank_table=tmp_path / "t.json", root=root, environment={}))
+    [table] = [finding for finding in findings if finding.check == "table"]
+    assert table.verdict == "OK"
+    assert table.fact.endswith("not checked for a chip here: see chip")
 
 
 def test_programs_that_hang_cost_less_than_five_seconds(stand_in: StandIn, tmp_path: Path) -> None:
@@ -225,7 +266,10 @@ def test_a_table_is_judged_by_the_chip_that_is_here() -> None:
     table = RankTable(dialect="1.0", servers=(Server(server_id="10.0.0.1", devices=devices),))
     assert only(judge_chip(table, ["910A", "910A"]))[0] == "FAIL"  # of two rings
     assert only(judge_chip(table, ["910B2"])) == ("OK", "the table keeps the rules of 910B")
-    assert only(judge_chip(table, []))[0] == "SKIP"
+    assert only(judge_chip(table, [])) == (
+        "SKIP",
+        "no card found, so it is not known which chip's rules apply",
+    )
 
 
 def test_tls_switches_must_be_alike() -> None:

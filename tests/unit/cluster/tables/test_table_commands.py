@@ -107,10 +107,10 @@ def test_merge_slice_and_convert_write_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["check", "none.json"], "cannot be read: No such file"),
+        (["check", "none.json"], "no such file"),
         (["merge", SHIPPED / "1x8.json", "-o", "out.json"], "one table is nothing to merge"),
         (["slice", SHIPPED / "1x8.json", "-o", "out.json"], "pass at least one of --servers"),
-        (["show", "none.json"], "cannot be read"),
+        (["show", "none.json"], "none.json: no such file"),
     ],
 )
 def test_what_was_asked_wrongly_is_told_to_the_user(arguments: list[object], message: str) -> None:

@@ -127,7 +127,7 @@ def test_a_missing_file_a_folder_and_a_pipe_are_refused_at_once(tmp_path: Path) 
     pipe = tmp_path / "pipe.json"
     os.mkfifo(pipe)
     for path, message in (
-        (tmp_path / "none.json", "No such file"),
+        (tmp_path / "none.json", "no such file"),
         (tmp_path, "is not a file"),
         (pipe, "is not a file"),
         (tmp_path / "nul\0.json", "is no path"),
