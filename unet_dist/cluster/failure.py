@@ -96,7 +96,8 @@ def first_failure(
     if otherwise is not None and otherwise.kind == "host":
         cause = otherwise  # ranks that lose their peers may fail before the host is known as lost
     elif hang is not None:
-        cause = Ending(rank_name(hang.ranks[0]), 0.0, hang.reason, "hang")
+        name = rank_name(hang.ranks[0]) if hang.tells_culprit else "ranks"
+        cause = Ending(name, 0.0, hang.reason, "hang")
     if cause is None:
         return None
     rank = rank_of(cause.name)
@@ -117,7 +118,7 @@ def first_failure(
             *(f"{code.code}: {code.text}" for code in codes),
         ),
         victims=_victims(plan, attempt, cause, endings),
-        log=str(log) if log.exists() else "",
+        log=str(log) if log.exists() else str(attempt.path),
         last_lines=() if cause.user_error else lines,
     )
 

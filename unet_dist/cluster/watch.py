@@ -19,6 +19,8 @@ class Hang:
     ranks: tuple[int, ...]
     """Who keeps the others waiting; all of them if they wait in the same collective."""
     reason: str
+    tells_culprit: bool = True
+    """False where all that is known is that these ranks are silent."""
 
 
 @dataclass(kw_only=True)
@@ -97,11 +99,22 @@ class Watch:
         ]
         if not hung:
             return None
-        first = min(hung, key=lambda rank: judged[rank].since)
+        # Of ranks that tell nothing of collectives, who is at the lowest step is behind.
+        first = min(hung, key=lambda rank: (judged[rank].beat.step, judged[rank].since))
         beat, silent_s = judged[first].beat, now - judged[first].since
         others = [rank for rank, seen in judged.items() if seen.beat.waiting]
-        waiting = f"; {name_ranks(others)} wait for it" if others else ""
+        wait = "waits" if len(others) == 1 else "wait"
+        waiting = f"; {name_ranks(others)} {wait} for it" if others else ""
         also = [rank for rank in hung if rank != first]
+        if not beat.collectives and any(judged[rank].beat.step == beat.step for rank in also):
+            return Hang(
+                ranks=(first, *also),
+                tells_culprit=False,
+                reason=f"{name_ranks(hung)} are silent for {silent_s:.0f} s {_where(beat)} (limit "
+                f"{self.limit_s(beat.phase):.0f} s); which one the others wait for can only be "
+                'told if collectives are in `with heartbeat.waiting("all-reduce"):`. Their stacks '
+                "are in their logs",
+            )
         return Hang(
             ranks=(first, *also),
             reason=f"no sign of life for {silent_s:.0f} s {_where(beat)}"

@@ -181,7 +181,7 @@ def test_a_rank_that_stalls_is_named_with_its_stacks_and_not_those_that_wait(
     failure = run_light(attempt, waits, stalls, waits, limits=limits).failure
     assert time.monotonic() - started < 6
     assert failure is not None
-    assert (failure.rank, failure.kind, failure.at) == (1, "hang", "step of step 7")
+    assert (failure.rank, failure.kind, failure.at) == (1, "hang", "in step 7")
     assert "ranks 0, 2 wait for it" in failure.reason
     assert any("reads_a_dead_disk" in line for line in failure.last_lines)
 
@@ -291,7 +291,7 @@ def test_the_end_of_the_scheduler_is_a_failure_unless_it_was_asked_for(
     [
         (0, "all processes ended, but nothing tells that rank_000 ended well"),
         (3, "ended with exit code 3"),
-        (137, "ended by SIGKILL (from outside; the kernel reports no want of memory)"),
+        (137, "ended by SIGKILL (from outside, not for lack of memory)"),
     ],
 )
 def test_without_a_report_of_the_guard_nothing_is_done(

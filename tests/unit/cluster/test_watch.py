@@ -63,6 +63,20 @@ def test_all_in_one_collective_is_nobodys_fault_but_the_connections() -> None:
     assert "it is the connection between them" in hang.reason
 
 
+def test_of_ranks_that_tell_nothing_of_collectives_the_one_at_the_lowest_step_is_named() -> None:
+    hang = watch_of(STEP_60, working(6, 0), working(5, 0), working(6, 0)).hang(61.0)
+    assert hang is not None
+    assert hang.tells_culprit
+    assert hang.ranks[0] == 1
+
+
+def test_nobody_is_blamed_where_all_are_silent_at_one_step_and_tell_nothing() -> None:
+    hang = watch_of(STEP_60, working(5, 0), working(5, 0)).hang(61.0)
+    assert hang is not None
+    assert not hang.tells_culprit
+    assert "heartbeat.waiting" in hang.reason
+
+
 def test_a_rank_without_any_beat_is_the_one_that_has_not_started() -> None:
     watch = watch_of(Limits(), waiting(0, 1, "start"), None)
     assert watch.hang(599.0) is None
