@@ -12,15 +12,21 @@ from rich.console import Console
 from unet_dist.cli.rank_table_make import make
 from unet_dist.cli.shared import Json, answer, console_for, new_app
 from unet_dist.cluster.server.discover import cards_and_names
-from unet_dist.cluster.tables.check import Checked
+from unet_dist.cluster.tables.check import Checked, check_tree, refused_by_910a
 from unet_dist.cluster.tables.compare import compare_tables, order_difference
-from unet_dist.cluster.tables.edit import convert_table, merge_tables, parse_numbers, slice_table
+from unet_dist.cluster.tables.edit import (
+    convert_table,
+    keys_not_carried,
+    merge_tables,
+    parse_numbers,
+    slice_table,
+)
 from unet_dist.cluster.tables.here import problems_here, rank_id_problems
 from unet_dist.cluster.tables.model import Chip, RankTable
 from unet_dist.cluster.tables.problems import RULES, SEVERITIES, Problem
 from unet_dist.cluster.tables.read import POLL_S, check_file, load_rank_table, table_of
-from unet_dist.cluster.tables.show import describe_table, table_facts
-from unet_dist.cluster.tables.write import write_rank_table
+from unet_dist.cluster.tables.show import describe_doubts, describe_table, table_facts
+from unet_dist.cluster.tables.write import tree_of, write_rank_table
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 
 app = new_app("Make, check, merge, cut, convert, compare and show HCCL rank tables.")
@@ -145,8 +151,9 @@ def convert(
       unet-dist rank-table convert old_lab.json --to 1.0 -o new.json
       unet-dist rank-table convert rank_tables/2x8.json --to template2 -o pods.json
     """
-    table = convert_table(load_rank_table(file), to)
-    _write(out, table, [file], force=force, as_json=as_json)
+    before = load_rank_table(file)
+    table = convert_table(before, to)
+    _write(out, table, [file], force=force, as_json=as_json, absent=keys_not_carried(before, table))
 
 
 @app.command("diff")
@@ -197,12 +204,32 @@ def show(file: File, as_json: Json = False) -> None:
 
 
 def _write(
-    out: Path, table: RankTable, inputs: Sequence[Path], *, force: bool, as_json: bool
+    out: Path,
+    table: RankTable,
+    inputs: Sequence[Path],
+    *,
+    force: bool,
+    as_json: bool,
+    absent: Sequence[str] = (),
 ) -> None:
+    """Args:
+    absent: keys that the dialect is there for, but that the inputs do not tell.
+    """
     write_rank_table(out, table, inputs=inputs, force=force)
-    text = f"{out}: dialect {table.dialect}, servers: {len(table.servers)}, ranks: {table.world}"
-    report = {"file": str(out), **table_facts(table)}
-    answer(console_for(as_json), as_json, text, report)
+    tree = tree_of(table)
+    problems, of_910a = check_tree(tree).problems, refused_by_910a(tree)
+    lines = [f"{out}: dialect {table.dialect}, servers: {len(table.servers)}, ranks: {table.world}"]
+    if absent:
+        lines.append(f"written without {' and '.join(absent)}, which {inputs[0]} does not tell")
+    lines += describe_doubts(problems, of_910a)
+    report = {
+        "file": str(out),
+        **table_facts(table),
+        "absent": list(absent),
+        "problems": [problem.to_json() for problem in problems],
+        "refused_by_910A": [problem.to_json() for problem in of_910a],
+    }
+    answer(console_for(as_json), as_json, "\n".join(lines), report)
 
 
 def _describe_check(

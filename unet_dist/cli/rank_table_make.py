@@ -16,10 +16,11 @@ from unet_dist.cluster.server.part import (
     hosts_of,
     part_of_this_server,
 )
+from unet_dist.cluster.tables.check import refused_by_910a
 from unet_dist.cluster.tables.model import Chip, RankTable
 from unet_dist.cluster.tables.problems import Problem, errors_of
-from unet_dist.cluster.tables.show import describe_table, table_facts
-from unet_dist.cluster.tables.write import write_rank_table
+from unet_dist.cluster.tables.show import describe_doubts, describe_table, table_facts
+from unet_dist.cluster.tables.write import tree_of, write_rank_table
 from unet_dist.errors import UserError
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; .json.")]
@@ -94,6 +95,11 @@ def _host_lines(hosts: str, devices: tuple[int, ...]) -> tuple[HostLine, ...]:
     )
 
 
+def _refused_if_910a(table: RankTable, chip: Chip | None) -> list[Problem]:
+    """The chip with most rules is the one to warn of, as long as the chip is not known."""
+    return [] if chip else refused_by_910a(tree_of(table))
+
+
 def _describe(
     out: Path,
     table: RankTable,
@@ -103,7 +109,7 @@ def _describe(
 ) -> str:
     rules = f"checked by the rules of {chip}" if chip else "checked without --chip"
     lines = [describe_table(table), "", f"{out}: {rules}"]
-    lines += [f"{problem.severity} {problem}" for problem in problems]
+    lines += describe_doubts(problems, _refused_if_910a(table, chip))
     return "\n".join([*lines, *(f"not seen: {note}" for note in notes)])
 
 
@@ -119,5 +125,6 @@ def _facts(
         "chip": chip,
         **table_facts(table),
         "problems": [problem.to_json() for problem in problems],
+        "refused_by_910A": [problem.to_json() for problem in _refused_if_910a(table, chip)],
         "not_seen": list(notes),
     }

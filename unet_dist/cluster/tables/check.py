@@ -12,7 +12,7 @@ from unet_dist.cluster.tables.draft import CardDraft, Draft
 from unet_dist.cluster.tables.draft_groups import COUNTED_BY, draft_of_groups
 from unet_dist.cluster.tables.draft_ranks import draft_of_ranks
 from unet_dist.cluster.tables.draft_servers import draft_of_servers
-from unet_dist.cluster.tables.model import Chip, Device, Dialect, RankTable, Server
+from unet_dist.cluster.tables.model import CHIPS_OF, Chip, Device, Dialect, RankTable, Server
 from unet_dist.cluster.tables.problems import Problem, errors_of
 from unet_dist.cluster.tables.recognise import recognise
 from unet_dist.cluster.tables.rules import common_problems
@@ -76,6 +76,16 @@ def check_tree(tree: Any, chip: Chip | None = None) -> Checked:
         fingerprint=fingerprint(tree),
         table=None if broken else _table(draft),
     )
+
+
+def refused_by_910a(tree: Any) -> list[Problem]:
+    """The errors of a 910A that another chip of the dialect has not; none if 910A has another."""
+    known = {(problem.path, problem.rule) for problem in errors_of(check_tree(tree).problems)}
+    checked = check_tree(tree, "910A")
+    if checked.dialect is None or "910A" not in CHIPS_OF[checked.dialect]:
+        return []
+    errors = errors_of(checked.problems)
+    return [problem for problem in errors if (problem.path, problem.rule) not in known]
 
 
 def path_problems(path: Path) -> list[Problem]:

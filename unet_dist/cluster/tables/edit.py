@@ -1,12 +1,15 @@
 """New tables out of tables: merged, cut, or in another dialect."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unet_dist.cluster.tables.model import Dialect, RankTable, Server
+from unet_dist.cluster.tables.model import Device, Dialect, RankTable, Server
 from unet_dist.cluster.tables.problems import plain
 from unet_dist.cluster.tables.super_pods import join_groups, keep_groups
 from unet_dist.errors import UserError
+
+LOOPBACK_HINT = "; hccl_tools writes the address that the host name resolves to"
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,19 @@ def merge_tables(named: Sequence[tuple[str, RankTable]]) -> RankTable:
     """
     first_name, first = named[0]
     faults = [
-        f"is of dialect {table.dialect}, but {first_name} of {first.dialect}; convert one"
+        f"{name} is of dialect {table.dialect}, but {first_name} of {first.dialect}; "
+        + (
+            "2.0 cannot be merged with others"
+            if "2.0" in (table.dialect, first.dialect)
+            else "convert one"
+        )
         for name, table in named
         if table.dialect != first.dialect
     ]
+    if faults:
+        raise UserError("merge", faults)
+    given = Counter(name for name, _ in named)
+    faults = [f"{name} is given {count} times" for name, count in given.items() if count > 1]
     if faults:
         raise UserError("merge", faults)
     faults = _taken_twice(named)
@@ -178,6 +190,18 @@ def _from_groups(table: RankTable) -> RankTable:
     return replace(table, servers=tuple(servers), extra=extra, group={})
 
 
+def keys_not_carried(before: RankTable, after: RankTable) -> list[str]:
+    """Keys that the new dialect is there for, but the old table has nothing to fill with."""
+    if after.dialect != "1.2" or before.dialect == "1.2":
+        return []
+    cards = [device.extra for _, device in after.by_rank()]
+    found = {
+        "super_device_id": all("super_device_id" in extra for extra in cards),
+        "super_pod_list": "super_pod_list" in after.extra,
+    }
+    return [key for key, there in found.items() if not there]
+
+
 LAB_KEYS = (
     "board_id",
     "chip_info",
@@ -211,29 +235,34 @@ def _numbered_by_name(servers: Sequence[Server]) -> list[Server]:
 
 
 def _taken_twice(named: Sequence[tuple[str, RankTable]]) -> list[str]:
-    """Servers and addresses that are in two tables, with both places."""
+    """Servers and addresses that are in two tables, with both places.
+
+    Of a server that is in two tables, its addresses are not told as well.
+    """
     faults = []
-    owners: dict[tuple[str, str], str] = {}
+    file_of: dict[str, str] = {}
+    owners: dict[str, tuple[str, Server, Device]] = {}
     for name, table in named:
-        claims: dict[tuple[str, str], str] = {}
         for server in table.servers:
-            claims["server_id", server.server_id] = name
-            if table.dialect == "2.0":
-                continue  # its addresses may be of a host, shared by cards
-            for device in server.devices:
-                for ip in filter(None, device.ip.split(",")):
-                    place = f"{name} (server {plain(server.server_id)} card {device.device_id})"
-                    claims["device_ip", ip] = place
-        for (key, value), place in claims.items():
-            owner = owners.setdefault((key, value), place)
-            if owner is not place:
-                hint = (
-                    "; hccl_tools writes the address that the host name resolves to"
-                    if value.startswith("127.")
-                    else ""
+            before = file_of.setdefault(server.server_id, name)
+            if before != name:
+                faults.append(
+                    f"server_id {plain(server.server_id)} is in {before} and in {name}"
+                    + (LOOPBACK_HINT if server.server_id.startswith("127.") else "")
                 )
-                faults.append(f"{key} {plain(value)} is in {owner} and in {place}{hint}")
+        if table.dialect == "2.0":
+            continue  # its addresses may be of a host, shared by cards
+        for server, device in table.by_rank():
+            for ip in filter(None, device.ip.split(",")):
+                owner = owners.setdefault(ip, (name, server, device))
+                if owner[0] != name and owner[1].server_id != server.server_id:
+                    places = f"{_place(*owner)} and in {_place(name, server, device)}"
+                    faults.append(f"device_ip {plain(ip)} is in {places}")
     return faults
+
+
+def _place(name: str, server: Server, device: Device) -> str:
+    return f"{name} (server {plain(server.server_id)} card {device.device_id})"
 
 
 def _unknown_choices(

@@ -1,12 +1,14 @@
 """A rank table as a person reads it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from unet_dist.cluster.tables.chips import RINGS
 from unet_dist.cluster.tables.model import Device, RankTable
-from unet_dist.cluster.tables.problems import plain
+from unet_dist.cluster.tables.problems import Problem, plain
 
 HEADINGS = ("rank", "card", "ring", "address", "more")
+MOST_DOUBTS = 6
 UNREMARKABLE = ("level_list", "local_id", "device_ip")
 """Keys of a card that say what other columns say, or too much for a line."""
 
@@ -56,6 +58,19 @@ def table_facts(table: RankTable) -> dict[str, Any]:
             for server in table.servers
         ],
     }
+
+
+def describe_doubts(problems: Sequence[Problem], of_910a: Sequence[Problem]) -> list[str]:
+    """Lines below a table that was written: what is wrong with it though HCCL takes it.
+
+    Args:
+        of_910a: what a 910A would refuse, if the chip is not known.
+    """
+    told = {(problem.path, problem.rule) for problem in of_910a}
+    lines = [f"{p.severity} {p}" for p in problems if (p.path, p.rule) not in told]
+    lines += [f"910A would refuse this: {problem}" for problem in of_910a]
+    more = len(lines) - MOST_DOUBTS
+    return [*lines[:MOST_DOUBTS], f"and {more} more: rank-table check"] if more > 0 else lines
 
 
 def ring_of(table: RankTable, device: Device) -> int | None:

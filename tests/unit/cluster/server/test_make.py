@@ -230,6 +230,18 @@ def test_nothing_is_written_if_the_chip_refuses_the_table_or_the_file_is_there(
     assert (tmp_path / "t.json").read_text() == "mine"
 
 
+def test_a_table_of_an_unknown_chip_warns_of_what_a_910a_would_refuse(
+    run_program: Program, tmp_path: Path
+) -> None:
+    make = ["rank-table", "make", "--devices", "0,1,9", "--server-id", "10.0.0.1"]
+    done = run_program(*make, "-o", "t.json", PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (
+        "910A would refuse this: server_list[0].device[2].device_id: device_id is 9" in done.stdout
+    )
+    assert "910A would refuse this: server_list[0]: server 10.0.0.1 has 3 cards" in done.stdout
+
+
 @several_hosts
 @pytest.mark.usefixtures("server")
 def test_mpirun_gathers_the_tables_of_several_hosts(run_program: Program, tmp_path: Path) -> None:

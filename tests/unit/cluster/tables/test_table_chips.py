@@ -61,7 +61,7 @@ def test_servers_with_unequal_numbers_of_cards(chip: str, severity: str) -> None
     tree["server_list"][1]["device"] = tree["server_list"][1]["device"][:4]
     problems = check_tree(tree, chip).problems
     assert [(p.rule, p.severity) for p in problems] == [("R15", severity)]
-    assert "server 10.0.0.2 has 4 cards, but 10.0.0.1 8" in problems[0].message
+    assert "server 10.0.0.2 has 4 cards, but 10.0.0.1 has 8" in problems[0].message
 
 
 def test_three_910a_servers_work_but_not_fastest() -> None:

@@ -105,6 +105,31 @@ def test_merge_slice_and_convert_write_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("choice", "lines"),
+    [
+        (["--devices", "0-3"], []),
+        (["--devices", "0-2"], ["has 3 cards, but 910A works with", "has 3 cards, but 910A"]),
+        (["--ranks", "0-3,12"], ["has 1 card, but 10.0.0.1 has 4"]),
+    ],
+)
+def test_a_slice_that_a_910a_would_refuse_is_written_with_a_warning(
+    tmp_path: Path, choice: list[str], lines: list[str]
+) -> None:
+    result = _run("slice", SHIPPED / "2x8.json", *choice, "-o", tmp_path / "t.json")
+    assert result.exit_code == 0
+    warnings = [x for x in result.stdout.splitlines() if x.startswith("910A would refuse this: ")]
+    assert len(warnings) == len(lines)
+    assert all(part in warning for part, warning in zip(lines, warnings, strict=True))
+
+
+def test_converting_says_which_keys_of_a_super_pod_it_cannot_fill(tmp_path: Path) -> None:
+    result = _run("convert", SHIPPED / "2x8.json", "--to", "1.2", "-o", tmp_path / "t.json")
+    assert "written without super_device_id and super_pod_list, which " in result.stdout
+    back = _run("convert", SHIPPED / "superpod_4x8.json", "--to", "1.2", "-o", tmp_path / "u.json")
+    assert "written without" not in back.stdout
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["check", "none.json"], "no such file"),

@@ -47,11 +47,22 @@ def test_a_server_in_two_files_is_refused_with_both_places() -> None:
     table = _table(one_server([0]))
     with pytest.raises(UserError) as raised:
         merge_tables([("a.json", table), ("b.json", table)])
+    assert raised.value.faults == ("server_id 10.0.0.1 is in a.json and in b.json",)
+    other = one_server([0])
+    other["server_list"][0]["server_id"] = "10.0.0.2"
+    with pytest.raises(UserError) as raised:
+        merge_tables([("a.json", table), ("b.json", _table(other))])
     assert raised.value.faults == (
-        "server_id 10.0.0.1 is in a.json and in b.json",
         "device_ip 192.168.100.10 is in a.json (server 10.0.0.1 card 0) and in b.json "
-        "(server 10.0.0.1 card 0)",
+        "(server 10.0.0.2 card 0)",
     )
+
+
+def test_a_file_that_is_given_twice_is_told_once() -> None:
+    table = _table(shipped("1x8"))
+    with pytest.raises(UserError) as raised:
+        merge_tables([("a.json", table), ("a.json", table)])
+    assert raised.value.faults == ("a.json is given 2 times",)
 
 
 def test_the_loopback_name_of_hccl_tools_is_explained() -> None:
@@ -66,10 +77,22 @@ def test_the_loopback_name_of_hccl_tools_is_explained() -> None:
 
 
 def test_tables_of_two_dialects_do_not_merge() -> None:
-    with pytest.raises(UserError, match=r"is of dialect template2, but a\.json of 1\.0; convert"):
+    with pytest.raises(
+        UserError, match=r"b\.json is of dialect template2, but a\.json of 1\.0; convert"
+    ):
         merge_tables(
             [("a.json", _table(one_server([0]))), ("b.json", _table(shipped("template2_2x8")))]
         )
+
+
+def test_a_table_of_2_0_cannot_be_merged_with_another_dialect() -> None:
+    with pytest.raises(UserError) as raised:
+        merge_tables(
+            [("a.json", _table(shipped("1x8"))), ("b.json", _table(shipped("layers_2x4")))]
+        )
+    assert raised.value.faults == (
+        "b.json is of dialect 2.0, but a.json of 1.0; 2.0 cannot be merged with others",
+    )
 
 
 def test_slicing_takes_what_all_choices_hold() -> None:
