@@ -30,6 +30,8 @@ RACE_S = 0.5
 kernel has cleaned up after it, and collectives of the peers may have failed by then."""
 OF_VICTIMS = (signal.SIGABRT, signal.SIGPIPE, signal.SIGTERM)
 """Signals by which a rank may end because another one has."""
+NOBODY = "nobody"
+"""Stands for a process where a hang tells no culprit."""
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
 _LOST_HOST = re.compile(r"^\s*Remote (?:daemon: .* on node|host:)\s+(\S+)", re.MULTILINE)
 """How mpirun (PRRTE 3) names a host that its daemon no longer answers from."""
@@ -96,7 +98,7 @@ def first_failure(
     if otherwise is not None and otherwise.kind == "host":
         cause = otherwise  # ranks that lose their peers may fail before the host is known as lost
     elif hang is not None:
-        name = rank_name(hang.ranks[0]) if hang.tells_culprit else "ranks"
+        name = rank_name(hang.ranks[0]) if hang.tells_culprit else NOBODY
         cause = Ending(name, 0.0, hang.reason, "hang")
     if cause is None:
         return None
@@ -117,7 +119,7 @@ def first_failure(
             *((f"the disk of {attempt.path} is full: free some space",) if full else ()),
             *(f"{code.code}: {code.text}" for code in codes),
         ),
-        victims=_victims(plan, attempt, cause, endings),
+        victims=_victims(plan, attempt, cause, endings) if cause.name != NOBODY else (),
         log=str(log) if log.exists() else str(attempt.path),
         last_lines=() if cause.user_error else lines,
     )

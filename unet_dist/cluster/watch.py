@@ -126,7 +126,9 @@ class Watch:
 
 
 def _where(beat: Beat) -> str:
-    return f"in phase {beat.phase}" + (f" of step {beat.step}" if beat.step else "")
+    if beat.phase == "step" and beat.step:
+        return f"in step {beat.step}"
+    return f"in phase {beat.phase}" + (f" at step {beat.step}" if beat.step else "")
 
 
 def name_ranks(ranks: Iterable[int]) -> str:

@@ -34,7 +34,7 @@ def test_the_rank_that_others_wait_for_is_named_once_its_limit_is_over() -> None
     hang = watch.hang(60.5)
     assert hang is not None
     assert hang.ranks == (1,)
-    assert "no sign of life for 60 s in phase step of step 5" in hang.reason
+    assert "no sign of life for 60 s in step 5" in hang.reason
     assert "ranks 0, 2 wait for it" in hang.reason
 
 
