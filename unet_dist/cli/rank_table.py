@@ -13,7 +13,7 @@ from unet_dist.cli.rank_table_make import make
 from unet_dist.cli.shared import Json, answer, console_for, new_app
 from unet_dist.cluster.server.discover import cards_and_names
 from unet_dist.cluster.tables.check import Checked, check_tree, refused_by_910a
-from unet_dist.cluster.tables.compare import compare_tables, order_difference
+from unet_dist.cluster.tables.compare import compare_tables, moved_servers, order_difference
 from unet_dist.cluster.tables.edit import (
     convert_table,
     keys_not_carried,
@@ -22,7 +22,7 @@ from unet_dist.cluster.tables.edit import (
     slice_table,
 )
 from unet_dist.cluster.tables.here import problems_here, rank_id_problems
-from unet_dist.cluster.tables.model import Chip, RankTable
+from unet_dist.cluster.tables.model import CHIPS_OF, Chip, RankTable
 from unet_dist.cluster.tables.problems import RULES, SEVERITIES, Problem
 from unet_dist.cluster.tables.read import POLL_S, check_file, load_rank_table, table_of
 from unet_dist.cluster.tables.show import describe_doubts, describe_table, table_facts
@@ -48,6 +48,7 @@ def check(
         float, typer.Option(min=0, max=86400, help="Seconds to wait for a file being written.")
     ] = WAIT_S,
     here: Annotated[bool, typer.Option(help="Compare it with this server's cards too.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Say where HCCL or its documents say so.")] = False,
     as_json: Json = False,
 ) -> None:
     """List every violation, with what HCCL would make of it and how to mend it.
@@ -67,10 +68,16 @@ def check(
     if checked.table is not None and "RANK_ID" in os.environ:
         problems += rank_id_problems(checked.table, os.environ["RANK_ID"])
     unchecked = list(checked.unchecked)
+    not_here = ""
     if checked.table is not None and here:
-        problems += problems_here(checked.table, *cards_and_names())
+        try:
+            problems += problems_here(checked.table, *cards_and_names())
+        except UserError as error:
+            not_here = f"--here: {'; '.join(error.faults)}"
     elif here:
-        unchecked.append("--here: mend the table first")
+        not_here = "--here: mend the table first"
+    if not_here:
+        unchecked.append(not_here)
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     counts = Counter(problem.severity for problem in problems)
     report = {
@@ -84,7 +91,11 @@ def check(
         "problems": [problem.to_json() for problem in problems],
         "not_checked": unchecked,
     }
-    answer(console, as_json, _describe_check(file, checked, problems, unchecked), report)
+    lines = [_heading(file, checked), *_describe_problems(problems, verbose)]
+    if checked.dialect and checked.unchecked:
+        lines.append(f"also run with --chip {'|'.join(CHIPS_OF[checked.dialect])}")
+    lines += [f"not checked: {not_here}"] if not_here else []
+    answer(console, as_json, "\n".join(lines), report)
     bad = counts["ERROR"] or counts["UNSUPPORTED"]
     raise typer.Exit(EXIT_JOB_FAILED if bad else EXIT_DONE)
 
@@ -176,15 +187,19 @@ def diff(
     prints = [checked[path].fingerprint for path in (a, b)]
     order = "" if differences else order_difference(prints[0], prints[1])
     same = not differences and not order
+    moved = moved_servers(tables[0], tables[-1])
     report = {
         "a": str(a),
         "b": str(b),
         "same": same,
         "fingerprints": prints,
+        "moved_servers": moved,
         "differences": [difference.to_json() for difference in differences],
         "order": order or None,
     }
     lines = [f"{a} and {b} are the same to HCCL"] if same else [f"{a} -> {b}"]
+    if moved:
+        lines.append(f"  servers {' and '.join(moved)} are in another order")
     lines += [f"  {difference}" for difference in differences]
     lines += [f"  {order}"] if order else []
     answer(console_for(as_json), as_json, "\n".join(lines), report)
@@ -232,25 +247,24 @@ def _write(
     answer(console_for(as_json), as_json, "\n".join(lines), report)
 
 
-def _describe_check(
-    file: Path, checked: Checked, problems: Sequence[Problem], unchecked: Sequence[str]
-) -> str:
-    lines = [_heading(file, checked)]
+def _describe_problems(problems: Sequence[Problem], with_sources: bool) -> list[str]:
+    if not problems:
+        return ["no problem found"]
+    lines = []
     for problem in problems:
         code = f" {problem.code}" if problem.code else ""
         lines += [
             f"{problem.severity} {problem.rule}{code} at {problem.path}",
             f"  {problem.message}",
             f"  mend: {problem.fix}",
-            f"  rule: {RULES[problem.rule].title} ({RULES[problem.rule].source})",
+            f"  rule: {RULES[problem.rule].title}",
         ]
+        lines += [f"  source: {RULES[problem.rule].source}"] if with_sources else []
     counts = Counter(problem.severity for problem in problems)
     found = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES)
-    lines.append(found if problems else "no problem found")
-    if unchecked:
-        lines.append("not checked" + (" without --chip:" if checked.unchecked else ":"))
-        lines += [f"  {rules}" for rules in unchecked]
-    return "\n".join(lines)
+    if counts["UNSUPPORTED"]:
+        lines.append("UNSUPPORTED: HCCL would start, its documents forbid it")
+    return [*lines, found]
 
 
 def _heading(file: Path, checked: Checked) -> str:

@@ -108,7 +108,8 @@ def path_problems(path: Path) -> list[Problem]:
                 path="$",
                 rule="R2",
                 code="EI0004",
-                message=f"HCCL refuses the path {text}: the first '.json' in it must be its end",
+                message=f"HCCL refuses the path {text}: the name must end in .json, with no "
+                "earlier '.json' in the path",
                 fix="rename the file to end in .json, and folders that contain .json",
             )
         )

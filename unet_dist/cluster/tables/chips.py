@@ -7,7 +7,13 @@ from dataclasses import replace
 from unet_dist.cluster.tables.draft import Draft, ServerDraft, instance_path
 from unet_dist.cluster.tables.fields import MISSING, is_meant, misspelling_of
 from unet_dist.cluster.tables.model import CHIPS_OF, Chip
-from unet_dist.cluster.tables.problems import SEVERITIES, Problem, Severity, shown
+from unet_dist.cluster.tables.problems import (
+    SEVERITIES,
+    Problem,
+    Severity,
+    counted,
+    shown,
+)
 from unet_dist.cluster.tables.rules import ip_version
 
 RINGS = ((0, 1, 2, 3), (4, 5, 6, 7))
@@ -187,22 +193,17 @@ def _sizes(draft: Draft, chip: Chip) -> Iterator[Problem]:
         cards = len(server.cards)
         if cards == 0:
             continue  # told as R10
+        has = f"server {server.name} has {counted(cards, 'card')}"
         if chip == "910A" and cards not in COUNTS_910A:
-            wrong = f"server {server.name} has {_cards(cards)}, but 910A works with 1, 2, 4 or 8"
+            wrong = f"{has}, but 910A works with 1, 2, 4 or 8"
             yield _set_problem(server.path, wrong, "ERROR", "use 1, 2, 4 or 8 cards")
         elif chip == "910B" and number > 1 and cards > 8:
-            wrong = f"server {server.name} has {cards} cards, but with several servers 910B has 1-8"
+            wrong = f"{has}, but with several servers 910B has 1-8"
             yield _set_problem(server.path, wrong, "UNSUPPORTED", "use up to 8 cards of each")
         elif cards != first:
-            wrong = (
-                f"server {server.name} has {_cards(cards)}, but {draft.servers[0].name} has {first}"
-            )
+            wrong = f"{has}, but {draft.servers[0].name} has {first}"
             severity: Severity = "ERROR" if chip == "910A" else "WARN"
             yield _set_problem(server.path, wrong, severity, "use equally many cards of each")
-
-
-def _cards(number: int) -> str:
-    return "1 card" if number == 1 else f"{number} cards"
 
 
 def _cards_910a(server: ServerDraft) -> Iterator[Problem]:

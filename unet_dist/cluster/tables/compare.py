@@ -50,6 +50,15 @@ def compare_tables(a: RankTable, b: RankTable) -> list[Difference]:
     return found
 
 
+def moved_servers(a: RankTable, b: RankTable) -> list[str]:
+    """Servers of both tables whose ranks follow those of other servers than before."""
+    order_a = list(dict.fromkeys(server.server_id for server, _ in a.by_rank()))
+    order_b = list(dict.fromkeys(server.server_id for server, _ in b.by_rank()))
+    both_a = [name for name in order_a if name in set(order_b)]
+    both_b = [name for name in order_b if name in set(order_a)]
+    return [plain(one) for one, other in zip(both_a, both_b, strict=True) if one != other]
+
+
 def order_difference(fingerprint_a: str, fingerprint_b: str) -> str:
     """Of files that say the same: whether HCCL takes them for the same."""
     if fingerprint_a == fingerprint_b:
@@ -83,6 +92,6 @@ def _differing(where: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterat
 
 
 def _text(value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return "(none)"
     return plain(value) if isinstance(value, str) else shown(value)

@@ -14,7 +14,7 @@ from unet_dist.cluster.tables.fields import (
     optional_text_of,
     text_of,
 )
-from unet_dist.cluster.tables.problems import Problem, Severity, shown
+from unet_dist.cluster.tables.problems import Problem, Severity, counted, shown
 
 WRONG_TYPE = "EI0014"  # rank_table_report_macro.h
 BACKUP_LOCAL_ID = 64
@@ -121,7 +121,8 @@ def _layers(
             _tell(
                 problems,
                 f"{spot}.rank_addr_list",
-                f"{len(found)} addresses in {shown(name)} of layer {layer}, but {first} has {size}",
+                f"{counted(len(found), 'address', 'addresses')} in {shown(name)} of layer {layer}, "
+                f"but {first} has {size}",
             )
     return server_id, addresses
 

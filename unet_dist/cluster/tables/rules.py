@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from unet_dist.cluster.tables.draft import CardDraft, Draft, ServerDraft, instance_path
 from unet_dist.cluster.tables.fields import inside, optional_text_of, parse_number, text_of
-from unet_dist.cluster.tables.problems import Problem, Severity, plain, shown
+from unet_dist.cluster.tables.problems import Problem, Severity, counted, plain, shown
 
 MAX_SERVER_ID = 64
 MAX_NAME = 127
@@ -87,6 +87,7 @@ def _ranks(draft: Draft) -> Iterator[Problem]:
     count = sum(len(server.cards) for server in draft.servers)
     if draft.dialect == "template2":
         return
+    expected = "rank 0" if count == 1 else f"ranks 0 to {count - 1}"
     owners: dict[int, str] = {}
     told = []
     for _, card in draft.cards():
@@ -98,7 +99,7 @@ def _ranks(draft: Draft) -> Iterator[Problem]:
             told.append((path, f"rank_id {card.rank} is already used by {first}"))
         elif card.rank >= count:
             told.append(
-                (path, f"rank_id is {card.rank}, but {count} cards have ranks 0 to {count - 1}")
+                (path, f"rank_id is {card.rank}, but {counted(count, 'card')} must have {expected}")
             )
     missing = [rank for rank in range(count) if rank not in owners]
     for (path, message), rank in zip(told, missing, strict=False):
@@ -148,7 +149,8 @@ def _address_counts(draft: Draft) -> Iterator[Problem]:
             yield Problem(
                 path=inside(card.path, "device_ip"),
                 rule="R11",
-                message=f"{number} addresses, but {cards[0].path} has {first}",
+                message=f"{counted(number, 'address', 'addresses')}, but {cards[0].path} has "
+                f"{first}",
                 fix="give each card equally many",
             )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from unet_dist.cluster.tables.chips import RINGS
 from unet_dist.cluster.tables.model import Device, RankTable
-from unet_dist.cluster.tables.problems import Problem, plain
+from unet_dist.cluster.tables.problems import Problem, counted, plain
 
 HEADINGS = ("rank", "card", "ring", "address", "more")
 MOST_DOUBTS = 6
@@ -16,8 +16,8 @@ UNREMARKABLE = ("level_list", "local_id", "device_ip")
 def describe_table(table: RankTable) -> str:
     """One block for each server, one line for each card."""
     blocks = [
-        f"dialect {table.dialect}: {_count(len(table.servers), 'server')}, "
-        f"{_count(table.world, 'rank')}"
+        f"dialect {table.dialect}: {counted(len(table.servers), 'server')}, "
+        f"{counted(table.world, 'rank')}"
     ]
     groups = _groups_of_servers(table)
     for server in table.servers:
@@ -114,7 +114,3 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
         + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -55,15 +55,24 @@ def test_a_warning_alone_exits_with_0(tmp_path: Path) -> None:
     assert "0 ERROR, 0 UNSUPPORTED, 1 WARN" in result.stdout
 
 
-def test_the_text_names_place_rule_code_cure_and_what_was_not_checked(tmp_path: Path) -> None:
+def test_the_text_names_place_rule_code_and_cure_and_the_source_if_asked(tmp_path: Path) -> None:
     tree = shipped("2x8")
     tree["server_list"][1]["server_id"] = "10.0.0.1"
-    result = _run("check", write(tmp_path / "t.json", tree))
+    path = write(tmp_path / "t.json", tree)
+    result = _run("check", path)
     assert "ERROR R9 EI0014 at server_list[1].server_id" in result.stdout
     assert '"10.0.0.1" is already used by server_list[0]' in result.stdout
     assert "mend: write a server_id of its own" in result.stdout
-    assert "topoinfo_ranktableConcise.cc GetSingleServer" in result.stdout
-    assert "not checked without --chip:\n  910A: number and choice of cards" in result.stdout
+    assert ".cc" not in result.stdout
+    assert result.stdout.splitlines()[-1] == "also run with --chip 910A|910B|910C"
+    assert "topoinfo_ranktableConcise.cc GetSingleServer" in _run("check", path, "--verbose").stdout
+
+
+def test_unsupported_is_explained_once_where_there_is_one(tmp_path: Path) -> None:
+    meaning = "HCCL would start, its documents forbid it"
+    path = write(tmp_path / "t.json", one_server([0, 4]))
+    assert _run("check", path, "--chip", "910A").stdout.count(meaning) == 1
+    assert meaning not in _run("check", path, "--chip", "910B").stdout
 
 
 def test_a_rank_of_the_environment_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +190,31 @@ def test_diff_overlooks_the_order_of_keys_but_not_of_servers(tmp_path: Path) -> 
     result = _run("diff", turned, write(tmp_path / "reversed.json", tree))
     assert result.exit_code == 1
     assert "EI0005 (R18" in result.stdout
+
+
+def test_diff_says_first_that_servers_changed_places(tmp_path: Path) -> None:
+    parts = [tmp_path / f"{number}.json" for number in (2, 1)]
+    for part in parts:
+        _run("slice", SHIPPED / "2x8.json", "--servers", f"10.0.0.{part.stem}", "-o", part)
+    _run("merge", *parts, "-o", tmp_path / "turned.json")
+    lines = _run("diff", SHIPPED / "2x8.json", tmp_path / "turned.json").stdout.splitlines()
+    assert lines[1] == "  servers 10.0.0.1 and 10.0.0.2 are in another order"
+
+
+def test_diff_writes_every_absent_value_alike(tmp_path: Path) -> None:
+    tree = shipped("1x8")
+    del tree["server_list"][0]["device"][0]["device_ip"]
+    tree["server_list"][0]["device"][1]["host_port"] = "60000"
+    text = _run("diff", SHIPPED / "1x8.json", write(tmp_path / "t.json", tree)).stdout
+    assert "rank 0: device_ip 192.168.100.10 -> (none)" in text
+    assert "rank 1: host_port (none) -> 60000" in text
+
+
+def test_a_name_without_json_at_its_end_is_refused_with_the_rule(tmp_path: Path) -> None:
+    result = _run("slice", SHIPPED / "1x8.json", "--ranks", "0", "-o", tmp_path / "x.txt")
+    assert "the name must end in .json, with no earlier '.json' in the path" in str(
+        result.exception
+    )
 
 
 def test_show_lists_every_card() -> None:

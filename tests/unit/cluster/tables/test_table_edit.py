@@ -246,7 +246,7 @@ def test_an_input_is_never_overwritten_and_another_file_only_by_force(tmp_path: 
     for name in ("t.json", "link.json"):
         with pytest.raises(UserError, match="is an input"):
             write_rank_table(tmp_path / name, table, inputs=[path], force=True)
-    with pytest.raises(UserError, match="must be its end"):
+    with pytest.raises(UserError, match="the name must end in"):
         write_rank_table(tmp_path / "t.txt", table)
     assert path.read_text() == "{}"
     write_rank_table(path, table, force=True)

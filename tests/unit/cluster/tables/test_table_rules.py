@@ -137,7 +137,7 @@ BROKEN: list[tuple[str, str, Change, str, str, str, str, str]] = [
      "R12", "ERROR", "EI0014", "server_list[0].device[3].rank_id",
      "rank_id 0 is already used by server_list[0].device[0]"),
     ("1x8", "910A", lambda t: _device(t).update(rank_id="99"),
-     "R12", "ERROR", "EI0014", "server_list[0].device[3].rank_id", "is 99, but 8 cards have ranks"),
+     "R12", "ERROR", "EI0014", "server_list[0].device[3].rank_id", "is 99, but 8 cards must have ranks"),
     ("layers_2x4", "950", lambda t: t["rank_list"][5].update(rank_id=4),
      "R12", "ERROR", "EI0014", "rank_list[5].rank_id", "rank_id 4 is already used by rank_list[4]"),
     ("template2_2x8", "910A", _broken_lab,
@@ -326,3 +326,10 @@ def test_a_known_key_is_not_taken_for_a_misspelling() -> None:
     del _device(tree)["device_ip"]  # device_id looks like it
     [problem] = [p for p in check_tree(tree, "910A").problems if p.rule == "R11"]
     assert "unknown key" not in problem.message
+
+
+def test_one_card_is_not_called_cards() -> None:
+    tree = one_server([0])
+    tree["server_list"][0]["device"][0]["rank_id"] = "3"
+    [problem] = check_tree(tree).problems
+    assert problem.message == "rank_id is 3, but 1 card must have rank 0"
