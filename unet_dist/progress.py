@@ -33,9 +33,10 @@ def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]
 
 
 class Progress:
-    """Follows a record file from the moment of its creation; ``poll`` shows what is new."""
+    """Follows a record file from the moment of its creation; ``poll`` shows what is new. Without
+    a file it only says what is waited for."""
 
-    def __init__(self, records: Path, console: Console, waiting_for: str) -> None:
+    def __init__(self, records: Path | None, console: Console, waiting_for: str) -> None:
         self._records = records
         self._console = console
         self._since = time.time()
@@ -69,7 +70,7 @@ class Progress:
             self._live.stop()
 
     def _new_records(self) -> Iterator[dict[str, Any]]:
-        if not self._records.exists():
+        if self._records is None or not self._records.exists():
             return
         with self._records.open("rb") as stream:
             if self._records.stat().st_size < self._offset:

@@ -145,12 +145,6 @@ def _earliest(attempt: AttemptDir, endings: Sequence[Ending]) -> Ending:
     return min(close, key=order)
 
 
-def unfinished(plan: LaunchPlan, attempt: AttemptDir) -> list[str]:
-    """Processes of the plan that are not known to have ended well."""
-    done = {seen["name"] for seen in attempt.exits() if not (seen["code"] or seen["signal"])}
-    return [process.name for process in plan.processes if process.name not in done]
-
-
 def lost_by_mpirun(plan: LaunchPlan, attempt: AttemptDir) -> Ending | None:
     """The host whose daemon mpirun lost. mpirun ends all ranks then, and with exit code 0."""
     found = _LOST_HOST.search("\n".join(tail(attempt.log(MPIRUN), 10_000)))
@@ -194,14 +188,15 @@ def _first_line(message: str) -> str:
 def _as_seen(attempt: AttemptDir, seen: dict[str, Any]) -> Ending:
     name, moment, code, number = seen["name"], float(seen["time"]), seen["code"], seen["signal"]
     if number:
-        reason = ended_by(number, int(seen.get("oom_kills", 0)))
+        reason = seen.get("reason") or ended_by(number, int(seen.get("oom_kills", 0)))
         return Ending(name, moment, reason, "signal", by_itself=number not in OF_VICTIMS)
     if code in EXIT_CODES_THAT_REPEAT:
         why = seen.get("reason") or EXIT_CODES_THAT_REPEAT[code]
         return Ending(name, moment, f"could not be started: {why}", "exit", repeats=True)
     exception = last_exception(tail(attempt.log(name), LAST_LINES))
     if exception is None:
-        return Ending(name, moment, f"ended with exit code {code}", "exit")
+        reason = seen.get("reason") or f"ended with exit code {code}"
+        return Ending(name, moment, reason, "exit")
     matched = _EXCEPTION.match(exception)
     repeats = matched is not None and matched[1] in WOULD_REPEAT
     return Ending(name, moment, exception, "error", repeats=repeats)

@@ -111,7 +111,7 @@ class Job:
                 led = read_json(attempt.plan)["job"]
                 plan, _ = plan_job(
                     self.run,
-                    {**led},
+                    led,
                     self.placement,
                     self.supervision.limits,
                     argv=self.argv,
@@ -119,11 +119,12 @@ class Job:
                 )
                 result = self._attempt(plan, attempt, lambda kind, **facts: None)
                 ended = how_it_ended(attempt)
-                if ended.get("again") and not self.interruptions.received:
-                    continue
                 failure = result.failure
                 if ended.get("failure"):
                     failure = failure_of_json(ended["failure"])
+                if failure and ended.get("again") and not self.interruptions.received:
+                    self._say(failure, str(ended.get("why", "")))
+                    continue
                 ending = ended.get("state", "failed" if failure else "stopped")
                 return JobResult(
                     plan=plan, attempt=attempt, ending=ending, failure=failure, answer={}
@@ -133,7 +134,9 @@ class Job:
         self, plan: LaunchPlan, attempt: AttemptDir, note: Callable[..., Any]
     ) -> LaunchResult:
         waiting = f"starting {describe_ranks(plan)}; logs in {attempt.path}"
-        progress = Progress(self.run.records(0), self.console, waiting)
+        # Of several launchers one shows the steps: Slurm puts the words of all into one log.
+        leads = plan.topology.part.index == 0
+        progress = Progress(self.run.records(0) if leads else None, self.console, waiting)
         if self.what["kind"] in RESTARTED and not self.what.get("resume"):
             progress.say(plan.limits.describe_shortly())
         # After a card was left out there may be fewer ranks than those that were asked for.
@@ -179,10 +182,12 @@ class Job:
             return NO_RESTART
         return decide(self.supervision.restarts, history)
 
+    def _say(self, failure: Failure, why: str) -> None:
+        self.console.print(f"{describe_failure(failure)}\n{why}", markup=False)
+
     def _go_on(self, done: JobResult, decision: Decision) -> None:
         assert done.failure is not None
-        self.console.print(describe_failure(done.failure), markup=False)
-        self.console.print(decision.reason, markup=False)
+        self._say(done.failure, decision.reason)
         if decision.leave_out is not None:
             smaller = without_card(
                 self.placement,

@@ -45,7 +45,8 @@ class Journal:
         """For the timeline, and for the launchers of other parts."""
         told = asdict(failure) if failure else None
         self.note("end", attempt=attempt.number, state=ending, failure=told, decision=why)
-        self._write(attempt.ended, {"state": ending, "again": again, "failure": told})
+        verdict = {"state": ending, "again": again, "why": why, "failure": told}
+        self._write(attempt.ended, verdict)
 
     def _write(self, path: Path, value: Mapping[str, Any]) -> None:
         try:
