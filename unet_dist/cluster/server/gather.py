@@ -30,6 +30,7 @@ GRACE_S = 1.0
 """For mpirun to end what it started elsewhere."""
 HOSTS_AT_ONCE = 8
 SHOWN_LINES = 3
+SHOWN_LETTERS = 400
 
 
 def collect_parts(
@@ -48,7 +49,7 @@ def collect_parts(
     parts = _parts_in(answer.text)
     if parts is not None and len(parts) == len(hosts):
         return parts
-    tell(f"asking each host by itself, because all together failed: {_reason(answer)}")
+    tell("asking each host by itself, because all together failed")
     with ThreadPoolExecutor(min(len(hosts), HOSTS_AT_ONCE)) as pool:
         alone = list(pool.map(_part_alone, hosts))
     if not any(part.faults for part in alone) and len({p.hostname for p in alone}) == len(alone):
@@ -97,8 +98,12 @@ def _parts_in(text: str) -> tuple[ServerPart, ...] | None:
 
 def _reason(answer: Answer) -> str:
     lines = [line.strip() for line in answer.text.splitlines()]
+    # ssh says in one line what mpirun takes a screen for.
+    by_ssh = next((line for line in lines if line.startswith("ssh: ")), None)
+    if by_ssh:
+        return by_ssh[:SHOWN_LETTERS]
     told = [line for line in lines if line.strip("- ") and MARK not in line]
-    return " / ".join(told[:SHOWN_LINES])[:400] or answer.fault or "it said nothing"
+    return " / ".join(told[:SHOWN_LINES])[:SHOWN_LETTERS] or answer.fault or "it said nothing"
 
 
 def own_line(hosts: Sequence[HostLine], rank: int) -> HostLine:

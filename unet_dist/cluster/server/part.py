@@ -235,7 +235,8 @@ def choose_server_id(name: str, mine: Sequence[str]) -> str:
 
 def judge_addresses(addresses: Mapping[int, CardAddress]) -> tuple[list[str], list[str]]:
     """What is wrong with the cards' addresses, and what could not be seen of them."""
-    faults, notes = [], []
+    faults: list[str] = []
+    unseen: dict[tuple[str, bool], list[int]] = {}
     for device, address in addresses.items():
         tool, conf = address.from_tool, address.from_conf
         if tool and conf and not set(tool) & set(conf):
@@ -245,6 +246,18 @@ def judge_addresses(addresses: Mapping[int, CardAddress]) -> tuple[list[str], li
                 "netmask ..., or, in a container, mount the host's file"
             )
         if not tool:
-            source = f"{conf[0]} is from /etc/hccn.conf" if conf else "it is left empty"
-            notes.append(f"card {device}: {address.fault}; {source}")
-    return faults, notes
+            unseen.setdefault((address.fault, bool(conf)), []).append(device)
+    return faults, [_note(addresses, *why, devices) for why, devices in unseen.items()]
+
+
+def _note(
+    addresses: Mapping[int, CardAddress], fault: str, in_conf: bool, devices: Sequence[int]
+) -> str:
+    """One line for all cards that hccn_tool fails for in the same way."""
+    several = len(devices) > 1
+    if in_conf:
+        ips = ", ".join(addresses[device].from_conf[0] for device in devices)
+        outcome = f"{ips} {'are' if several else 'is'} from /etc/hccn.conf"
+    else:
+        outcome = "their addresses are left empty" if several else "its address is left empty"
+    return f"card{'s' if several else ''} {format_device_list(devices)}: {fault}; {outcome}"

@@ -177,6 +177,16 @@ def test_a_file_that_contradicts_the_card_is_a_fault_and_a_silent_tool_a_note() 
     assert "card 2: hccn_tool is not on this machine; 10.1.1.3 is from" in notes[0]
 
 
+def test_cards_that_the_tool_is_silent_on_alike_share_a_note() -> None:
+    absent = "hccn_tool is not on this machine"
+    _, notes = judge_addresses({card: CardAddress(fault=absent) for card in range(8)})
+    assert notes == [f"cards 0-7: {absent}; their addresses are left empty"]
+    _, notes = judge_addresses(
+        {card: CardAddress(from_conf=(f"10.1.1.{card}",), fault=absent) for card in (0, 1)}
+    )
+    assert notes == [f"cards 0-1: {absent}; 10.1.1.0, 10.1.1.1 are from /etc/hccn.conf"]
+
+
 @pytest.mark.parametrize(
     ("models", "chip"),
     [
@@ -271,6 +281,10 @@ def test_every_host_that_fails_is_named(run_program: Program, tmp_path: Path) ->
     assert "down1: cannot be asked through mpirun: ssh: connect to host down1" in done.stderr
     assert "node2: --devices: card 0 is not on this server; it has 4-7" in done.stderr
     assert "down3: cannot be asked" in done.stderr
+    for host in ("down1", "down3"):
+        said = done.stdout + done.stderr
+        assert said.count(f"ssh: connect to host {host}: No route to host") == 1
+    assert " / " not in done.stderr
     assert not (tmp_path / "t.json").exists()
 
 

@@ -137,7 +137,7 @@ BROKEN: list[tuple[str, str, Change, str, str, str, str, str]] = [
      "R12", "ERROR", "EI0014", "server_list[0].device[3].rank_id",
      "rank_id 0 is already used by server_list[0].device[0]"),
     ("1x8", "910A", lambda t: _device(t).update(rank_id="99"),
-     "R12", "ERROR", "EI0014", "server_list[0].device[3].rank_id", "is 99, but 8 cards must have ranks"),
+     "R12", "ERROR", "EI0014", "server_list[0].device[3].rank_id", "is 99, but 8 cards must"),
     ("layers_2x4", "950", lambda t: t["rank_list"][5].update(rank_id=4),
      "R12", "ERROR", "EI0014", "rank_list[5].rank_id", "rank_id 4 is already used by rank_list[4]"),
     ("template2_2x8", "910A", _broken_lab,
