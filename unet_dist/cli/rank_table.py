@@ -34,6 +34,7 @@ app.command("make")(make)
 
 WAIT_S = 10.0
 NOTE_EVERY_S = 5.0
+MOST_NAMED = 4
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Rank table.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; .json.")]
@@ -199,7 +200,8 @@ def diff(
     }
     lines = [f"{a} and {b} are the same to HCCL"] if same else [f"{a} -> {b}"]
     if moved:
-        lines.append(f"  servers {' and '.join(moved)} are in another order")
+        named = " and ".join(moved) if len(moved) <= MOST_NAMED else f"{len(moved)} of them"
+        lines.append(f"  servers {named} are in another order")
     lines += [f"  {difference}" for difference in differences]
     lines += [f"  {order}"] if order else []
     answer(console_for(as_json), as_json, "\n".join(lines), report)

@@ -137,7 +137,7 @@ def _needed_addresses(draft: Draft, chip: Chip) -> Iterator[Problem]:
             code=MISSING if draft.dialect in ("template2", "lab") else "EI0014",
             message=f"device_ip is {'missing' if absent else 'empty'}, but {chip} {needed}"
             + is_meant("device_ip", typed),
-            fix=f'rename "{typed}" to "device_ip"'
+            fix=f'rename {shown(typed)} to "device_ip"'
             if typed
             else "hccn_tool -i ID -ip -g tells the address of a card",
         )

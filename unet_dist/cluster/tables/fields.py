@@ -151,7 +151,7 @@ def missing(key: str, path: str, entry: Mapping[str, Any]) -> Problem:
         rule="R6",
         code=MISSING,
         message=f"{key} is missing{is_meant(key, typed)}",
-        fix=f'rename "{typed}" to "{key}"' if typed else f'add "{key}"',
+        fix=f'rename {shown(typed)} to "{key}"' if typed else f'add "{key}"',
     )
 
 

@@ -25,7 +25,7 @@ RULES: Mapping[str, Rule] = {
         source="hcomm: param_check.cc",
     ),
     "R2": Rule(
-        title="the first '.json' of the path is its end",
+        title="the path ends in .json, and has no earlier '.json' in it",
         source="hcomm: topoinfo_ranktableParser.cc CheckFilePath",
     ),
     "R3": Rule(

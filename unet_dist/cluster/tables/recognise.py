@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from unet_dist.cluster.tables.fields import missing
+from unet_dist.cluster.tables.fields import is_meant, missing, misspelling_of
 from unet_dist.cluster.tables.model import Dialect
 from unet_dist.cluster.tables.problems import Problem, shown
 
@@ -68,14 +68,15 @@ def _without_version(tree: Mapping[str, Any], problems: list[Problem]) -> Dialec
     if guess is None:
         problems.append(missing("version", "", tree))
         return None
+    typed = misspelling_of("version", tree)
     problems.append(
         Problem(
             path="version",
             rule="R7",
             code="EI0017",
             message="version is missing; HCCL takes such a table for template 2 and would say "
-            "that group_count is missing",
-            fix=f'add "version": "{guess}"',
+            "that group_count is missing" + is_meant("version", typed),
+            fix=f'rename {shown(typed)} to "version"' if typed else f'add "version": "{guess}"',
         )
     )
     return cast(Dialect, guess)

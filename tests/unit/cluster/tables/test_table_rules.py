@@ -321,6 +321,13 @@ def test_a_misspelt_key_is_named_where_a_needed_one_is_missing(key: str, typed: 
     assert problem.fix == f'rename "{typed}" to "{key}"'
 
 
+def test_a_misspelt_version_is_named() -> None:
+    tree = shipped("1x8")
+    tree["ver\x1bsion"] = tree.pop("version")
+    [problem] = check_tree(tree).problems
+    assert problem.fix == 'rename "ver\\u001bsion" to "version"'  # no cursor is moved by it
+
+
 def test_a_known_key_is_not_taken_for_a_misspelling() -> None:
     tree = shipped("1x8")
     del _device(tree)["device_ip"]  # device_id looks like it
