@@ -23,7 +23,8 @@ from unet_dist.cluster import children, guard
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import SCHEDULER, ProcessSpec, Starter
 from unet_dist.cluster.supervisor import Interruptions, run_plan
-from unet_dist.runs import AttemptDir, read_json
+from unet_dist.cluster.watch import name_ranks
+from unet_dist.runs import AttemptDir, rank_name, read_json
 
 TELLS = (
     "from unet_dist.rank_error import end_by_error\n"
@@ -50,8 +51,14 @@ def test_all_done_is_no_failure(attempt: AttemptDir) -> None:
 def test_the_first_process_to_fail_is_named_and_the_others_are_its_victims(
     attempt: AttemptDir, culprit: int
 ) -> None:
+    others = [rank for rank in range(3) if rank != culprit]
+    started_files = [str(attempt.processes / f"{rank_name(rank)}.start.json") for rank in others]
     codes = [SLEEPS] * 3
-    codes[culprit] = "import sys; print('out of cards'); sys.exit(3)"
+    codes[culprit] = (
+        "import os, sys, time\n"
+        f"while not all(map(os.path.exists, {started_files})): time.sleep(0.01)\n"
+        "print('out of cards'); sys.exit(3)"
+    )
     started = time.monotonic()
     failure = run_light(attempt, *codes).failure
     assert time.monotonic() - started < 5
@@ -59,8 +66,7 @@ def test_the_first_process_to_fail_is_named_and_the_others_are_its_victims(
     assert (failure.rank, failure.kind) == (culprit, "exit")
     assert "exit code 3" in failure.reason
     assert failure.last_lines == ("out of cards",)
-    others = ", ".join(str(rank) for rank in range(3) if rank != culprit).replace("0, 1", "0-1")
-    assert failure.victims == (f"ranks {others.replace('1, 2', '1-2')}: ended by the launcher",)
+    assert failure.victims == (f"{name_ranks(others)}: ended by the launcher",)
     assert not processes_of(attempt)
 
 
