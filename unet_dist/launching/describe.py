@@ -1,6 +1,5 @@
 """What is said of a plan, of a failure and of an answer."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -89,13 +88,19 @@ def describe_plan(plan: LaunchPlan) -> str:
             started = "by mpirun"
         lines.append(f"{slot.rank:4}  {slot.server:15}  {slot.device_id:6}  {cores:5}  {started}")
     if plan.starter is not None:
-        lines += ["", "started by"]
-        lines += [f"  {name}={value}" for name, value in sorted(plan.starter.env.items())]
-        lines.append(f"  {shlex.join(plan.starter.argv)} GUARD")
+        lines += ["", "GUARD, which starts and watches a process below, is started by"]
+        lines += [*_environment(plan.starter.env), f"  {shlex.join(plan.starter.argv)} GUARD"]
+    everywhere = dict(set.intersection(*(set(process.env.items()) for process in plan.processes)))
+    if len(plan.processes) > 1:
+        lines += ["", "environment of all processes", *_environment(everywhere)]
     for process in plan.processes:
         ranks = ",".join(map(str, process.ranks)) or "none"
+        own = {k: v for k, v in process.env.items() if everywhere.get(k) != v}
         lines += ["", f"process {process.name} (ranks {ranks})"]
-        lines += [f"  {name}={value}" for name, value in sorted(process.env.items())]
+        lines += _environment(own if len(plan.processes) > 1 else process.env)
         lines.append(f"  {shlex.join(process.argv)}")
-    lines += ["", f"job {json.dumps(dict(plan.job))}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "job", *_environment(plan.job)])
+
+
+def _environment(values: Mapping[str, Any]) -> list[str]:
+    return [f"  {name}={value}" for name, value in sorted(values.items())]
