@@ -39,6 +39,6 @@ def test_a_training_on_cards_that_are_not_there_says_so_and_is_not_repeated(
     table = Path(__file__).parents[2] / "rank_tables" / "1x2.json"
     run = tmp_path / "run"
     done = train(*tiny, "--rank-table", table, "--run", run, code=1)
-    assert "failed first" in done.stdout
+    assert "all 2 ranks failed alike" in done.stdout
     assert "Ascend" in done.stdout
     assert RunDir(run).next_attempt() == 1

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import digests_of, steps_of, train, wait_for_step
+from tests.conftest import digests_of, processes_naming, steps_of, train, wait_for_step
 from tests.ranks.test_launch_scripts import write_table
-from tests.ranks.test_program import processes_naming
 from unet_dist.cluster.guard import descendants
 from unet_dist.cluster.host import free_port
 from unet_dist.heartbeat import read_beat
@@ -80,7 +79,8 @@ def kill_rank(attempt: AttemptDir, rank: int) -> None:
 def kill_all_below(launcher: Process) -> None:
     """As when its host loses power."""
     for pid in (launcher.pid, *descendants(launcher.pid)):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # those below may have ended with it
+            os.kill(pid, signal.SIGKILL)
     launcher.communicate()
 
 
