@@ -81,6 +81,33 @@ def test_a_rank_that_stalls_is_named_with_its_stacks(tmp_path: Path, tiny: list[
     assert "host_sum" in run.attempt(0).rank_log(0).read_text()
 
 
+MPI_RANK_KILLED = """
+import os, signal, time
+from mpi4py import MPI
+signal.signal(signal.SIGTERM, lambda number, frame: None)
+world = MPI.COMM_WORLD
+for step in range(1000):
+    if world.rank == 1 and step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    world.allreduce(1)
+"""
+
+
+def test_the_victims_of_a_rank_that_has_called_mpi_init_get_their_grace_and_a_report(
+    tmp_path: Path,
+) -> None:
+    """mpirun kills all when a guard ends whose rank called MPI_Init and not MPI_Finalize."""
+    script = tmp_path / "script.py"
+    script.write_text(MPI_RANK_KILLED)
+    run = RunDir(tmp_path / "run")
+    done = run_program("launch", "--simulate", 2, "--grace", 1, "--run", run.path, "--", script)
+    assert done.returncode == 1
+    assert "rank 1 failed first: ended by SIGKILL" in done.stdout
+    assert "rank 0: ended by the launcher" in done.stdout
+    moments = {seen["name"]: seen["time"] for seen in run.attempt(0).exits()}
+    assert moments["rank_000"] - moments["rank_001"] >= 1
+
+
 def pid_of(run: RunDir, rank: int, *, attempt: int = 0) -> int:
     return int(read_json(run.attempt(attempt).processes / f"rank_{rank:03d}.start.json")["pid"])
 

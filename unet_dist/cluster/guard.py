@@ -28,6 +28,8 @@ SWEEP_S = 5.0
 """How long a guard tries to end what its process left behind."""
 LINGER_S = 5.0
 """What a guard under mpirun leaves the launcher for its wish to end all ranks."""
+REPORTS_S = 1.0
+"""What the reports of ranks that were killed after the grace period may take."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 MARK = "UNET_DIST_ATTEMPT"
@@ -76,7 +78,10 @@ def main() -> int:
     report(attempt, name, "exit", **ending, **facts)
     kill_descendants()
     if sys.argv[2] == "mpi" and code and wishes.come_by_file():
-        return 0  # at another code mpirun would kill the ranks that are given time
+        # At another code mpirun would kill the ranks that are given time, and so it does at the end
+        # of one that has called MPI_Init and not MPI_Finalize.
+        wait_for_reports(attempt, plan)
+        return 0
     return code if code >= 0 else 128 - code
 
 
@@ -220,6 +225,14 @@ def report(attempt: Path, name: str, what: str, **facts: Any) -> None:
             os.write(2, f"{name}: {what} {facts}; not written down: {error}\n".encode())
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def wait_for_reports(attempt: Path, plan: dict[str, Any]) -> None:
+    """Until the guards of all processes have told how they ended, for the grace period at most."""
+    deadline = time.monotonic() + plan["grace_s"] + REPORTS_S
+    awaited = [attempt / "processes" / f"{each['name']}.exit.json" for each in plan["processes"]]
+    while time.monotonic() < deadline and not all(map(Path.exists, awaited)):
+        time.sleep(POLL_S / 2)
 
 
 def oom_kills() -> int:
