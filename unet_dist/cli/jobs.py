@@ -117,7 +117,7 @@ def train(
         raise UserError("--run", "is needed with several parts: the folder that all of them share")
     _check_fit(config, topology.world, topology.target)
     supervision = supervision_of(
-        placement,
+        topology,
         max_restarts=max_restarts,
         min_ranks=min_ranks,
         hang_limit=hang_limit,
@@ -142,7 +142,7 @@ def train(
             begin_run(folder, config, console)
         write_text_atomically(folder.config, dump_config(config))
 
-    run_to_end(job, as_json, prepare)
+    run_to_end(job, topology.part, as_json, prepare)
 
 
 def evaluate(
@@ -234,11 +234,12 @@ def _check_fit(config: Config, world: int, target: str) -> None:
 
 
 def _run(folder: RunDir, what: Mapping[str, Any], placement: Placement, as_json: bool) -> None:
+    topology = placement.topology()
     job = Job(
         run=folder,
         what=what,
         placement=placement,
-        supervision=supervision_of(placement),
+        supervision=supervision_of(topology),
         console=console_for(as_json),
     )
-    run_to_end(job, as_json)
+    run_to_end(job, topology.part, as_json)

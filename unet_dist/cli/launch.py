@@ -95,7 +95,7 @@ def launch(
         what={"kind": "launch"},
         placement=placement,
         supervision=supervision_of(
-            placement,
+            topology,
             max_restarts=max_restarts,
             hang_limit=hang_limit,
             grace=grace,
@@ -109,7 +109,7 @@ def launch(
     if dry_run:
         show_plan(job, as_json)
         return
-    run_to_end(job, as_json)
+    run_to_end(job, topology.part, as_json)
 
 
 def resolved(command: list[str]) -> tuple[str, ...]:

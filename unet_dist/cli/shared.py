@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from unet_dist.cluster.topology import Part
 from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED
 from unet_dist.launching.describe import describe_answer, describe_failure, describe_plan
 from unet_dist.launching.job import Job, JobResult
@@ -46,10 +47,12 @@ def show_plan(job: Job, as_json: bool) -> None:
     answer(job.console, as_json, describe_plan(plan), plan.to_json())
 
 
-def run_to_end(job: Job, as_json: bool, prepare: Callable[[], None] = lambda: None) -> NoReturn:
+def run_to_end(
+    job: Job, part: Part, as_json: bool, prepare: Callable[[], None] = lambda: None
+) -> NoReturn:
     """Leads the job, or follows the launcher of part 0; exits with the code that says how it
     ended. ``prepare`` is what the leader does first, with the run to itself."""
-    if job.placement.topology().part.index > 0:
+    if part.index > 0:
         finish(job, job.follow(), as_json)
     with job.run.locked():
         prepare()

@@ -10,6 +10,7 @@ from unet_dist.cluster.limits import Limits, parse_hang_limits
 from unet_dist.cluster.plan import CommKind
 from unet_dist.cluster.restart import RestartPolicy
 from unet_dist.cluster.tables.read import check_file
+from unet_dist.cluster.topology import Topology
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import (
     CARD_RESTART_DELAY_S,
@@ -121,7 +122,7 @@ def warn_of_table(placement: Placement, console: Console) -> None:
 
 
 def supervision_of(
-    placement: Placement,
+    topology: Topology,
     *,
     max_restarts: int = 0,
     min_ranks: int = 0,
@@ -130,7 +131,6 @@ def supervision_of(
     tee: str = "",
     start_is_watched: bool = True,
 ) -> Supervision:
-    topology = placement.topology()
     shown = parse_ranks(tee, "--tee")
     faults = []
     if min_ranks and not max_restarts:
@@ -152,7 +152,7 @@ def supervision_of(
         grace_s=grace,
         start_is_watched=start_is_watched,
     )
-    delay_s = CARD_RESTART_DELAY_S if placement.rank_table else RestartPolicy().first_delay_s
+    delay_s = CARD_RESTART_DELAY_S if topology.target == "Ascend" else RestartPolicy().first_delay_s
     return Supervision(
         limits=limits,
         restarts=RestartPolicy(

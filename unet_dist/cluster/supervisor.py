@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from unet_dist.cluster import guard
-from unet_dist.cluster.children import Child, end_all, failed_child, start_all, sweep
+from unet_dist.cluster.children import POLL_S, Child, end_all, failed_child, start_all, sweep
 from unet_dist.cluster.failure import (
     Ending,
     Failure,
@@ -26,7 +26,6 @@ from unet_dist.cluster.watch import Hang, Watch, name_ranks
 from unet_dist.heartbeat import read_beat
 from unet_dist.runs import AttemptDir, rank_name, write_json
 
-POLL_S = 0.05
 WATCH_EVERY_S = 0.5
 STACKS_S = 1.0
 """From the request for stacks until the ranks are ended."""

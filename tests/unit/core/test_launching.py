@@ -103,9 +103,12 @@ def test_ranks_to_show_are_numbers_and_ranges() -> None:
 def test_supervision_that_could_have_no_effect_is_refused() -> None:
     here, there = Placement(simulate=2), Placement(simulate=2, hosts=(Host("a"), Host("b")))
     with pytest.raises(UserError) as raised:
-        supervision_of(there, min_ranks=3, tee="5")
+        supervision_of(there.topology(), min_ranks=3, tee="5")
     assert len(raised.value.faults) == 4
-    assert supervision_of(here, min_ranks=1, max_restarts=2, tee="0-1").shown_ranks == (0, 1)
+    assert supervision_of(here.topology(), min_ranks=1, max_restarts=2, tee="0-1").shown_ranks == (
+        0,
+        1,
+    )
 
 
 def test_the_program_to_start_is_looked_for_before_anything_starts(
