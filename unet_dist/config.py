@@ -139,6 +139,9 @@ class ModelConfig(Section):
     """Channels of the first level; each level below has twice as many."""
     depth: int = Field(3, ge=1, le=8)
     """Number of halvings of the resolution."""
+    stride: Literal[1, 2, 4] = 1
+    """Pixels that one step of the first level covers: a strided convolution before it and a
+    transposed one after it. 2 costs about a quarter, and still predicts every pixel."""
     norm: Literal["batch", "sync_batch", "group", "instance"] = "group"
     """Normalisation after each convolution. sync_batch: statistics over all ranks."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -218,6 +221,9 @@ class EvaluateConfig(Section):
     """Share of a tile that its neighbour covers too."""
     batch: int = Field(4, ge=1)
     """Tiles per forward pass."""
+    tta: Literal["none", "flip", "d4"] = "none"
+    """Test-time augmentation: the mean over 4 mirrored, or 8 mirrored and turned, views of each
+    tile, at 4 or 8 times the cost. Validation sees the same views, so the threshold fits them."""
     threshold: float = Field(0.0, ge=0, lt=1)
     """Probability from which a pixel is foreground; 0 chooses it on the validation images."""
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Normalisation
@@ -16,7 +17,7 @@ def predictor(*overrides: str) -> tuple[Predictor, dict[str, np.ndarray]]:
         config.model, in_channels=config.data.in_channels, classes=config.data.classes, seed=1
     )
     weights = {p.name: np.array(p.asnumpy()) for p in net.get_parameters()}
-    return Predictor(config, Normalisation((0.0,) * 3, (1.0,) * 3)), weights
+    return Predictor(config, [Normalisation((0.0,) * 3, (1.0,) * 3)]), weights
 
 
 def image() -> np.ndarray:
@@ -25,18 +26,18 @@ def image() -> np.ndarray:
 
 def test_weights_loaded_after_the_first_prediction_take_effect() -> None:
     forward, weights = predictor("model.norm=batch")
-    forward.load(weights)
+    forward.members[0].load(weights)
     first = forward.forward(image())
-    forward.load({name: array * 1.5 for name, array in weights.items()})
+    forward.members[0].load({name: array * 1.5 for name, array in weights.items()})
     second = forward.forward(image())
-    forward.load(weights)
+    forward.members[0].load(weights)
     assert not np.allclose(first, second)
     assert np.array_equal(forward.forward(image()), first)
 
 
 def test_probabilities_of_several_classes_add_up_to_one() -> None:
     forward, weights = predictor("data.classes=3")
-    forward.load(weights)
+    forward.members[0].load(weights)
     p = forward.forward(image())
     assert p.shape == (2, 3, 16, 16)
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
@@ -44,8 +45,37 @@ def test_probabilities_of_several_classes_add_up_to_one() -> None:
 
 def test_one_image_does_not_depend_on_the_others_of_its_batch() -> None:
     forward, weights = predictor("model.norm=batch")
-    forward.load(weights)
+    forward.members[0].load(weights)
     x = image()
     changed = x.copy()
     changed[1] *= 3
     np.testing.assert_allclose(forward.forward(x)[0], forward.forward(changed)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("tta", "views"), [("none", 1), ("flip", 4), ("d4", 8)])
+def test_test_time_augmentation_averages_the_views_in_the_tiles_own_orientation(
+    tta: str, views: int
+) -> None:
+    forward, weights = predictor(f"evaluate.tta={tta}")
+    forward.members[0].load(weights)
+    x = image()
+    seen = list(forward.views(x))
+    assert len(seen) == views
+    assert np.allclose(forward.forward(x), np.mean(seen, axis=0), atol=1e-6)
+    if views == 8:
+        turned = np.ascontiguousarray(np.rot90(x, axes=(2, 3)))
+        assert np.allclose(
+            forward.forward(turned), np.rot90(forward.forward(x), axes=(2, 3)), atol=1e-5
+        )
+
+
+def test_an_ensemble_is_the_mean_of_its_members() -> None:
+    single, weights = predictor()
+    two = Predictor(single.config, [Normalisation((0.0,) * 3, (1.0,) * 3)] * 2)
+    other = {name: array * 1.5 for name, array in weights.items()}
+    expected = []
+    for member, values in zip(two.members, (weights, other), strict=True):
+        member.load(values)
+        single.members[0].load(values)
+        expected.append(single.forward(image()))
+    assert np.allclose(two.forward(image()), np.mean(expected, axis=0), atol=1e-6)

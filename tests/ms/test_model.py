@@ -38,6 +38,15 @@ def test_odd_sizes_keep_their_size(height: int, width: int) -> None:
     assert output(net_of(), image(height, width)).shape == (1, 1, height, width)
 
 
+@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (17, 19)])
+def test_a_strided_net_predicts_every_pixel(stride: int, height: int, width: int) -> None:
+    y = output(net_of(stride=stride), image(height, width))
+    assert y.shape == (1, 1, height, width)
+    corner = y[0, 0, :stride, :stride]
+    assert len(np.unique(corner)) == stride**2
+
+
 def test_input_channels_and_classes() -> None:
     net = net_of(in_channels=1, classes=4)
     assert output(net, image(8, 8, channels=1)).shape == (1, 4, 8, 8)

@@ -1,6 +1,6 @@
 """The trained network as a function from images to probabilities."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import mindspore as ms
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset, Normalisation, resize_example
 from unet_dist.data.sample import Example, Sample
-from unet_dist.data.transforms import normalise
 from unet_dist.evaluate.metrics import ImageScore, score_image
+from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.tiles import predict_tiled
 from unet_dist.model.target import on_cpu
 from unet_dist.model.unet import UNet, build_unet, put, set_precision
@@ -28,13 +28,12 @@ class _Probabilities(nn.Cell):
         return ops.sigmoid(logits) if logits.shape[1] == 1 else ops.softmax(logits, 1)
 
 
-class Predictor:
-    """A network of its own for evaluation, so that training goes on undisturbed."""
+class Member:
+    """One trained network, compiled, with the normalisation of its training images."""
 
     def __init__(self, config: Config, normalisation: Normalisation) -> None:
-        self.config = config
-        self._mean = np.array(normalisation.mean, np.float32)
-        self._std = np.array(normalisation.std, np.float32)
+        self._factor_c11 = 1 / np.array(normalisation.std, np.float32)[:, None, None]
+        self._shift_c11 = np.array(normalisation.mean, np.float32)[:, None, None] * self._factor_c11
         # Whichever rank's images gave them, sync_batch's statistics are used as batch's are.
         model = config.model
         if model.norm == "sync_batch":
@@ -62,16 +61,45 @@ class Predictor:
         for name, parameter in self._net.parameters_dict().items():
             put(parameter, weights[name])
 
-    def forward(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+    def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        x_nchw = image_nchw * self._factor_c11 - self._shift_c11
         y_nkhw: NDArray[np.float32] = self._forward_graph(ms.Tensor(x_nchw), self._keep).asnumpy()
         return y_nkhw
+
+
+class Predictor:
+    """Networks of its own for evaluation, so that training goes on undisturbed.
+
+    One network, or those of several runs (an ensemble), each seen from the views that
+    ``evaluate.tta`` asks for. The probability is the mean over all of them.
+    """
+
+    def __init__(self, config: Config, normalisations: Sequence[Normalisation]) -> None:
+        self.config = config
+        self.members = [Member(config, normalisation) for normalisation in normalisations]
+        self._symmetries = symmetries(config.evaluate.tta)
+
+    def views(self, image_nchw: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """Probabilities ``[N, K, H, W]`` of square tiles (0..1, resized, not yet normalised) by
+        each member from each view, in the tile's own orientation."""
+        for symmetry in self._symmetries:
+            seen_nchw = symmetry.apply(image_nchw)
+            for member in self.members:
+                yield symmetry.undo(member.forward(seen_nchw))
+
+    def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The mean of the views."""
+        count = len(self._symmetries) * len(self.members)
+        views = self.views(image_nchw)
+        total_nkhw = sum(views, start=next(views))
+        return total_nkhw / np.float32(count)
 
     def probabilities(self, native: Example, resized: Example) -> NDArray[np.float32]:
         """``[H, W, K]`` in the image's true size, 0 outside the field of view."""
         settings = self.config.evaluate
         prob_hwk = predict_tiled(
             self.forward,
-            normalise(resized.image_hwc, self._mean, self._std),
+            resized.image_hwc,
             tile=settings.tile,
             overlap=settings.overlap,
             batch=settings.batch,

@@ -2,7 +2,8 @@
 
 Differences from the paper: padding keeps the size, a norm follows each convolution, and width,
 depth, norm and upsampling are settings. Any height and width is accepted: the input is padded
-at its lower and right edge to a multiple of ``2 ** depth``, and the output is cropped back.
+at its lower and right edge to a multiple of ``stride * 2 ** depth``, and the output is
+cropped back.
 """
 
 import mindspore as ms
@@ -15,13 +16,16 @@ from unet_dist.config import ModelConfig
 from unet_dist.model.norm import make_norm
 
 
-def _conv(in_channels: int, out_channels: int, kernel: int, *, bias: bool) -> nn.Cell:
+def _conv(
+    in_channels: int, out_channels: int, kernel: int, *, bias: bool, stride: int = 1
+) -> nn.Cell:
     return nn.Conv2d(
         in_channels,
         out_channels,
         kernel,
+        stride=stride,
         pad_mode="pad",
-        padding=kernel // 2,
+        padding=kernel // 2 if stride == 1 else 0,
         has_bias=bias,
         weight_init=HeNormal(mode="fan_in", nonlinearity="relu"),
         bias_init="zeros",
@@ -64,11 +68,15 @@ class ResizeConv(nn.Cell):
 def _upsampling(kind: str, in_channels: int, out_channels: int) -> nn.Cell:
     if kind == "resize":
         return ResizeConv(in_channels, out_channels)
+    return _transposed(in_channels, out_channels, 2)
+
+
+def _transposed(in_channels: int, out_channels: int, factor: int) -> nn.Cell:
     return nn.Conv2dTranspose(
         in_channels,
         out_channels,
-        2,
-        stride=2,
+        factor,
+        stride=factor,
         pad_mode="valid",
         has_bias=True,
         weight_init=HeNormal(mode="fan_in", nonlinearity="relu"),
@@ -94,7 +102,14 @@ class UNet(nn.Cell):
         super().__init__()
         widths = [config.width * 2**level for level in range(config.depth + 1)]
         self.depth = config.depth
+        self.multiple = config.stride * 2**config.depth
         self.deepest_channels = widths[-1]
+        self.stem: nn.Cell = nn.Identity()
+        if config.stride > 1:
+            # As many channels as a step has numbers, so that nothing need be lost.
+            channels = in_channels * config.stride**2
+            self.stem = _conv(in_channels, channels, config.stride, bias=True, stride=config.stride)
+            in_channels = channels
         inputs = [in_channels, *widths[:-1]]
         self.encoder = nn.CellList(
             [ConvBlock(i, o, config.norm, all_reduce) for i, o in zip(inputs, widths, strict=True)]
@@ -106,11 +121,16 @@ class UNet(nn.Cell):
             [ConvBlock(2 * width, width, config.norm, all_reduce) for width in widths[:-1]]
         )
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
-        self.head = _conv(config.width, 1 if classes == 2 else classes, 1, bias=True)
+        outputs = 1 if classes == 2 else classes
+        self.head = (
+            _conv(config.width, outputs, 1, bias=True)
+            if config.stride == 1
+            else _transposed(config.width, outputs, config.stride)
+        )
 
     def construct(self, x: ms.Tensor, keep: ms.Tensor) -> ms.Tensor:
         height, width = x.shape[2], x.shape[3]
-        x = _pad_to_multiple(x, 2**self.depth)
+        x = self.stem(_pad_to_multiple(x, self.multiple))
         skips = []
         for level in range(self.depth):
             x = self.encoder[level](x)

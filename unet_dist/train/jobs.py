@@ -102,8 +102,8 @@ def best_weights(
     checkpoint, warnings = load_best(run.checkpoints)
     for warning in warnings:
         records.write("warning", step=checkpoint.state.step, message=warning)
-    predictor = Predictor(config, normalisation)
-    predictor.load({**checkpoint.weights, **checkpoint.average})
+    predictor = Predictor(config, [normalisation])
+    predictor.members[0].load({**checkpoint.weights, **checkpoint.average})
     return predictor, checkpoint.state
 
 

@@ -96,7 +96,7 @@ def train(
             comm=comm,
             net=net,
             step=step,
-            predictor=Predictor(config, normalisation),
+            predictor=Predictor(config, [normalisation]),
             records=records,
             board=board,
         )
@@ -255,7 +255,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
         training.comm.heartbeat.beat("validation", step=state.step, doing=doing)
 
     on_image(0, len(training.dataset.splits.val))
-    training.predictor.load(weights_for_evaluation(training.net, training.step))
+    training.predictor.members[0].load(weights_for_evaluation(training.net, training.step))
     samples = training.dataset.splits.val
     scores = score_samples(
         training.predictor, training.dataset, samples, training.comm, on_image=on_image
