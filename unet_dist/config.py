@@ -26,19 +26,21 @@ class Section(BaseModel):
 class SplitConfig(Section):
     """Which samples train, which validate (choose the epoch and the threshold), which test."""
 
-    by: Literal["official", "ratio", "fold", "list"] = "ratio"
-    """official: the data set's own; ratio: shares of the patients; fold: cross-validation;
-    list: read from ``file``."""
+    by: Literal["official", "ratio", "order", "fold", "list"] = "ratio"
+    """official: the data set's own; ratio: shares of the patients, drawn; order: the first train,
+    the next validate, the last test; fold: cross-validation; list: read from ``file``."""
     file: str = ""
-    """YAML file with the keys train, val and test, each a list of sample ids (by: list)."""
+    """by: list: YAML file with the keys train, val and test, each a list of sample ids.
+    by: order: CSV file, below data.root, whose first column lists the ids under a header; empty
+    for their natural order."""
     folds: int = Field(5, ge=2)
     """Number of folds (by: fold)."""
     fold: int = Field(0, ge=0)
     """The fold that validates; the rest trains (by: fold)."""
     val: Fraction = 0.2
-    """Share of the training patients that validate (by: ratio and official)."""
+    """Share of the patients beside the test that validate (by: ratio, order and official)."""
     test: Fraction = 0.2
-    """Share of the patients kept for the test (by: ratio and fold)."""
+    """Share of the patients kept for the test (by: ratio, order and fold)."""
     group: str = ""
     """Regular expression on the sample id; its first group is the patient. Empty: the data
     set's own rule (CHASE_DB1: ``Image_01``), or each sample for itself."""

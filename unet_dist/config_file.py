@@ -85,7 +85,9 @@ def with_absolute_paths(config: Config) -> Config:
     """The same, readable from every working directory."""
     split = config.data.split
     if split.file:
-        split = split.model_copy(update={"file": str(Path(split.file).resolve())})
+        # An order belongs to the data set; a list, to whoever divides it anew.
+        below = Path(config.data.root) if split.by == "order" else Path()
+        split = split.model_copy(update={"file": str((below / split.file).resolve())})
     root = str(Path(config.data.root).resolve()) if config.data.root else ""
     data = config.data.model_copy(update={"root": root, "split": split})
     return config.model_copy(update={"data": data})

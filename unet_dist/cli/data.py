@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from unet_dist.cli.shared import Json, answer, console_for, new_app
-from unet_dist.config_file import build_config, read_yaml_mapping
+from unet_dist.config_file import build_config, read_yaml_mapping, with_absolute_paths
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 from unet_dist.progress import counter
 
@@ -66,6 +66,7 @@ def check(
     from unet_dist.data.check import check_dataset
 
     config = build_config(read_yaml_mapping(config_path), overrides or [], where=str(config_path))
+    config = with_absolute_paths(config)
     console = console_for(as_json)
     with counter(console, "reading images") as count_images:
         report = check_dataset(config.data, seed=config.seed, on_progress=count_images)

@@ -14,9 +14,9 @@ CHASE_LAST_TRAIN = 4
 CHASE_FOV_FOLDERS = ("masks-fov", "masks_fov", "masks", "mask", "FOV", "fov")
 STARE_LAST_TRAIN = 139
 """Number of the tenth of the 20 images: the first ten train and the last ten test."""
-ISBI_SUBSETS = ((20, "train"), (25, "val"), (30, "test"))
-"""Ends of the subsets: the challenge's test labels were never published, so its 30 training
-slices are divided."""
+ISBI_SLICES = 30
+ISBI_LAST_TRAIN = 19
+"""The challenge's test labels were never published, so its 30 training slices are divided."""
 
 
 def list_isbi2012(root: Path, config: DataConfig, listing: Listing) -> None:
@@ -34,10 +34,10 @@ def list_isbi2012(root: Path, config: DataConfig, listing: Listing) -> None:
             "is one of them truncated?"
         )
         return
-    if pages != ISBI_SUBSETS[-1][0]:
+    if pages != ISBI_SLICES:
         listing.notes.append(
-            f"{pages} slices instead of 30: the official division is train 0-19, val 20-24, "
-            "test 25-29"
+            f"{pages} slices instead of {ISBI_SLICES}: slices 0-{ISBI_LAST_TRAIN} train, "
+            "those that follow test"
         )
     for page in range(pages):
         listing.samples.append(
@@ -46,7 +46,7 @@ def list_isbi2012(root: Path, config: DataConfig, listing: Listing) -> None:
                 group=f"slice-{page:02d}",
                 image=ImageRef(path=volume, page=page),
                 mask=ImageRef(path=labels, page=page),
-                subset=next((name for end, name in ISBI_SUBSETS if page < end), ""),
+                subset="train" if page <= ISBI_LAST_TRAIN else "test",
             )
         )
 

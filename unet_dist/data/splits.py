@@ -1,6 +1,8 @@
 """Which samples train, validate and test; a patient is always on one side only."""
 
+import csv
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from unet_dist.data.sample import Sample
 from unet_dist.errors import UserError
 
 PARTS = ("train", "val", "test")
+MAX_ORDER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +40,18 @@ def split_samples(samples: Sequence[Sample], config: SplitConfig, *, seed: int) 
     """
     if config.by == "list":
         return _by_list(samples, Path(config.file))
+    if config.by == "order":
+        samples = _in_order(samples, config.file)
     groups = sorted({sample.group for sample in samples}, key=natural_key)
     if config.by == "official":
         part_of_group = _official(samples, groups, config)
     elif config.by == "fold":
         part_of_group = _fold(samples, groups, config, seed)
+    elif config.by == "order":
+        in_order = list(dict.fromkeys(sample.group for sample in samples))
+        part_of_group = _shares(in_order[::-1], config, "data.split.by=order")
     else:
-        part_of_group = _ratio(groups, config, seed)
+        part_of_group = _shares(_shuffled(groups, seed), config, "data.split.by=ratio")
     return _gather(samples, {s.id: part_of_group[s.group] for s in samples})
 
 
@@ -68,18 +76,42 @@ def _official(
     return part_of_group | dict.fromkeys(train[len(train) - number :], "val")
 
 
-def _ratio(groups: Sequence[str], config: SplitConfig, seed: int) -> dict[str, str]:
+def _shares(order: Sequence[str], config: SplitConfig, where: str) -> dict[str, str]:
     """The share ``test`` of all patients, then the share ``val`` of the others."""
-    order = _shuffled(groups, seed)
     tests = _share(config.test, len(order))
     vals = _share(config.val, len(order) - tests)
     wanted = {"test": tests, "val": vals, "train": len(order) - tests - vals}
-    _check_enough(wanted, len(order), "data.split.by=ratio")
+    _check_enough(wanted, len(order), where)
     return (
         dict.fromkeys(order[:tests], "test")
         | dict.fromkeys(order[tests : tests + vals], "val")
         | dict.fromkeys(order[tests + vals :], "train")
     )
+
+
+def _in_order(samples: Sequence[Sample], file: str) -> list[Sample]:
+    """In natural order, or as a CSV file lists them, which must name every one."""
+    if not file:
+        return sorted(samples, key=lambda sample: natural_key(sample.id))
+    path = Path(file)
+    try:
+        if path.stat().st_size > MAX_ORDER_BYTES:
+            raise UserError(str(path), f"larger than {MAX_ORDER_BYTES} bytes: not a list of ids")
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [row for row in csv.reader(stream) if row][1:]
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(str(path), f"not a CSV file in UTF-8: {error}") from error
+    known = {sample.id: sample for sample in samples}
+    listed = [row[0].strip() for row in rows]
+    counts = Counter(listed)
+    faults = [f"{id_} is listed {number} times" for id_, number in counts.items() if number > 1]
+    faults += [f"there is no sample {id_}{closest(id_, known)}" for id_ in counts.keys() - known]
+    faults += [f"{id_} is not listed" for id_ in known.keys() - counts]
+    if faults:
+        raise UserError(str(path), sorted(faults))
+    return [known[id_] for id_ in listed]
 
 
 def _fold(

@@ -184,10 +184,10 @@ def isbi(root, pages, label_pages):
         tifffile.imwrite(root / f"{name}.tif", stack, photometric="minisblack")
 
 
-def test_isbi_is_divided_20_5_5(tmp_path):
+def test_isbi_trains_on_the_first_20_and_tests_on_the_others(tmp_path):
     isbi(tmp_path, 30, 30)
     samples = listed(tmp_path, format="isbi2012")
-    assert [s.subset for s in samples] == ["train"] * 20 + ["val"] * 5 + ["test"] * 5
+    assert [s.subset for s in samples] == ["train"] * 20 + ["test"] * 10
     assert samples[7].id == "slice-07"
     assert (samples[7].image.page, samples[7].mask.page) == (7, 7)
 

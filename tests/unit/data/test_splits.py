@@ -166,3 +166,36 @@ def test_list_must_hold_lists_and_train_something(tmp_path):
     assert "train must be a list" in fault_of(numbered(1), **keys)
     keys = by_list(tmp_path, "train: []\nval: [p0-0]\ntest: []\n")
     assert "train is empty" in fault_of(numbered(1), **keys)
+
+
+def by_order(tmp_path, text: str) -> dict:
+    path = tmp_path / "index.csv"
+    path.write_text(text)
+    return {"by": "order", "file": str(path), "val": 0.25, "test": 0.2}
+
+
+def test_order_takes_the_first_to_train_and_the_last_to_test(tmp_path):
+    order = ["p3-0", "p0-0", "p4-0", "p1-0", "p2-0"]
+    keys = by_order(tmp_path, "id,size\n" + "".join(f"{id_},7\n" for id_ in order))
+    splits = split_samples(numbered(5), SplitConfig(**keys), seed=0)
+    assert ids(splits.train) == ["p0-0", "p3-0", "p4-0"]
+    assert ids(splits.val) == ["p1-0"]
+    assert ids(splits.test) == ["p2-0"]
+
+
+def test_order_without_a_file_is_the_natural_one():
+    samples = numbered(11)[::-1]
+    splits = split_samples(samples, SplitConfig(by="order", val=0.1, test=0.1), seed=0)
+    assert ids(splits.test) == ["p10-0"]
+    assert ids(splits.val) == ["p9-0"]
+
+
+def test_order_tells_every_id_that_is_wrong(tmp_path):
+    keys = by_order(tmp_path, "id\np0-0\np0-0\np1-O\n")
+    with pytest.raises(UserError) as caught:
+        split_samples(numbered(2), SplitConfig(**keys), seed=0)
+    assert list(caught.value.faults) == [
+        "p0-0 is listed 2 times",
+        "p1-0 is not listed",
+        "there is no sample p1-O; the closest name is p1-0",
+    ]
