@@ -144,6 +144,9 @@ class ModelConfig(Section):
     stride: Literal[1, 2, 4] = 1
     """Pixels that one step of the first level covers: a strided convolution before it and a
     transposed one after it. 2 costs about a quarter, and still predicts every pixel."""
+    passes: Literal[1, 2] = 1
+    """2: a second U-Net sees the image and the first one's probabilities, and both are trained
+    (W-Net of Galdran et al., arXiv:2009.01907), at twice the cost."""
     norm: Literal["batch", "sync_batch", "group", "instance"] = "group"
     """Normalisation after each convolution. sync_batch: statistics over all ranks."""
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from unet_dist.config import ModelConfig
-from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
+from unet_dist.model.unet import UNet, build_unet, parameter_count, probabilities, set_precision
 
 
 def net_of(*, in_channels: int = 3, classes: int = 2, **settings: object) -> UNet:
@@ -45,6 +45,20 @@ def test_a_strided_net_predicts_every_pixel(stride: int, height: int, width: int
     assert y.shape == (1, 1, height, width)
     corner = y[0, 0, :stride, :stride]
     assert len(np.unique(corner)) == stride**2
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_second_pass_sees_the_image_and_the_first_ones_probabilities(classes: int) -> None:
+    net = net_of(passes=2, classes=classes)
+    assert net.refine is not None
+    x, keep = ms.Tensor(image(16, 16)), ms.Tensor(np.ones((1, net.deepest_channels), np.float32))
+    first, last = net.stages(x, keep)
+    draft = probabilities(first)
+    again = net.refine(ms.ops.concat((x, draft), 1), keep)
+    assert np.allclose(again.asnumpy(), last.asnumpy(), atol=1e-5)
+    blank = net.refine(ms.ops.concat((x, 0 * draft), 1), keep)
+    assert not np.allclose(blank.asnumpy(), last.asnumpy(), atol=1e-3)
+    assert np.allclose(output(net, image(16, 16)), last.asnumpy(), atol=1e-5)
 
 
 def test_input_channels_and_classes() -> None:

@@ -3,14 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 import pytest
 
 from unet_dist.comm import Communicator
-from unet_dist.config import Config
+from unet_dist.config import Config, LossConfig
 from unet_dist.config_file import build_config
 from unet_dist.data.loader import Batch
 from unet_dist.heartbeat import Heartbeat
+from unet_dist.model.losses import loss_sums
 from unet_dist.train.checkpoint import TrainState
 from unet_dist.train.loop import advance, build_net
 from unet_dist.train.step import BETA1, BETA2, EPSILON, StepResult, TrainStep
@@ -150,3 +152,15 @@ def test_the_loss_scale_doubles_after_its_window() -> None:
         scales.append(state.loss_scale)
     assert scales == [8.0, 16.0, 8.0, 8.0, 16.0]
     assert (state.step, state.updates) == (5, 4)
+
+
+def test_both_passes_are_trained_alike() -> None:
+    _, net, step = setting("model.passes=2")
+    config = LossConfig()
+    one = batch(net)
+    x, keep = ms.Tensor(one.x_nchw), ms.Tensor(one.keep_nc)
+    rest = [ms.Tensor(array) for array in (one.target_nhw, one.valid_nhw, one.weight_n)]
+    losses = [float(loss_sums(y, *rest, config)[0].asnumpy()) for y in net.stages(x, keep)]
+    seen = step.summed([one], loss_scale=1.0, stop=False).asnumpy()[0]
+    assert seen == pytest.approx(np.mean(losses), rel=1e-5)
+    assert all(np.abs(g).max() > 0 for g in gradients(net, step) if g.ndim > 1)

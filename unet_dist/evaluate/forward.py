@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import cv2
 import mindspore as ms
 import numpy as np
-from mindspore import nn, ops
+from mindspore import nn
 from numpy.typing import NDArray
 
 from unet_dist.config import Config
@@ -15,7 +15,7 @@ from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.tiles import predict_tiled
 from unet_dist.model.target import on_cpu
-from unet_dist.model.unet import UNet, build_unet, put, set_precision
+from unet_dist.model.unet import UNet, build_unet, probabilities, put, set_precision
 
 
 class _Probabilities(nn.Cell):
@@ -24,8 +24,7 @@ class _Probabilities(nn.Cell):
         self.net = net
 
     def construct(self, x: ms.Tensor, keep: ms.Tensor) -> ms.Tensor:
-        logits = ops.cast(self.net(x, keep), ms.float32)
-        return ops.sigmoid(logits) if logits.shape[1] == 1 else ops.softmax(logits, 1)
+        return probabilities(self.net(x, keep))
 
 
 class Member:

@@ -104,6 +104,7 @@ class UNet(nn.Cell):
         self.depth = config.depth
         self.multiple = config.stride * 2**config.depth
         self.deepest_channels = widths[-1]
+        image_channels = in_channels
         self.stem: nn.Cell = nn.Identity()
         if config.stride > 1:
             # As many channels as a step has numbers, so that nothing need be lost.
@@ -128,7 +129,29 @@ class UNet(nn.Cell):
             else _transposed(config.width, outputs, config.stride)
         )
 
+        self.refine = (
+            UNet(
+                config.model_copy(update={"passes": 1}),
+                in_channels=image_channels + outputs,
+                classes=classes,
+                all_reduce=all_reduce,
+            )
+            if config.passes == 2
+            else None
+        )
+
     def construct(self, x: ms.Tensor, keep: ms.Tensor) -> ms.Tensor:
+        return self.stages(x, keep)[-1]
+
+    def stages(self, x: ms.Tensor, keep: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        """The logits after each pass; the last are the answer."""
+        first = self._one_pass(x, keep)
+        if self.refine is None:
+            return (first,)
+        draft = ops.cast(probabilities(first), x.dtype)
+        return first, self.refine(ops.concat((x, draft), 1), keep)
+
+    def _one_pass(self, x: ms.Tensor, keep: ms.Tensor) -> ms.Tensor:
         height, width = x.shape[2], x.shape[3]
         x = self.stem(_pad_to_multiple(x, self.multiple))
         skips = []
@@ -153,6 +176,12 @@ def _pad_to_multiple(x: ms.Tensor, multiple: int) -> ms.Tensor:
     if columns > 0:
         x = ops.concat((x, ops.tile(x[:, :, :, -1:], (1, 1, 1, columns))), 3)
     return x
+
+
+def probabilities(logits_nkhw: ms.Tensor) -> ms.Tensor:
+    """In float32: of the foreground, or of each class."""
+    logits = ops.cast(logits_nkhw, ms.float32)
+    return ops.sigmoid(logits) if logits.shape[1] == 1 else ops.softmax(logits, 1)
 
 
 def build_unet(

@@ -57,9 +57,13 @@ class _Backward(nn.Cell):
         scale: ms.Tensor,
         stop: ms.Tensor,
     ) -> tuple[ms.Tensor, ms.Tensor]:
+        stages = self.net.stages(x, keep)
         loss, intersection, predicted, truth = loss_sums(
-            self.net(x, keep), target, valid, weight, self.config
+            stages[-1], target, valid, weight, self.config
         )
+        for logits in stages[:-1]:
+            loss = loss + loss_sums(logits, target, valid, weight, self.config)[0]
+        loss = loss / len(stages)
         counts = ops.stack((loss, intersection, predicted, truth, weight.sum(), stop))
         return loss * scale, counts
 
