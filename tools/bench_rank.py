@@ -56,6 +56,7 @@ batch = Batch(
     x_nchw=rng.standard_normal((shape[0], config.data.in_channels, *shape[1:])).astype(np.float32),
     target_nhw=(rng.random(shape) > 0.9).astype(np.int32),
     valid_nhw=np.ones(shape, np.float32),
+    skeleton_nhw=np.zeros((shape[0], 1, 1), np.int32),
     weight_n=np.ones(options.images, np.float32),
     keep_nc=np.ones((options.images, net.deepest_channels), np.float32),
     step_images=options.images * comm.world,

@@ -156,19 +156,24 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """Weighted sum of cross entropy and soft Dice, each a mean over images."""
+    """Weighted sum of terms, each a mean over images."""
 
     cross_entropy: NonNegative = 1.0
     """Weight of the (binary) cross entropy."""
     dice: NonNegative = 1.0
     """Weight of the soft Dice loss over the foreground classes."""
+    skeleton_recall: NonNegative = 0.0
+    """Weight of the share of the structures' skeletons that is missed, which keeps thin vessels
+    and membranes from breaking (Kirchhoff et al., arXiv:2404.03010)."""
     class_weights: tuple[NonNegative, ...] = ()
     """Weight of each class in the cross entropy, background first; empty for all ones."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.cross_entropy + self.dice == 0:
-            raise ValueError("cross_entropy and dice are both 0, so there is nothing to minimise")
+            raise ValueError(
+                "cross_entropy and dice are both 0, so nothing keeps the background empty"
+            )
         return self
 
 

@@ -17,11 +17,19 @@ def computed(
     config: LossConfig,
 ) -> list[float]:
     @ms.jit
-    def run(a, b, c, d):  # type: ignore[no-untyped-def]
-        return loss_sums(a, b, c, d, config)
+    def run(a, b, c, d, e):  # type: ignore[no-untyped-def]
+        return loss_sums(a, b, c, d, e, config)
 
-    tensors = [ms.Tensor(array) for array in (logits, target, valid, weight)]
+    arrays = (logits, target, valid, skeleton_of(target), weight)
+    tensors = [ms.Tensor(array) for array in arrays]
     return [float(value.asnumpy()) for value in run(*tensors)]
+
+
+def skeleton_of(target: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Every second column stands for a skeleton: the loss takes what it is given."""
+    skeleton = target.copy()
+    skeleton[:, :, ::2] = 0
+    return skeleton
 
 
 def reference(
@@ -46,7 +54,15 @@ def reference(
             overlap = (p[n, k] * hot[n, k] * valid[n]).sum()
             size = ((p[n, k] + hot[n, k]) * valid[n]).sum()
             dice.append(1 - (2 * overlap + SMOOTH) / (size + SMOOTH))
-        total += weight[n] * (config.cross_entropy * entropy + config.dice * float(np.mean(dice)))
+        missed = []
+        for k in range(1, classes):
+            line = skeleton_of(target)[n] == k
+            missed.append(1 - (p[n, k][line].sum() + SMOOTH) / (line.sum() + SMOOTH))
+        total += weight[n] * (
+            config.cross_entropy * entropy
+            + config.dice * float(np.mean(dice))
+            + config.skeleton_recall * float(np.mean(missed))
+        )
     return total
 
 
@@ -61,7 +77,10 @@ def example(
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("settings", [{}, {"dice": 0}, {"cross_entropy": 0}, {"weights": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"dice": 0}, {"cross_entropy": 0}, {"weights": True}, {"skeleton_recall": 0.7}],
+)
 def test_loss_is_its_definition(classes: int, settings: dict[str, float]) -> None:
     weights = tuple(range(1, classes + 1)) if settings.get("weights") else ()
     values = {k: v for k, v in settings.items() if k != "weights"}
@@ -102,18 +121,19 @@ def test_extreme_logits_do_not_overflow() -> None:
 def test_gradient_is_that_of_the_definition(classes: int) -> None:
     """Compared with differences; a gradient lost on the way would be zero."""
     logits, target, valid, weight = example(classes)
-    config = LossConfig()
+    config = LossConfig(skeleton_recall=0.5)
 
-    def loss(a, b, c, d):  # type: ignore[no-untyped-def]
-        return loss_sums(a, b, c, d, config)[0]
+    def loss(a, b, c, d, e):  # type: ignore[no-untyped-def]
+        return loss_sums(a, b, c, d, e, config)[0]
 
     differentiate = ms.value_and_grad(loss, 0)
 
     @ms.jit
-    def run(a, b, c, d):  # type: ignore[no-untyped-def]
-        return differentiate(a, b, c, d)[1]
+    def run(a, b, c, d, e):  # type: ignore[no-untyped-def]
+        return differentiate(a, b, c, d, e)[1]
 
-    gradient = run(*(ms.Tensor(a) for a in (logits, target, valid, weight))).asnumpy()
+    arrays = (logits, target, valid, skeleton_of(target), weight)
+    gradient = run(*map(ms.Tensor, arrays)).asnumpy()
     wide = [logits.astype(float), target, valid.astype(float), weight.astype(float)]
     for place in [(0, 0, 1, 1), (1, 0, 4, 2), (2, 0, 0, 0)]:
         up, down = wide[0].copy(), wide[0].copy()

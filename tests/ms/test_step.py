@@ -41,6 +41,7 @@ def batch(net: Any, images: int = 2) -> Batch:
         x_nchw=rng.standard_normal((images, 3, 8, 8)).astype(np.float32),
         target_nhw=rng.integers(0, 2, (images, 8, 8)).astype(np.int32),
         valid_nhw=np.ones((images, 8, 8), np.float32),
+        skeleton_nhw=np.zeros((images, 1, 1), np.int32),
         weight_n=np.ones(images, np.float32),
         keep_nc=np.ones((images, net.deepest_channels), np.float32),
         step_images=images,
@@ -159,7 +160,8 @@ def test_both_passes_are_trained_alike() -> None:
     config = LossConfig()
     one = batch(net)
     x, keep = ms.Tensor(one.x_nchw), ms.Tensor(one.keep_nc)
-    rest = [ms.Tensor(array) for array in (one.target_nhw, one.valid_nhw, one.weight_n)]
+    arrays = (one.target_nhw, one.valid_nhw, one.skeleton_nhw, one.weight_n)
+    rest = [ms.Tensor(array) for array in arrays]
     losses = [float(loss_sums(y, *rest, config)[0].asnumpy()) for y in net.stages(x, keep)]
     seen = step.summed([one], loss_scale=1.0, stop=False).asnumpy()[0]
     assert seen == pytest.approx(np.mean(losses), rel=1e-5)

@@ -35,6 +35,7 @@ for number in range(3):
         x_nchw=x_nchw,
         target_nhw=rng.integers(0, 2, (1, 16, 16)).astype(np.int32),
         valid_nhw=np.ones((1, 16, 16), np.float32),
+        skeleton_nhw=np.zeros((1, 1, 1), np.int32),
         weight_n=np.ones(1, np.float32),
         keep_nc=np.ones((1, net.deepest_channels), np.float32),
         step_images=comm.world,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import IGNORE, Sample
+from unet_dist.data.skeletons import skeletons
 from unet_dist.data.transforms import augment, normalise, sample_rng
 
 
@@ -28,6 +29,8 @@ class Batch(NamedTuple):
     """Class numbers, 0 where not valid."""
     valid_nhw: NDArray[np.float32]
     """1 where loss and metrics count, else 0."""
+    skeleton_nhw: NDArray[np.int32]
+    """Class numbers on skeletons, else 0; ``[N, 1, 1]`` if the loss has no use for them."""
     weight_n: NDArray[np.float32]
     """1 for an image, 0 for padding."""
     keep_nc: NDArray[np.float32]
@@ -147,7 +150,9 @@ class TrainLoader:
         return [self._batch(places, epoch, step_images) for places in parts]
 
     def _batch(self, places: list[Place], epoch: int, step_images: int) -> Batch:
-        images, targets, valids, keeps = [], [], [], []
+        images, targets, valids, skeletal, keeps = [], [], [], [], []
+        no_skeleton = np.zeros((1, 1), np.uint8)
+        wants_skeletons = self._config.loss.skeleton_recall > 0
         for place in places:
             rng = sample_rng(self._config.seed, epoch, place.crop)
             sample = self._samples[place.crop // self._config.augment.crops_per_image]
@@ -156,13 +161,16 @@ class TrainLoader:
             )
             valid = example.fov_hw & (example.target_hw != IGNORE)
             images.append(normalise(example.image_hwc, self._mean, self._std).transpose(2, 0, 1))
-            targets.append(np.where(valid, example.target_hw, 0))
+            target = np.where(valid, example.target_hw, 0)
+            targets.append(target)
+            skeletal.append(skeletons(target) if wants_skeletons else no_skeleton)
             valids.append(valid)
             keeps.append(self._dropout(rng))
         return Batch(
             x_nchw=np.ascontiguousarray(np.stack(images), np.float32),
             target_nhw=np.stack(targets).astype(np.int32),
             valid_nhw=np.stack(valids).astype(np.float32),
+            skeleton_nhw=np.stack(skeletal).astype(np.int32),
             weight_n=np.array([place.counts for place in places], np.float32),
             keep_nc=np.stack(keeps),
             step_images=step_images,

@@ -25,15 +25,17 @@ def loss_sums(
     logits_nkhw: ms.Tensor,
     target_nhw: ms.Tensor,
     valid_nhw: ms.Tensor,
+    skeleton_nhw: ms.Tensor,
     weight_n: ms.Tensor,
     config: LossConfig,
 ) -> LossSums:
-    """Weighted cross entropy and soft Dice, each a mean over an image's valid pixels or
-    foreground classes, summed over images.
+    """Weighted cross entropy, soft Dice and skeleton recall, each a mean over an image's valid
+    pixels or foreground classes, summed over images.
 
     Args:
         logits_nkhw: ``[N, K, H, W]``; K = 1 means two classes by a sigmoid.
         target_nhw: class numbers, int32, 0 where not valid.
+        skeleton_nhw: class numbers on skeletons, int32, else 0; any shape if their weight is 0.
     """
     logits = ops.cast(logits_nkhw, ms.float32)
     classes = max(2, logits.shape[1])
@@ -65,6 +67,12 @@ def loss_sums(
     sizes = ((probability + one_hot) * valid).sum(axis=(2, 3))
     dice_n = 1.0 - ((2.0 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(axis=1)
     loss_n = config.cross_entropy * entropy_n + config.dice * dice_n
+    if config.skeleton_recall > 0:
+        foreground_classes = ops.arange(1, classes).reshape(1, classes - 1, 1, 1)
+        on_line = ops.cast(foreground_classes == skeleton_nhw.expand_dims(1), ms.float32)
+        found = (probability * on_line).sum(axis=(2, 3))
+        missed_n = 1.0 - ((found + SMOOTH) / (on_line.sum(axis=(2, 3)) + SMOOTH)).mean(axis=1)
+        loss_n = loss_n + config.skeleton_recall * missed_n
 
     counted = valid * weight_n.reshape(-1, 1, 1, 1)
     return (

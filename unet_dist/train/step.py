@@ -53,16 +53,17 @@ class _Backward(nn.Cell):
         keep: ms.Tensor,
         target: ms.Tensor,
         valid: ms.Tensor,
+        skeleton: ms.Tensor,
         weight: ms.Tensor,
         scale: ms.Tensor,
         stop: ms.Tensor,
     ) -> tuple[ms.Tensor, ms.Tensor]:
         stages = self.net.stages(x, keep)
         loss, intersection, predicted, truth = loss_sums(
-            stages[-1], target, valid, weight, self.config
+            stages[-1], target, valid, skeleton, weight, self.config
         )
         for logits in stages[:-1]:
-            loss = loss + loss_sums(logits, target, valid, weight, self.config)[0]
+            loss = loss + loss_sums(logits, target, valid, skeleton, weight, self.config)[0]
         loss = loss / len(stages)
         counts = ops.stack((loss, intersection, predicted, truth, weight.sum(), stop))
         return loss * scale, counts
@@ -158,8 +159,10 @@ class TrainStep:
         differentiate = ms.value_and_grad(backward, None, self.parameters, has_aux=True)
 
         @ms.jit
-        def backward_graph(x, keep, target, valid, weight, scale, stop):  # type: ignore[no-untyped-def]
-            (_, counts), gradients = differentiate(x, keep, target, valid, weight, scale, stop)
+        def backward_graph(x, keep, target, valid, skeleton, weight, scale, stop):  # type: ignore[no-untyped-def]
+            (_, counts), gradients = differentiate(
+                x, keep, target, valid, skeleton, weight, scale, stop
+            )
             tensors = (counts,) + gradients
             if fused:
                 tensors = gradient_sum(tensors)  # type: ignore[misc]
@@ -224,6 +227,7 @@ class TrainStep:
                 ms.Tensor(batch.keep_nc),
                 ms.Tensor(batch.target_nhw),
                 ms.Tensor(batch.valid_nhw),
+                ms.Tensor(batch.skeleton_nhw),
                 ms.Tensor(batch.weight_n),
                 scale,
                 _scalar(float(stop and i == 0)),

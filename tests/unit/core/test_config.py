@@ -48,7 +48,7 @@ def test_all_faults_are_told_at_once_with_the_closest_key() -> None:
         (["data.mask=binary", "data.classes=4"], "has 2 classes"),
         (["data.ignore=255"], "needs mask: labels"),
         (["data.fov=file"], "data.fov_masks"),
-        (["loss.cross_entropy=0", "loss.dice=0"], "nothing to minimise"),
+        (["loss.cross_entropy=0", "loss.dice=0"], "nothing keeps the background empty"),
         (["loss.class_weights=[1,2,3]"], "has 3 values, but data.classes is 2"),
         (["train.accumulation=3"], "does not divide"),
         (["train.lr=.nan"], "finite"),

@@ -11,6 +11,7 @@ from unet_dist.config import Config
 from unet_dist.config_file import load_config
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.loader import Batch, TrainLoader
+from unet_dist.data.skeletons import skeletons
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
 
@@ -55,6 +56,15 @@ def test_shapes_and_types(folder: Path) -> None:
     assert (batch.target_nhw.shape, batch.target_nhw.dtype) == ((4, 32, 32), np.int32)
     assert set(np.unique(batch.valid_nhw)) <= {0.0, 1.0}
     assert batch.step_images == 4
+
+
+def test_skeletons_are_made_only_for_a_loss_that_asks_for_them(folder: Path) -> None:
+    [without] = loader_of(folder).make_step(0)
+    assert without.skeleton_nhw.shape == (4, 1, 1)
+    [batch] = loader_of(folder, "loss.skeleton_recall=1").make_step(0)
+    for skeleton, target in zip(batch.skeleton_nhw, batch.target_nhw, strict=True):
+        assert np.array_equal(skeleton, skeletons(target.astype(np.uint8)))
+    assert 0 < (batch.skeleton_nhw > 0).sum() < (batch.target_nhw > 0).sum()
 
 
 def test_two_ranks_load_what_one_would(folder: Path) -> None:
