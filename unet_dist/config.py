@@ -75,6 +75,9 @@ class DataConfig(Section):
     """Field of view: read from masks, estimated from the image's dark rim, or everything."""
     channels: Literal["rgb", "grey", "green"] = "rgb"
     """Input channels: three, the luminance, or the green one. Grey images fit all three."""
+    even_light: NonNegative = 0.0
+    """Evens out brightness and contrast within a Gaussian window of this standard deviation, in
+    pixels of the image's own size; 0 leaves the image as it is."""
     mask: Literal["auto", "binary", "inverted", "labels", "instances", "instances_border"] = "auto"
     """Meaning of mask values. auto recognises 0/1, 0/255, booleans, palettes and class numbers
     and says which; inverted: 0 is the foreground; instances: every object number is foreground;

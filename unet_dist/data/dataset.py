@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unet_dist.config import DataConfig
 from unet_dist.data.fov import estimate_fov, read_fov
 from unet_dist.data.images import Pixels, image_size, read_image, read_indices, to_unit_range
+from unet_dist.data.light import even_light
 from unet_dist.data.masks import MaskCoding, count_values, decode, recognise
 from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
 from unet_dist.data.sources import list_samples
@@ -121,7 +122,7 @@ def read_image_only(path: Path, config: DataConfig, *, page: int = 0) -> Example
     image = read_image(ImageRef(path=path, page=page))
     fov = np.ones(image.shape[:2], np.bool_) if config.fov == "none" else estimate_fov(image)
     target = np.full(image.shape[:2], IGNORE, np.uint8)
-    return Example(to_unit_range(image, config.channels), target, fov)
+    return Example(_input(image, fov, config), target, fov)
 
 
 def resized(size: tuple[int, int], factor: float) -> tuple[int, int]:
@@ -203,7 +204,13 @@ def _read_sample(sample: Sample, config: DataConfig, coding: MaskCoding) -> Exam
         target = decode(read_indices(sample.mask), coding, where=str(sample.mask.path))
     if faults := size_faults(sample, image.shape, target.shape, fov.shape):
         raise UserError(str(sample.image.path), faults)
-    return Example(to_unit_range(image, config.channels), target, fov)
+    return Example(_input(image, fov, config), target, fov)
+
+
+def _input(image: Pixels, fov_hw: NDArray[np.bool_], config: DataConfig) -> NDArray[np.float32]:
+    """What the network is to see of an image, 0..1, before resizing and normalisation."""
+    image_hwc = to_unit_range(image, config.channels)
+    return even_light(image_hwc, fov_hw, config.even_light) if config.even_light else image_hwc
 
 
 def _recognise_all(samples: list[Sample], config: DataConfig) -> MaskCoding:
