@@ -239,6 +239,12 @@ class EvaluateConfig(Section):
     tile, at 4 or 8 times the cost. Validation sees the same views, so the threshold fits them."""
     threshold: float = Field(0.0, ge=0, lt=1)
     """Probability from which a pixel is foreground; 0 chooses it on the validation images."""
+    structure: Literal["auto", "region", "tubular", "partition", "objects"] = "auto"
+    """What else is measured at the end. region: distances of outlines; tubular: centre lines too;
+    partition: the cells between membranes too; objects: single objects, of numbered masks. auto:
+    tubular for drive, chasedb1 and stare, partition for isbi2012, objects for numbered masks."""
+    min_object: int = Field(16, ge=0)
+    """Predicted objects of fewer pixels are dropped (structure: objects)."""
 
 
 class CheckpointConfig(Section):

@@ -15,6 +15,7 @@ from unet_dist.data.fov import estimate_fov, read_fov
 from unet_dist.data.images import Pixels, image_size, read_image, read_indices, to_unit_range
 from unet_dist.data.light import even_light
 from unet_dist.data.masks import MaskCoding, count_values, decode, recognise
+from unet_dist.data.public_sets import other_observer
 from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
 from unet_dist.data.sources import list_samples
 from unet_dist.data.splits import Splits, split_samples
@@ -79,6 +80,25 @@ class Dataset:
     def read_native(self, sample: Sample) -> Example:
         """The sample in its own size, in which predictions are scored; read-only arrays."""
         return self._cached(sample, native=True)
+
+    def read_objects(self, sample: Sample) -> NDArray[np.integer]:
+        """The object numbers of the sample's mask in its own size, 0 where there is none."""
+        assert sample.mask is not None
+        assert self.coding.kind in ("instances", "instances_border")
+        return read_indices(sample.mask)
+
+    def read_other_observer(self, sample: Sample) -> NDArray[np.uint8] | None:
+        """Class numbers as the observer who is not the truth drew them; None where only one did."""
+        if self.coding.kind != "binary" or sample.mask is None:
+            return None
+        path = other_observer(sample.mask.path, self.config.format)
+        if path is None:
+            return None
+        other_hw = np.asarray(read_indices(ImageRef(path=path)) != 0, np.uint8)
+        shape = image_size(sample.image)
+        if faults := size_faults(sample, shape, other_hw.shape, shape):
+            raise UserError(str(path), faults)
+        return other_hw
 
     def largest_size(self) -> tuple[int, int]:
         """Height and width, after ``data.resize``, that no training image exceeds."""

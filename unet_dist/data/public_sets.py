@@ -137,6 +137,26 @@ def list_stare(root: Path, config: DataConfig, listing: Listing) -> None:
         _add(listing, stem, images[stem], mask, None, group=stem, subset=subset)
 
 
+def other_observer(mask: Path, layout: str) -> Path | None:
+    """The file in which the other observer drew the same image; None if there is none."""
+    if layout not in _OBSERVERS:
+        return None
+    folders, ends = _OBSERVERS[layout]
+    own = 0 if mask.stem.endswith(ends[0]) else 1
+    folder = mask.parent.parent / folders[1 - own] if folders else mask.parent
+    stem = mask.stem.removesuffix(ends[own]) + ends[1 - own]
+    files = files_of(folder, Listing()) if folder.is_dir() else {}
+    return files.get(stem)
+
+
+_OBSERVERS: dict[str, tuple[tuple[str, str] | None, tuple[str, str]]] = {
+    "drive": (("1st_manual", "2nd_manual"), ("_manual1", "_manual2")),
+    "chasedb1": (None, ("_1stHO", "_2ndHO")),
+    "stare": (("labels-ah", "labels-vk"), (".ah", ".vk")),
+}
+"""Folders and ends of the mask's names: the first observer's and the second's."""
+
+
 def _add(
     listing: Listing,
     key: str,

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
+from unet_dist.evaluate.curves import auc, average_precision, calibration_error
 
 BINS = 1000
 """Bins of the probability; every threshold is a multiple of 1 / BINS."""
@@ -30,6 +31,10 @@ class Counts:
     """Pixels of other classes, by bin of the class's predicted probability."""
     matrix_kk: NDArray[np.int64] | None
     """With several foreground classes: pixels by true class (rows) and most probable class."""
+    true_probability: float
+    """Sum over pixels of the probability that the true class was given."""
+    squared_probability: float
+    """Sum over pixels and all classes of the squared probability."""
 
     @property
     def num_foreground(self) -> int:
@@ -43,6 +48,8 @@ class Counts:
             positive_fb=self.positive_fb + other.positive_fb,
             negative_fb=self.negative_fb + other.negative_fb,
             matrix_kk=matrix_kk,
+            true_probability=self.true_probability + other.true_probability,
+            squared_probability=self.squared_probability + other.squared_probability,
         )
 
 
@@ -56,7 +63,7 @@ class ImageScore:
     counts: Counts
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, exact: integers, where -n stands for n zeros in a row."""
+        """JSON values, exact: in the histograms -n stands for n zeros in a row."""
         matrix_kk = self.counts.matrix_kk
         return {
             "id": self.id,
@@ -65,6 +72,7 @@ class ImageScore:
             "positive": [_fold_zeros(bins) for bins in self.counts.positive_fb.tolist()],
             "negative": [_fold_zeros(bins) for bins in self.counts.negative_fb.tolist()],
             "matrix": None if matrix_kk is None else matrix_kk.tolist(),
+            "soft": [self.counts.true_probability, self.counts.squared_probability],
         }
 
     @classmethod
@@ -78,6 +86,8 @@ class ImageScore:
                 positive_fb=np.array([_unfold_zeros(row) for row in tree["positive"]], np.int64),
                 negative_fb=np.array([_unfold_zeros(row) for row in tree["negative"]], np.int64),
                 matrix_kk=None if matrix is None else np.array(matrix, np.int64),
+                true_probability=tree["soft"][0],
+                squared_probability=tree["soft"][1],
             ),
         )
 
@@ -108,6 +118,14 @@ class Confusion:
         return _ratio(self.tn, self.tn + self.fp)
 
     @property
+    def precision(self) -> float:
+        return _ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def background_dice(self) -> float:
+        return _ratio(2 * self.tn, 2 * self.tn + self.fp + self.fn)
+
+    @property
     def accuracy(self) -> float:
         return _ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
 
@@ -117,14 +135,30 @@ class Quality:
     """The metrics of an image, a class or a pool; NaN where one is not defined."""
 
     dice: float
+    """Of the foreground alone."""
     iou: float
     sensitivity: float
     specificity: float
+    precision: float
     accuracy: float
+    """Share of the pixels whose class is right."""
     auc: float
+    """Area under the ROC curve."""
+    average_precision: float
+    """Area under the steps of the precision-recall curve."""
+    calibration_error: float
+    """Expected difference between probability and frequency, see ``curves.calibration_error``."""
+    dice_with_background: float = math.nan
+    """Mean Dice over all classes, the background too: PaddleSeg's and mmsegmentation's mDice. Of a
+    whole image, not of one class."""
+    soft_dice_with_background: float = math.nan
+    """``2 sum(p y) / (sum p^2 + sum y^2)`` over all pixels and both classes, p the probability:
+    what MindSpore's official Unet script calls Dice. With p of 0 and 1 it is the accuracy."""
 
 
 QUALITIES = tuple(field.name for field in fields(Quality))
+CLASS_QUALITIES = tuple(field.name for field in fields(Quality) if field.default is MISSING)
+"""Those that a single class has too."""
 
 
 def score_image(
@@ -156,6 +190,7 @@ def score_image(
         _histograms(probability, truth == number)
         for number, probability in enumerate(foreground_nf.T, start=1)
     ]
+    true_probability, squared_probability = _soft_sums(truth, foreground_nf)
     return ImageScore(
         id=sample_id,
         height=height,
@@ -164,6 +199,8 @@ def score_image(
             positive_fb=np.stack([positive for positive, _ in by_class]),
             negative_fb=np.stack([negative for _, negative in by_class]),
             matrix_kk=_class_matrix(truth, prob_nk) if len(by_class) > 1 else None,
+            true_probability=true_probability,
+            squared_probability=squared_probability,
         ),
     )
 
@@ -176,11 +213,6 @@ def hard_prediction(prob_hwk: NDArray[np.float32], threshold: float | None) -> N
     else:
         class_hw = prob_hwk[:, :, -1] >= np.float32(threshold)
     return class_hw.astype(np.uint8)
-
-
-def snap_threshold(threshold: float) -> float:
-    """The nearest multiple of 1 / BINS that leaves something on both sides."""
-    return min(max(round(threshold * BINS), 1), BINS - 1) / BINS
 
 
 def confusions(counts: Counts, threshold: float | None) -> list[Confusion]:
@@ -202,37 +234,49 @@ def confusions(counts: Counts, threshold: float | None) -> list[Confusion]:
     return result
 
 
-def auc(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> float:
-    """Area under the ROC curve of the binned probabilities; half a win for a tie."""
-    # float64, since pixels x pixels of a large pool exceed 64-bit integers.
-    above = positive.sum() - np.cumsum(positive)
-    wins = float(np.dot(negative.astype(np.float64), above + positive / 2))
-    return _ratio(wins, float(positive.sum()) * float(negative.sum()))
-
-
 def class_qualities(counts: Counts, threshold: float | None) -> list[Quality]:
     """Each foreground class against the rest."""
-    areas = map(auc, counts.positive_fb, counts.negative_fb)
+    histograms = zip(counts.positive_fb, counts.negative_fb, strict=True)
     return [
         Quality(
             dice=confusion.dice,
             iou=confusion.iou,
             sensitivity=confusion.sensitivity,
             specificity=confusion.specificity,
+            precision=confusion.precision,
             accuracy=confusion.accuracy,
-            auc=area,
+            auc=auc(positive, negative),
+            average_precision=average_precision(positive, negative),
+            calibration_error=calibration_error(positive, negative),
         )
-        for confusion, area in zip(confusions(counts, threshold), areas, strict=True)
+        for confusion, (positive, negative) in zip(
+            confusions(counts, threshold), histograms, strict=True
+        )
     ]
 
 
 def quality(counts: Counts, threshold: float | None) -> Quality:
     """Mean over the foreground classes that are defined; accuracy is over all classes."""
-    mean = mean_quality(class_qualities(counts, threshold))
+    by_class = class_qualities(counts, threshold)
+    mean = mean_quality(by_class)
     if counts.matrix_kk is None:
-        return mean
-    right, total = int(counts.matrix_kk.trace()), int(counts.matrix_kk.sum())
-    return replace(mean, accuracy=_ratio(right, total))
+        background = confusions(counts, threshold)[0].background_dice
+        num_pixels = int(counts.positive_fb.sum() + counts.negative_fb.sum())
+        accuracy = mean.accuracy
+    else:
+        matrix = counts.matrix_kk
+        background = _ratio(2 * int(matrix[0, 0]), int(matrix[0].sum() + matrix[:, 0].sum()))
+        num_pixels = int(matrix.sum())
+        accuracy = _ratio(int(matrix.trace()), num_pixels)
+    return replace(
+        mean,
+        accuracy=accuracy,
+        dice_with_background=mean_defined([background, *(one.dice for one in by_class)])[0],
+        # The truth is one-hot, so the sum of its squares is the number of pixels.
+        soft_dice_with_background=_ratio(
+            2 * counts.true_probability, counts.squared_probability + num_pixels
+        ),
+    )
 
 
 def mean_quality(qualities: Sequence[Quality]) -> Quality:
@@ -254,38 +298,6 @@ def pool(scores: Sequence[ImageScore]) -> Counts:
     for score in scores[1:]:
         total = total + score.counts
     return total
-
-
-def dice_by_threshold(scores: Sequence[ImageScore]) -> NDArray[np.float64]:
-    """Mean Dice per image at the thresholds 0, 1 / BINS, 2 / BINS ..; NaN where no image counts."""
-    total, num_images = np.zeros(BINS), np.zeros(BINS)
-    for score in sorted(scores, key=lambda score: score.id):
-        positive, negative = score.counts.positive_fb[0], score.counts.negative_fb[0]
-        tp = positive[::-1].cumsum()[::-1]
-        predicted = tp + negative[::-1].cumsum()[::-1]
-        size = predicted + positive.sum()
-        total += 2 * tp / np.maximum(size, 1)
-        num_images += size > 0
-    mean = np.full(BINS, np.nan)
-    np.divide(total, num_images, out=mean, where=num_images > 0)
-    return mean
-
-
-def choose_threshold(scores: Sequence[ImageScore]) -> float | None:
-    """The threshold with the highest mean Dice per image, or None with several foreground classes.
-
-    Of equal ones, the middle of the longest run; 0.5 if no image has any foreground to learn from.
-    """
-    assert scores
-    if scores[0].counts.num_foreground > 1:
-        return None
-    if not any(score.counts.positive_fb.any() for score in scores):
-        return 0.5
-    dice = dice_by_threshold(scores)[1:]
-    best = np.flatnonzero(dice == dice.max()) + 1
-    runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
-    longest = max(runs, key=len)
-    return int(longest[0] + longest[-1]) // 2 / BINS
 
 
 def pack_scores(scores: Sequence[ImageScore]) -> bytes:
@@ -312,6 +324,14 @@ def _class_matrix(truth: NDArray[np.uint8], prob_nk: NDArray[np.float32]) -> NDA
     classes = prob_nk.shape[1]
     pairs = truth.astype(np.int64) * classes + prob_nk.argmax(axis=1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def _soft_sums(truth: NDArray[np.uint8], foreground_nf: NDArray[np.float32]) -> tuple[float, float]:
+    """Sums of the probability of the true class, and of all squares, the background's included."""
+    prob_nf = foreground_nf.astype(np.float64)
+    prob_nk = np.concatenate([1 - prob_nf.sum(axis=1, keepdims=True), prob_nf], axis=1)
+    of_truth = np.take_along_axis(prob_nk, truth[:, None].astype(np.intp), axis=1)
+    return float(of_truth.sum()), float((prob_nk**2).sum())
 
 
 def _ratio(part: float, whole: float) -> float:

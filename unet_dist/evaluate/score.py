@@ -1,13 +1,15 @@
 """From the scores of single images to the numbers of a report, with the protocol beside them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from unet_dist.evaluate.fingerprint import AVERAGING
 from unet_dist.evaluate.metrics import (
+    CLASS_QUALITIES,
     QUALITIES,
     ImageScore,
     Quality,
@@ -17,9 +19,12 @@ from unet_dist.evaluate.metrics import (
     pool,
     quality,
 )
-
-RESAMPLES = 2000
-BOOTSTRAP_SEED = 0
+from unet_dist.evaluate.table import (
+    BOOTSTRAP_SEED,
+    RESAMPLES,
+    bootstrap_intervals,
+    bootstrap_unit,
+)
 
 ThresholdSource = Literal["configured", "validation", "default", "argmax"]
 """A number from the configuration; the best one on the validation images; a half; or none,
@@ -30,7 +35,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What a number must be read with; numbers of different protocols cannot be compared."""
+    """How the images were predicted and scored, for a reader."""
 
     split: str
     observer: str
@@ -62,6 +67,8 @@ class EvalSummary:
     """Sample standard deviation of Dice over images; NaN for fewer than two."""
     dice_interval: tuple[float, float] | None
     """95 % bootstrap interval of the mean Dice; None for fewer than three images."""
+    bootstrap_unit: str
+    """What was drawn for it, image or patient."""
     dice_at_half: float | None
     """Dice at threshold 0.5, which nobody chose; None without a threshold."""
     pooled: Quality
@@ -82,26 +89,32 @@ class EvalSummary:
     def to_json(self) -> dict[str, Any]:
         """JSON values, null where a metric is not defined.
 
-        Keys: ``dice iou sensitivity specificity accuracy auc`` (mean over images, also below
-        ``pooled``, ``per_class`` and ``per_image``), ``dice_std``, ``dice_interval`` (95 %),
-        ``dice_at_half``, ``threshold``, ``threshold_source``, ``split``, ``images``, ``counted``
-        (images where each metric is defined) and ``protocol`` (with a ``sentence``).
+        Keys: the metrics of ``Quality`` (mean over images, also below ``pooled``, ``per_class``
+        and ``per_image``), ``dice_std``, ``dice_interval`` (95 %), ``dice_at_half``,
+        ``threshold``, ``threshold_source``, ``split``, ``images``, ``counted`` (images where each
+        metric is defined) and ``protocol`` (with a ``sentence``). ``results.result_of`` adds what
+        is measured only at the end.
         """
         interval = self.dice_interval
-        bootstrap = {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED, "level": 0.95}
+        bootstrap = {
+            "resamples": RESAMPLES,
+            "seed": BOOTSTRAP_SEED,
+            "level": 0.95,
+            "unit": self.bootstrap_unit,
+        }
         return {
             "split": self.protocol.split,
             "images": self.images,
             **_quality_json(self.mean),
-            "dice_std": _null_if_nan(self.dice_std),
+            "dice_std": null_if_nan(self.dice_std),
             "dice_interval": None if interval is None else list(interval),
-            "dice_at_half": None if self.dice_at_half is None else _null_if_nan(self.dice_at_half),
+            "dice_at_half": None if self.dice_at_half is None else null_if_nan(self.dice_at_half),
             "threshold": self.threshold,
             "threshold_source": self.threshold_source,
             "counted": self.counted,
             "pooled": _quality_json(self.pooled),
             "per_class": [
-                {"class": number, **_quality_json(one)}
+                {"class": number, **{name: _quality_json(one)[name] for name in CLASS_QUALITIES}}
                 for number, one in enumerate(self.per_class, start=1)
             ],
             "per_image": [
@@ -115,7 +128,7 @@ class EvalSummary:
             ],
             "protocol": {
                 "sentence": self.sentence(),
-                "averaging": "per image, then mean over images",
+                "averaging": AVERAGING,
                 "bootstrap": bootstrap,
                 **asdict(self.protocol),
             },
@@ -128,11 +141,13 @@ def summarise(
     threshold: float | None,
     threshold_source: ThresholdSource,
     protocol: Protocol,
+    groups: Mapping[str, str] | None = None,
 ) -> EvalSummary:
     """The same bits in whatever order the scores arrive.
 
     Args:
         threshold: a multiple of 1 / BINS; None with several foreground classes.
+        groups: the patient of each image; None if each image is one's own.
     """
     assert scores
     ordered = sorted(scores, key=lambda score: score.id)
@@ -141,7 +156,9 @@ def summarise(
     assert (threshold is None) == (threshold_source == "argmax")
     per_image = [quality(score.counts, threshold) for score in ordered]
     by_class = zip(*(class_qualities(one.counts, threshold) for one in ordered), strict=True)
-    dice = [one.dice for one in per_image if not math.isnan(one.dice)]
+    dice = np.array([one.dice for one in per_image])
+    defined = dice[~np.isnan(dice)]
+    patients = ids if groups is None else [groups[id_] for id_ in ids]
     at_half = (quality(score.counts, 0.5).dice for score in ordered if threshold is not None)
     return EvalSummary(
         protocol=protocol,
@@ -152,24 +169,14 @@ def summarise(
             name: mean_defined(getattr(one, name) for one in per_image)[1] for name in QUALITIES
         },
         mean=mean_quality(per_image),
-        dice_std=float(np.std(dice, ddof=1)) if len(dice) > 1 else math.nan,
-        dice_interval=bootstrap_interval(dice),
+        dice_std=float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
+        dice_interval=bootstrap_intervals(dice[:, None], patients)[0],
+        bootstrap_unit=bootstrap_unit(patients),
         dice_at_half=None if threshold is None else mean_defined(at_half)[0],
         pooled=quality(pool(ordered), threshold),
         per_class=tuple(mean_quality(qualities) for qualities in by_class),
         per_image=tuple(zip(ordered, per_image, strict=True)),
     )
-
-
-def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % percentile interval of the mean, from resampled images; None for fewer than three."""
-    if len(values) < 3:
-        return None
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
-    array = np.array(values)
-    picks = (generator.integers(0, len(array), len(array)) for _ in range(RESAMPLES))
-    low, high = np.quantile([array[pick].mean() for pick in picks], [0.025, 0.975])
-    return float(low), float(high)
 
 
 def shard(items: Sequence[Item], rank: int, world: int) -> Sequence[Item]:
@@ -214,8 +221,9 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
 
 
 def _quality_json(one: Quality) -> dict[str, float | None]:
-    return {name: _null_if_nan(getattr(one, name)) for name in QUALITIES}
+    return {name: null_if_nan(getattr(one, name)) for name in QUALITIES}
 
 
-def _null_if_nan(value: float) -> float | None:
+def null_if_nan(value: float) -> float | None:
+    """As JSON has it."""
     return None if math.isnan(value) else value

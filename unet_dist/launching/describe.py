@@ -6,10 +6,21 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.plan import LaunchPlan
+from unet_dist.evaluate.names import METRICS
 from unet_dist.progress import decimals
 from unet_dist.runs import RunDir
 
 VICTIMS_SHOWN = 8
+
+SHOWN = (
+    *("dice", "iou", "foreground_dice", "ap_50", "ap_50_95", "aji", "v_rand", "v_info", "cldice"),
+    *("sensitivity", "specificity", "precision", "accuracy", "auc", "average_precision"),
+    *("hausdorff_95", "assd", "calibration_error"),
+    *("dice_with_background", "soft_dice_with_background"),
+)
+"""Metrics in the console; the result file has all."""
+SHOWN_OF_OBSERVERS = ("dice", "iou", "cldice", "sensitivity", "specificity", "hausdorff_95")
+_TITLE_WIDTH = max(len(METRICS[name].title) for name in SHOWN)
 
 
 def describe_ranks(plan: LaunchPlan) -> str:
@@ -39,20 +50,39 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
     if plan.job["kind"] == "predict":
         lines = [f"{len(answer['written'])} predictions in {plan.job['out']}"]
         return "\n".join([*lines, *(f"not predicted: {fault}" for fault in answer["faults"])])
-    interval = answer["dice_interval"]
-    between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-    names = ("iou", "sensitivity", "specificity", "accuracy", "auc")
-    others = (f"{name} {decimals(answer[name])}" for name in names)
-    return "\n".join(
-        [
-            f"{answer['split']} Dice {decimals(answer['dice'])}{between}, mean of "
-            f"{answer['images']} images",
-            ", ".join(others),
-            f"pooled Dice {decimals(answer['pooled']['dice'])}",
-            answer["protocol"]["sentence"],
-            f"weights of step {answer['checkpoint_step']}, report picture {run.picture}",
-        ]
-    )
+    return describe_evaluation(answer, f"report picture {run.picture}")
+
+
+def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
+    """The main numbers of a result of ``evaluate.results.result_of``, with intervals and pooled."""
+    unit = answer["protocol"]["bootstrap"]["unit"]
+    lines = [
+        f"{answer['split']} split, {answer['images']} images",
+        f"{'':{_TITLE_WIDTH}}      mean  {f'95 % over {unit}s':18} pooled",
+    ]
+    for name in SHOWN:
+        if name in answer:
+            lines.append(_metric_line(name, answer, answer["pooled"].get(name, "")))
+    for row in answer["observers"]:
+        lines.append(f"{row['row']}, {row['images']} images")
+        lines += [_metric_line(name, row, "") for name in SHOWN_OF_OBSERVERS if name in row]
+    structure = answer["structure"]
+    lines.append(answer["protocol"]["sentence"])
+    if structure["threshold"] not in (None, answer["threshold"]):
+        what = "Cells are divided" if structure["kind"] == "partition" else "Objects are found"
+        origin = f"threshold from {structure['threshold_source']}"
+        lines.append(f"{what} at probability >= {structure['threshold']:g} ({origin}).")
+    return "\n".join([*lines, answer["fingerprint"]["short"], last])
+
+
+def _metric_line(name: str, answer: Mapping[str, Any], pooled: float | str | None) -> str:
+    interval = answer["intervals"].get(name)
+    between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+    title = METRICS[name].title
+    if name in ("dice", "iou") and len(answer.get("per_class", ())) > 1:
+        title = title.replace("of the foreground", "of each class, mean")
+    shown = pooled if isinstance(pooled, str) else decimals(pooled)
+    return f"{title:{_TITLE_WIDTH}} {decimals(answer[name]):>9}  {between:18} {shown}".rstrip()
 
 
 def describe_failure(failure: Failure) -> str:

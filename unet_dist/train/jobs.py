@@ -11,14 +11,22 @@ from unet_dist.data.dataset import Dataset, Normalisation, read_image_only
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.forward import Predictor
-from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
+from unet_dist.evaluate.measures import structure_of
+from unet_dist.evaluate.on_ranks import (
+    decide,
+    fingerprint_of,
+    measure_samples,
+    summary_of,
+    threshold_for,
+)
 from unet_dist.evaluate.outputs import write_prediction
+from unet_dist.evaluate.results import result_of
 from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
 from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.report.pictures import Heading, report_picture
 from unet_dist.runs import AttemptDir, RunDir, write_json
-from unet_dist.train.checkpoint import TrainState, load_best
+from unet_dist.train.checkpoint import Checkpoint, TrainState, load_best, weights_digest
 from unet_dist.train.loop import train
 from unet_dist.train.rows import picture_row
 
@@ -67,28 +75,62 @@ def evaluate_split(
     normalisation: Normalisation,
     comm: Communicator,
 ) -> dict[str, Any]:
-    """Scores a split with the best checkpoint and the threshold chosen on validation images."""
+    """Measures a split with the best checkpoint and thresholds chosen on validation images."""
     samples = dataset.splits.parts()[split]
     if not samples:
         raise UserError("--split", f"the {split} split of this run has no images")
+    structure = structure_of(config, dataset.coding)
     with RecordWriter(run.records(comm.rank)) as records:
-        predictor, state = best_weights(run, config, normalisation, records)
+        predictor, checkpoint = best_weights(run, config, normalisation, records)
+        state = checkpoint.state
+
+        def progress_of(phase: str, number: int) -> Callable[[int, int], None]:
+            def progress(done: int, total: int) -> None:
+                doing = f"{done} of {total} images"
+                comm.heartbeat.beat("evaluation", step=state.step, doing=doing)
+                records.write(
+                    "progress",
+                    step=state.step,
+                    phase=phase,
+                    done=min(done * comm.world, number),
+                    total=number,
+                )
+
+            return progress
+
         threshold, source = stored_threshold(state, config)
-
-        def progress(done: int, total: int) -> None:
-            comm.heartbeat.beat("evaluation", step=state.step, doing=f"{done} of {total} images")
-            records.write(
-                "progress",
-                step=state.step,
-                phase=f"evaluating the {split} split",
-                done=min(done * comm.world, len(samples)),
-                total=len(samples),
-            )
-
-        progress(0, len(samples))
-        scores = score_samples(predictor, dataset, samples, comm, on_image=progress)
-    summary = summary_of(config, split, scores, threshold, source)
-    result = {**summary.to_json(), "checkpoint_step": state.step}
+        decision = decide(
+            structure,
+            predictor,
+            dataset,
+            comm,
+            threshold=threshold,
+            source=source,
+            on_image=progress_of(f"choosing the threshold of {structure}", len(dataset.splits.val)),
+        )
+        results = measure_samples(
+            predictor,
+            dataset,
+            samples,
+            decision,
+            comm,
+            on_image=progress_of(f"evaluating the {split} split", len(samples)),
+        )
+    scores = [result.model.score for result in results]
+    groups = {result.id: result.group for result in results}
+    summary = summary_of(config, split, scores, threshold, source, groups=groups)
+    fingerprint = fingerprint_of(
+        config,
+        split,
+        results,
+        decision,
+        checkpoint_step=state.step,
+        weights_sha256=weights_digest({**checkpoint.weights, **checkpoint.average}),
+    )
+    result = {
+        **result_of(summary, results, decision, fingerprint),
+        "checkpoint_step": state.step,
+    }
     if comm.rank == 0:
         comm.heartbeat.beat("evaluation", step=state.step, doing="the report picture")
         write_json(run.evaluation(split), result)
@@ -98,13 +140,13 @@ def evaluate_split(
 
 def best_weights(
     run: RunDir, config: Config, normalisation: Normalisation, records: RecordWriter
-) -> tuple[Predictor, TrainState]:
+) -> tuple[Predictor, Checkpoint]:
     checkpoint, warnings = load_best(run.checkpoints)
     for warning in warnings:
         records.write("warning", step=checkpoint.state.step, message=warning)
     predictor = Predictor(config, [normalisation])
     predictor.members[0].load({**checkpoint.weights, **checkpoint.average})
-    return predictor, checkpoint.state
+    return predictor, checkpoint
 
 
 def stored_threshold(state: TrainState, config: Config) -> tuple[float | None, ThresholdSource]:
@@ -165,7 +207,8 @@ def predict_images(
     written, faults = [], []
     mine = shard(job["images"], comm.rank, comm.world)
     with RecordWriter(run.records(comm.rank)) as records:
-        predictor, state = best_weights(run, config, normalisation, records)
+        predictor, checkpoint = best_weights(run, config, normalisation, records)
+        state = checkpoint.state
         threshold, _ = stored_threshold(state, config)
         for number, image in enumerate(mine, start=1):
             comm.heartbeat.beat("prediction", step=state.step, doing=str(image["path"]))

@@ -8,23 +8,21 @@ from sklearn import metrics as reference
 
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
+from unet_dist.evaluate.curves import CALIBRATION_BINS, auc, average_precision, calibration_error
 from unet_dist.evaluate.metrics import (
     BINS,
     ImageScore,
-    auc,
-    choose_threshold,
     class_qualities,
     confusions,
-    dice_by_threshold,
     hard_prediction,
     mean_defined,
     pack_scores,
     pool,
     quality,
     score_image,
-    snap_threshold,
     unpack_scores,
 )
+from unet_dist.evaluate.thresholds import choose_threshold, dice_by_threshold, snap_threshold
 
 
 def scored(prob, target, *, fov=None, sample_id="a"):
@@ -122,6 +120,95 @@ def test_auc_of_the_binned_probabilities_agrees_with_scikit_learn(drawn):
         assert got == pytest.approx(reference.roc_auc_score(truth, binned), abs=1e-12)
 
 
+@settings(deadline=None, max_examples=60)
+@given(drawn=pixels(), bin_number=st.integers(1, BINS - 1))
+def test_precision_and_average_precision_agree_with_scikit_learn(drawn, bin_number):
+    prob, target, fov = drawn
+    counted = fov & (target != IGNORE)
+    truth = target[counted]
+    edges = np.arange(1, BINS, dtype=np.float64) / BINS
+    binned = np.digitize(prob[counted, 0], edges.astype(np.float32))
+
+    got = quality(scored(prob, target, fov=fov).counts, bin_number / BINS)
+
+    if truth.any():
+        expected = reference.average_precision_score(truth, binned)
+        assert got.average_precision == pytest.approx(expected, abs=1e-12)
+    else:
+        assert math.isnan(got.average_precision)
+    if (binned >= bin_number).any():
+        expected = reference.precision_score(truth, binned >= bin_number, zero_division=0)
+        assert got.precision == pytest.approx(expected, abs=1e-12)
+    else:
+        assert math.isnan(got.precision)
+
+
+@settings(deadline=None, max_examples=40)
+@given(drawn=pixels())
+def test_the_calibration_error_is_that_of_the_pixels_one_by_one(drawn):
+    prob, target, fov = drawn
+    counted = fov & (target != IGNORE)
+    truth, p = target[counted], prob[counted, 0].astype(np.float64)
+
+    got = quality(scored(prob, target, fov=fov).counts, 0.5).calibration_error
+
+    if not len(p):
+        assert math.isnan(got)
+        return
+    expected = 0.0
+    for number in range(CALIBRATION_BINS):
+        low, high = np.float32(number / CALIBRATION_BINS), np.float32((number + 1) / 20)
+        inside = (prob[counted, 0] >= low) & (prob[counted, 0] < high)
+        if inside.any():
+            expected += inside.mean() * abs(p[inside].mean() - truth[inside].mean())
+    assert got == pytest.approx(expected, abs=0.5 / BINS + 1e-9)
+
+
+def test_a_calibrated_probability_has_no_calibration_error_and_a_sure_mistake_has_1():
+    positive, negative = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    positive[274], negative[274] = 2745, 7255
+    assert calibration_error(positive, negative) == pytest.approx(0, abs=1e-12)
+    wrong = np.zeros(BINS, np.int64)
+    wrong[BINS - 1] = 10
+    assert calibration_error(np.zeros(BINS, np.int64), wrong) == pytest.approx(0.9995)
+
+
+def test_average_precision_of_a_small_ranking_is_that_computed_by_hand():
+    # From the top: right, wrong, right, wrong.
+    counts = scored([0.9, 0.7, 0.5, 0.3], [1, 0, 1, 0]).counts
+    got = average_precision(counts.positive_fb[0], counts.negative_fb[0])
+    assert got == pytest.approx((1 + 2 / 3) / 2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(drawn=st.one_of(pixels(), pixels(classes=3)))
+def test_dice_with_background_is_the_mean_of_all_classes_and_soft_dice_mindspores(drawn):
+    prob, target, fov = drawn
+    counted = fov & (target != IGNORE)
+    truth, p_nk = target[counted], prob[counted].astype(np.float64)
+    several = p_nk.shape[1] > 1
+    decided = p_nk.argmax(axis=1) if several else (p_nk[:, 0] >= np.float32(0.5)).astype(int)
+    if not several:
+        p_nk = np.concatenate([1 - p_nk, p_nk], axis=1)
+    y_nk = np.eye(p_nk.shape[1])[truth]
+
+    got = quality(scored(prob, target, fov=fov).counts, None if several else 0.5)
+
+    if not len(truth):
+        assert math.isnan(got.soft_dice_with_background)
+        return
+    present = sorted({*truth.tolist(), *decided.tolist()})
+    expected = reference.f1_score(truth, decided, labels=present, average="macro", zero_division=0)
+    assert got.dice_with_background == pytest.approx(expected, abs=1e-12)
+    soft = 2 * (p_nk * y_nk).sum() / ((p_nk**2).sum() + (y_nk**2).sum())
+    assert got.soft_dice_with_background == pytest.approx(soft, abs=1e-6)
+
+
+def test_the_soft_dice_of_a_hard_mask_is_the_pixel_accuracy():
+    got = quality(scored([1.0, 1.0, 0.0, 0.0, 0.0], [1, 0, 1, 0, 0]).counts, 0.5)
+    assert got.soft_dice_with_background == got.accuracy == 3 / 5
+
+
 def test_a_tie_is_half_a_win():
     histogram = np.zeros(BINS, np.int64)
     histogram[400] = 7
@@ -175,6 +262,7 @@ def test_two_softmax_outputs_count_like_one_sigmoid():
     one, two = scored(probability, [0, 0, 1]), scored(both, [0, 0, 1])
 
     assert one.to_json() == two.to_json()
+    assert one.counts.squared_probability == two.counts.squared_probability
     assert hard_prediction(both[None], 0.5).tolist() == [[0, 1, 1]]
 
 
@@ -237,6 +325,8 @@ def test_counts_of_two_halves_add_up_to_those_of_the_whole(drawn, cut):
     assert np.array_equal(total.positive_fb, whole.counts.positive_fb)
     assert np.array_equal(total.negative_fb, whole.counts.negative_fb)
     assert np.array_equal(total.matrix_kk, whole.counts.matrix_kk)
+    assert total.true_probability == pytest.approx(whole.counts.true_probability)
+    assert total.squared_probability == pytest.approx(whole.counts.squared_probability)
 
 
 @settings(deadline=None, max_examples=40)
@@ -260,7 +350,7 @@ def test_a_score_survives_the_way_to_another_rank(drawn, name):
 
 
 def test_the_bytes_of_a_confident_score_are_few():
-    assert len(pack_scores([scored([0.0, 1.0], [0, 1])])) < 150
+    assert len(pack_scores([scored([0.0, 1.0], [0, 1])])) < 180
 
 
 def test_the_mean_leaves_out_what_is_not_defined_and_says_how_much_is_left():

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from unet_dist.evaluate.metrics import score_image
-from unet_dist.evaluate.score import Protocol, bootstrap_interval, shard, summarise
+from unet_dist.evaluate.score import Protocol, shard, summarise
 
 PROTOCOL = Protocol(
     split="test", observer="first", fov="file", classes=2, resize=1.0, tile=256, overlap=0.25
@@ -79,25 +78,6 @@ def test_the_order_of_arrival_does_not_change_a_bit(seed):
     first, second = summary_of(scores), summary_of(shuffled)
 
     assert json.dumps(first.to_json()) == json.dumps(second.to_json())
-
-
-def test_the_interval_is_that_of_an_independent_bootstrap():
-    values = np.random.default_rng(3).normal(0.8, 0.03, 20).tolist()
-
-    low, high = bootstrap_interval(values)
-
-    expected = stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
-    ).confidence_interval
-    assert low == pytest.approx(expected.low, abs=0.001)
-    assert high == pytest.approx(expected.high, abs=0.001)
-    assert bootstrap_interval(values) == (low, high)
-
-
-def test_two_images_have_no_interval_and_three_have():
-    assert bootstrap_interval([0.7, 0.8]) is None
-    low, high = bootstrap_interval([0.25, 0.5, 0.75])
-    assert 0.25 <= low < 0.5 < high <= 0.75
 
 
 def test_dice_at_one_half_stands_beside_dice_at_the_chosen_threshold():

@@ -1,0 +1,66 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from unet_dist.evaluate.table import bootstrap_intervals, bootstrap_unit, table_of
+
+
+def intervals_of(values, groups=None):
+    column = np.array(values, np.float64)[:, None]
+    return bootstrap_intervals(column, groups or [str(n) for n in range(len(values))])[0]
+
+
+def test_the_interval_is_that_of_an_independent_bootstrap():
+    values = np.random.default_rng(3).normal(0.8, 0.03, 20).tolist()
+
+    low, high = intervals_of(values)
+
+    expected = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert low == pytest.approx(expected.low, abs=0.001)
+    assert high == pytest.approx(expected.high, abs=0.001)
+    assert intervals_of(values) == (low, high)
+
+
+def test_the_images_of_a_patient_are_drawn_together():
+    patients = np.random.default_rng(5).normal(0.8, 0.05, 12)
+    both_eyes = np.repeat(patients, 2).tolist()
+    groups = [f"patient-{number // 2}" for number in range(24)]
+
+    of_patients = intervals_of(both_eyes, groups)
+
+    # Two equal images of each patient say no more than one, and half as much as 24 patients.
+    assert of_patients == pytest.approx(intervals_of(patients.tolist()), abs=1e-12)
+    low, high = intervals_of(both_eyes)
+    ratio = (of_patients[1] - of_patients[0]) / (high - low)
+    assert ratio == pytest.approx(math.sqrt(2), abs=0.15)
+
+
+def test_too_few_patients_leave_the_images_as_the_unit():
+    assert bootstrap_unit(["a", "a", "b", "b"]) == "image"
+    assert bootstrap_unit(["a", "a", "b", "c"]) == "patient"
+    assert bootstrap_unit(["a", "b", "c"]) == "image"
+    assert intervals_of([0.1, 0.2, 0.3, 0.4], ["a"] * 4) == intervals_of([0.1, 0.2, 0.3, 0.4])
+
+
+def test_two_images_have_no_interval_and_three_have():
+    assert intervals_of([0.7, 0.8]) is None
+    assert intervals_of([0.7, 0.8, math.nan]) is None
+    low, high = intervals_of([0.25, 0.5, 0.75])
+    assert 0.25 <= low < 0.5 < high <= 0.75
+
+
+def test_a_metric_is_averaged_where_it_is_defined():
+    rows = [{"dice": 0.5, "assd": math.nan}, {"dice": 0.7, "assd": 3.0}]
+
+    table = table_of(rows, ids=["a", "b"], groups=["a", "b"])
+
+    assert table.means() == {"dice": pytest.approx(0.6), "assd": 3.0}
+    assert table.counted() == {"dice": 2, "assd": 1}
+    assert table.column("assd")[1] == 3
+    nothing = table_of([{"assd": math.nan}], ids=["a"], groups=["a"])
+    assert math.isnan(nothing.means()["assd"])
+    assert nothing.intervals() == {"assd": None}

@@ -1,0 +1,44 @@
+"""Metrics over all thresholds, from histograms of the probability of true and of false pixels."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+CALIBRATION_BINS = 20
+
+
+def auc(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> float:
+    """Area under the ROC curve of the binned probabilities; half a win for a tie."""
+    # float64, since pixels x pixels of a large pool exceed 64-bit integers.
+    above = positive.sum() - np.cumsum(positive)
+    wins = float(np.dot(negative.astype(np.float64), above + positive / 2))
+    pairs = float(positive.sum()) * float(negative.sum())
+    return wins / pairs if pairs else math.nan
+
+
+def average_precision(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> float:
+    """Sum over the thresholds of the precision times what the recall gains there, without
+    interpolation, as scikit-learn defines it."""
+    total = int(positive.sum())
+    if not total:
+        return math.nan
+    tp = np.cumsum(positive[::-1])
+    predicted = tp + np.cumsum(negative[::-1])
+    return float(np.sum(positive[::-1] * (tp / np.maximum(predicted, 1))) / total)
+
+
+def calibration_error(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> float:
+    """Expected calibration error (Naeini et al., AAAI 2015) of the foreground probability.
+
+    The mean over pixels of the difference between the mean probability and the share of true
+    pixels in each of 20 bins of equal width. A probability counts as the middle of its bin of
+    the histogram, which moves the result by at most half of such a bin.
+    """
+    total = int(positive.sum() + negative.sum())
+    if not total:
+        return math.nan
+    middles = (np.arange(len(positive)) + 0.5) / len(positive)
+    expected = (middles * (positive + negative)).reshape(CALIBRATION_BINS, -1).sum(axis=1)
+    observed = positive.reshape(CALIBRATION_BINS, -1).sum(axis=1)
+    return float(np.abs(expected - observed).sum() / total)

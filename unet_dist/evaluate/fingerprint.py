@@ -1,0 +1,117 @@
+"""What a number must be read with: the data, the protocol and the weights it came from."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from unet_dist import __version__
+from unet_dist.config import Config
+from unet_dist.config_file import dump_config
+from unet_dist.data.sample import ImageRef, Sample
+from unet_dist.errors import UserError
+
+LIBRARIES = ("mindspore", "numpy", "scipy", "scikit-image")
+AVERAGING = "per image, then mean over images"
+
+PROTOCOL_KEYS = (
+    "split",
+    "data_sha256",
+    "observer",
+    "fov",
+    "classes",
+    "averaging",
+    "structure",
+    "min_object",
+)
+"""Two results can be compared if these are equal: the same images, measured the same way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """Two evaluations with the same fingerprint have the same numbers."""
+
+    split: str
+    images: tuple[str, ...]
+    """Ids in order."""
+    data_sha256: str
+    """Of the ids and the bytes of images, masks and field-of-view masks."""
+    observer: str
+    """Whose masks are the truth, empty if the data set has only one."""
+    fov: str
+    classes: int
+    averaging: str
+    structure: str
+    min_object: int
+    threshold: float | None
+    threshold_source: str
+    structure_threshold: float | None
+    structure_threshold_source: str
+    checkpoint_step: int
+    weights_sha256: str
+    """Of the weights that were evaluated."""
+    config_sha256: str
+    """Of the configuration, wherever the data set lies."""
+    versions: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"sha256": self.sha256, **asdict(self)}
+
+
+def short_form(fingerprint: Mapping[str, Any]) -> str:
+    """One line of a fingerprint's JSON."""
+    first = {key: str(fingerprint[key])[:8] for key in fingerprint if key.endswith("sha256")}
+    return (
+        f"fingerprint {first['sha256']}: data {first['data_sha256']} "
+        f"({len(fingerprint['images'])} images of {fingerprint['split']}), "
+        f"weights {first['weights_sha256']} of step {fingerprint['checkpoint_step']}, "
+        f"configuration {first['config_sha256']}, unet_dist {fingerprint['versions']['unet_dist']}"
+    )
+
+
+def config_sha256(config: Config) -> str:
+    """Of everything that is set but the place of the data set."""
+    data = config.data.model_copy(update={"root": ""})
+    return hashlib.sha256(
+        dump_config(config.model_copy(update={"data": data})).encode()
+    ).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    return {"unet_dist": __version__, **{name: version(name) for name in LIBRARIES}}
+
+
+class FileDigests:
+    """SHA-256 of samples; a stack of pages is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, str] = {}
+
+    def of_sample(self, sample: Sample) -> str:
+        """Of the id and the bytes of the image's, the mask's and the view's file, with its page."""
+        refs = (sample.image, sample.mask, sample.fov)
+        parts = [sample.id, *(self._of(ref) for ref in refs)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _of(self, ref: ImageRef | None) -> tuple[str, int] | None:
+        if ref is None:
+            return None
+        if ref.path not in self._known:
+            try:
+                with ref.path.open("rb") as stream:
+                    self._known[ref.path] = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                raise UserError(str(ref.path), f"cannot be read: {error.strerror}") from error
+        return self._known[ref.path], ref.page
+
+
+def data_sha256(sample_digests: Iterable[str]) -> str:
+    """Of the samples' digests in the order of their ids."""
+    return hashlib.sha256("".join(sample_digests).encode()).hexdigest()

@@ -1,0 +1,40 @@
+"""The metrics by their names in results, in the order in which they are shown."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    title: str
+    """For a reader who knows the field."""
+    lower_is_better: bool = False
+
+
+METRICS = {
+    "dice": Metric("Dice of the foreground"),
+    "iou": Metric("IoU of the foreground"),
+    "foreground_dice": Metric("Dice of all object pixels"),
+    "ap_50": Metric("object AP at IoU 0.5, TP / (TP + FP + FN)"),
+    "ap_50_95": Metric("object AP, mean of IoU 0.5 to 0.95"),
+    "aji": Metric("aggregated Jaccard index"),
+    "v_rand": Metric("V_rand after border thinning"),
+    "v_rand_split": Metric("V_rand, split part"),
+    "v_rand_merge": Metric("V_rand, merge part"),
+    "v_info": Metric("V_info after border thinning"),
+    "v_info_split": Metric("V_info, split part"),
+    "v_info_merge": Metric("V_info, merge part"),
+    "v_rand_at_dice_threshold": Metric("V_rand at the threshold of Dice"),
+    "v_info_at_dice_threshold": Metric("V_info at the threshold of Dice"),
+    "cldice": Metric("centre line Dice (clDice)"),
+    "sensitivity": Metric("sensitivity (recall)"),
+    "specificity": Metric("specificity"),
+    "precision": Metric("precision"),
+    "accuracy": Metric("pixel accuracy"),
+    "auc": Metric("area under the ROC curve"),
+    "average_precision": Metric("average precision of pixels"),
+    "hausdorff_95": Metric("Hausdorff distance, 95 %, pixels", lower_is_better=True),
+    "assd": Metric("mean surface distance, pixels", lower_is_better=True),
+    "calibration_error": Metric("expected calibration error", lower_is_better=True),
+    "dice_with_background": Metric("mean Dice with the background"),
+    "soft_dice_with_background": Metric("soft Dice with the background"),
+}

@@ -1,0 +1,117 @@
+"""Single objects in a prediction of inside and border, and how many of them are right."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from unet_dist.evaluate.partition import Regions, overlaps
+
+THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""Of the intersection over union from which on an object counts as found."""
+INSIDE = 1
+"""Class of the pixels inside an object, off its border."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectScore:
+    """Counts of an image's objects; they add up to those of a pool."""
+
+    found: tuple[int, ...]
+    """Pairs of a true and a predicted object whose IoU exceeds each of ``THRESHOLDS``."""
+    true: int
+    predicted: int
+    intersection: int
+    union: int
+    """Pixels in the sums of the aggregated Jaccard index."""
+
+    def average_precision(self, number: int = 0) -> float:
+        """TP / (TP + FP + FN) at one of ``THRESHOLDS``, which the Data Science Bowl 2018 calls
+        average precision; NaN without any object. An IoU above 1/2 makes the pairs unique."""
+        found = self.found[number]
+        total = self.true + self.predicted - found
+        return found / total if total else math.nan
+
+    @property
+    def mean_average_precision(self) -> float:
+        return math.fsum(map(self.average_precision, range(len(THRESHOLDS)))) / len(THRESHOLDS)
+
+    @property
+    def aji(self) -> float:
+        """Aggregated Jaccard index (Kumar et al., IEEE TMI 2017); NaN without any object."""
+        return self.intersection / self.union if self.union else math.nan
+
+
+def find_objects(prob_hwk: NDArray[np.float32], threshold: float, *, min_size: int) -> Regions:
+    """The objects of a prediction, numbered; 0 is the background.
+
+    Foreground is where 1 - P(background) reaches the threshold. Of three classes (inside and
+    border), the 4-connected regions whose most probable class is inside are the seeds, from which
+    a watershed on 1 - P(inside) fills the foreground; foreground without a seed is an object of
+    its own. Of two classes, each 4-connected region is an object. Those below ``min_size`` pixels
+    are dropped.
+    """
+    foreground_hw = foreground_probability(prob_hwk) >= np.float32(threshold)
+    if prob_hwk.shape[2] <= 2:
+        objects_hw, _ = ndimage.label(foreground_hw)
+    else:
+        seeds_hw, count = ndimage.label((prob_hwk.argmax(axis=2) == INSIDE) & foreground_hw)
+        objects_hw = watershed(1 - prob_hwk[:, :, INSIDE], seeds_hw, mask=foreground_hw)
+        unseeded_hw, _ = ndimage.label(foreground_hw & (objects_hw == 0))
+        objects_hw = np.where(unseeded_hw > 0, unseeded_hw + count, objects_hw)
+    large = np.bincount(objects_hw.ravel()) >= min_size
+    return np.where(large[objects_hw], objects_hw, 0).astype(np.int32)
+
+
+def foreground_probability(prob_hwk: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 - P(background), of one sigmoid output or of all classes."""
+    return prob_hwk[:, :, 0] if prob_hwk.shape[2] == 1 else 1 - prob_hwk[:, :, 0]
+
+
+def object_score(true_objects: Regions, predicted_objects: Regions) -> ObjectScore:
+    """Compares numbered objects; the numbers need not be consecutive."""
+    true, predicted = _renumbered(true_objects), _renumbered(predicted_objects)
+    shared_tp = overlaps(true, predicted).toarray()
+    true_sizes, predicted_sizes = shared_tp.sum(axis=1)[1:], shared_tp.sum(axis=0)[1:]
+    shared_tp = shared_tp[1:, 1:]
+    union_tp = true_sizes[:, None] + predicted_sizes - shared_tp
+    iou_tp = shared_tp / union_tp
+    # The best partner of each true object; one that overlaps none has its own size as union.
+    intersection, union = 0, 0
+    used = np.zeros(len(predicted_sizes), np.bool_)
+    for row, size in enumerate(true_sizes):
+        best = int(iou_tp[row].argmax()) if len(used) else 0
+        if not len(used) or shared_tp[row, best] == 0:
+            union += int(size)
+            continue
+        intersection += int(shared_tp[row, best])
+        union += int(union_tp[row, best])
+        used[best] = True
+    return ObjectScore(
+        found=tuple(int(np.count_nonzero(iou_tp > threshold)) for threshold in THRESHOLDS),
+        true=len(true_sizes),
+        predicted=len(predicted_sizes),
+        intersection=intersection,
+        union=union + int(predicted_sizes[~used].sum()),
+    )
+
+
+def pool_objects(scores: Sequence[ObjectScore]) -> ObjectScore:
+    """All objects as if they were one image's."""
+    return ObjectScore(
+        found=tuple(map(sum, zip(*(score.found for score in scores), strict=True))),
+        true=sum(score.true for score in scores),
+        predicted=sum(score.predicted for score in scores),
+        intersection=sum(score.intersection for score in scores),
+        union=sum(score.union for score in scores),
+    )
+
+
+def _renumbered(objects_hw: Regions) -> NDArray[np.intp]:
+    """0 stays, objects become 1, 2 .. in the order of their numbers."""
+    numbers, where = np.unique(objects_hw, return_inverse=True)
+    return where.reshape(objects_hw.shape) + (0 if numbers[0] == 0 else 1)

@@ -1,0 +1,98 @@
+"""Metrics of images as one table: means, and how far they may be trusted."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+BOOTSTRAP_SEED = 0
+FEWEST = 3
+"""Images, or patients, from which on there is an interval."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MetricTable:
+    """One row an image, one column a metric; NaN where a metric is not defined."""
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    """The patient of each image."""
+    names: tuple[str, ...]
+    values_im: NDArray[np.float64]
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        return self.values_im[:, self.names.index(name)]
+
+    def counted(self) -> dict[str, int]:
+        """Images where each metric is defined."""
+        return dict(zip(self.names, (~np.isnan(self.values_im)).sum(axis=0).tolist(), strict=True))
+
+    def means(self) -> dict[str, float]:
+        """Over the images where each metric is defined."""
+        columns = [column[~np.isnan(column)] for column in self.values_im.T]
+        return {
+            name: math.fsum(column) / len(column) if len(column) else math.nan
+            for name, column in zip(self.names, columns, strict=True)
+        }
+
+    def intervals(self) -> dict[str, Interval | None]:
+        """95 % intervals of the means."""
+        found = bootstrap_intervals(self.values_im, self.groups)
+        return dict(zip(self.names, found, strict=True))
+
+
+def table_of(
+    rows: Sequence[Mapping[str, float]], *, ids: Sequence[str], groups: Sequence[str]
+) -> MetricTable:
+    """All rows have the names of the first."""
+    names = tuple(rows[0])
+    return MetricTable(
+        ids=tuple(ids),
+        groups=tuple(groups),
+        names=names,
+        values_im=np.array([[row[name] for name in names] for row in rows], np.float64),
+    )
+
+
+def bootstrap_unit(groups: Sequence[str]) -> str:
+    """What is drawn: patients if some have several images, unless they are too few."""
+    number = len(set(groups))
+    return "patient" if FEWEST <= number < len(groups) else "image"
+
+
+def bootstrap_intervals(
+    values_im: NDArray[np.float64], groups: Sequence[str]
+) -> list[Interval | None]:
+    """95 % percentile intervals of each column's mean, from resampled patients or images.
+
+    A patient is drawn with all its images, since they resemble each other. None where the column
+    is defined for fewer than three units.
+    """
+    if bootstrap_unit(groups) == "image":
+        groups = [str(number) for number in range(len(groups))]
+    order, unit_of_image = np.unique(np.array(groups), return_inverse=True)
+    defined_im = ~np.isnan(values_im)
+    sums_um = np.zeros((len(order), values_im.shape[1]))
+    counts_um = np.zeros_like(sums_um)
+    np.add.at(sums_um, unit_of_image, np.where(defined_im, values_im, 0))
+    np.add.at(counts_um, unit_of_image, defined_im)
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    means_rm = np.full((RESAMPLES, values_im.shape[1]), np.nan)
+    for mean_m in means_rm:
+        pick = generator.integers(0, len(order), len(order))
+        count_m = counts_um[pick].sum(axis=0)
+        np.divide(sums_um[pick].sum(axis=0), count_m, out=mean_m, where=count_m > 0)
+    enough = (counts_um > 0).sum(axis=0) >= FEWEST
+    return [
+        _percentiles(column) if ok else None for column, ok in zip(means_rm.T, enough, strict=True)
+    ]
+
+
+def _percentiles(means: NDArray[np.float64]) -> Interval:
+    low, high = np.nanquantile(means, [0.025, 0.975])
+    return float(low), float(high)

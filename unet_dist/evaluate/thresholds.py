@@ -1,0 +1,45 @@
+"""The probability from which a pixel is foreground, chosen on validation images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.evaluate.metrics import BINS, ImageScore
+
+
+def snap_threshold(threshold: float) -> float:
+    """The nearest multiple of 1 / BINS that leaves something on both sides."""
+    return min(max(round(threshold * BINS), 1), BINS - 1) / BINS
+
+
+def dice_by_threshold(scores: Sequence[ImageScore]) -> NDArray[np.float64]:
+    """Mean Dice per image at the thresholds 0, 1 / BINS, 2 / BINS ..; NaN where no image counts."""
+    total, num_images = np.zeros(BINS), np.zeros(BINS)
+    for score in sorted(scores, key=lambda score: score.id):
+        positive, negative = score.counts.positive_fb[0], score.counts.negative_fb[0]
+        tp = positive[::-1].cumsum()[::-1]
+        predicted = tp + negative[::-1].cumsum()[::-1]
+        size = predicted + positive.sum()
+        total += 2 * tp / np.maximum(size, 1)
+        num_images += size > 0
+    mean = np.full(BINS, np.nan)
+    np.divide(total, num_images, out=mean, where=num_images > 0)
+    return mean
+
+
+def choose_threshold(scores: Sequence[ImageScore]) -> float | None:
+    """The threshold with the highest mean Dice per image, or None with several foreground classes.
+
+    Of equal ones, the middle of the longest run; 0.5 if no image has any foreground to learn from.
+    """
+    assert scores
+    if scores[0].counts.num_foreground > 1:
+        return None
+    if not any(score.counts.positive_fb.any() for score in scores):
+        return 0.5
+    dice = dice_by_threshold(scores)[1:]
+    best = np.flatnonzero(dice == dice.max()) + 1
+    runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+    longest = max(runs, key=len)
+    return int(longest[0] + longest[-1]) // 2 / BINS
