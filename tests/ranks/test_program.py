@@ -64,6 +64,16 @@ def test_eval_prints_one_json_object_with_the_documented_keys(run: Path) -> None
     assert result["images"] == 2
     assert result["threshold_source"] == "validation"
     assert result["dice"] == read_json(RunDir(run).evaluation("test"))["dice"]
+    assert {"hausdorff_95", "average_precision", "intervals", "observers"} <= result.keys()
+    fingerprint = result["fingerprint"]
+    assert fingerprint["images"] == [image["id"] for image in result["per_image"]]
+
+
+def test_a_run_compared_with_itself_does_not_differ(run: Path) -> None:
+    done = run_program("compare", run, run, "--metric", "hausdorff_95", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json_of(done)
+    assert (result["difference"], result["p_value"], result["images"]) == (0, 1, 2)
 
 
 def test_predictions_have_the_size_of_their_images(
@@ -282,6 +292,11 @@ def test_nuclei_train_as_three_classes_and_predict_class_numbers(tmp_path: Path)
     assert result["threshold"] is None
     assert result["threshold_source"] == "argmax"
     assert [one["class"] for one in result["per_class"]] == [1, 2]
+    assert result["structure"]["kind"] == "objects"
+    assert result["structure"]["threshold_source"] == "validation"
+    assert {"ap_50", "ap_50_95", "aji", "foreground_dice"} <= result["pooled"].keys()
+    alone = json_of(run_program("eval", run, "--simulate", 1, "--json"))
+    assert {**alone, "attempt": ""} == {**result, "attempt": ""}
     image = sorted((data / "images").iterdir())[0]
     predicted = run_program("predict", run, image, "--out", tmp_path / "out")
     assert predicted.returncode == 0, predicted.stderr

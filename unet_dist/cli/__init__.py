@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from unet_dist.cli import data, doctor, jobs, launch, rank_table
+from unet_dist.cli import compare, data, doctor, jobs, launch, rank_table
 from unet_dist.cli.shared import new_app
 from unet_dist.errors import EXIT_ASKED_WRONGLY, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
 
@@ -12,6 +12,7 @@ app = new_app("Distributed U-Net training for medical images on MindSpore and As
 app.command()(jobs.train)
 app.command(name="eval")(jobs.evaluate)
 app.command()(jobs.predict)
+app.command()(compare.compare)
 app.command()(launch.launch)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")

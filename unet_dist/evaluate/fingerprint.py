@@ -62,7 +62,7 @@ class Fingerprint:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        return {"sha256": self.sha256, **asdict(self)}
+        return {"sha256": self.sha256, **asdict(self), "images": list(self.images)}
 
 
 def short_form(fingerprint: Mapping[str, Any]) -> str:

@@ -147,7 +147,7 @@ def cells_at(
     threshold: float,
 ) -> PartitionScore:
     """The cells between predicted membranes against those between true ones."""
-    predicted = predicted_cells(membrane_p_hw >= np.float32(threshold))
+    predicted = predicted_cells(membrane_p_hw, threshold)
     return partition_score(true_cells(membrane_hw, counted_hw), predicted)
 
 

@@ -1,6 +1,5 @@
 """Metrics as counts: they add up over images and ranks, and are divided once, by the reader."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
@@ -298,15 +297,6 @@ def pool(scores: Sequence[ImageScore]) -> Counts:
     for score in scores[1:]:
         total = total + score.counts
     return total
-
-
-def pack_scores(scores: Sequence[ImageScore]) -> bytes:
-    """Bytes to send between ranks."""
-    return json.dumps([score.to_json() for score in scores], separators=(",", ":")).encode()
-
-
-def unpack_scores(message: bytes) -> list[ImageScore]:
-    return [ImageScore.from_json(tree) for tree in json.loads(message)]
 
 
 def _histograms(

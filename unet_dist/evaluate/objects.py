@@ -75,28 +75,26 @@ def foreground_probability(prob_hwk: NDArray[np.float32]) -> NDArray[np.float32]
 def object_score(true_objects: Regions, predicted_objects: Regions) -> ObjectScore:
     """Compares numbered objects; the numbers need not be consecutive."""
     true, predicted = _renumbered(true_objects), _renumbered(predicted_objects)
-    shared_tp = overlaps(true, predicted).toarray()
-    true_sizes, predicted_sizes = shared_tp.sum(axis=1)[1:], shared_tp.sum(axis=0)[1:]
-    shared_tp = shared_tp[1:, 1:]
-    union_tp = true_sizes[:, None] + predicted_sizes - shared_tp
-    iou_tp = shared_tp / union_tp
+    true_sizes, predicted_sizes = np.bincount(true.ravel()), np.bincount(predicted.ravel())
+    # Only pairs that overlap, since of noise there may be a hundred thousand objects.
+    pairs = overlaps(true, predicted).tocoo()
+    both = (pairs.row > 0) & (pairs.col > 0)
+    row, column, shared = pairs.row[both], pairs.col[both], pairs.data[both]
+    union = true_sizes[row] + predicted_sizes[column] - shared
+    iou = shared / union
     # The best partner of each true object; one that overlaps none has its own size as union.
-    intersection, union = 0, 0
-    used = np.zeros(len(predicted_sizes), np.bool_)
-    for row, size in enumerate(true_sizes):
-        best = int(iou_tp[row].argmax()) if len(used) else 0
-        if not len(used) or shared_tp[row, best] == 0:
-            union += int(size)
-            continue
-        intersection += int(shared_tp[row, best])
-        union += int(union_tp[row, best])
-        used[best] = True
+    order = np.lexsort((column, -iou, row))
+    partnered, first = np.unique(row[order], return_index=True)
+    best = order[first]
+    alone = int(true_sizes[1:].sum() - true_sizes[partnered].sum())
+    used = np.unique(column[best])
+    unused = int(predicted_sizes[1:].sum() - predicted_sizes[used].sum())
     return ObjectScore(
-        found=tuple(int(np.count_nonzero(iou_tp > threshold)) for threshold in THRESHOLDS),
-        true=len(true_sizes),
-        predicted=len(predicted_sizes),
-        intersection=intersection,
-        union=union + int(predicted_sizes[~used].sum()),
+        found=tuple(int(np.count_nonzero(iou > threshold)) for threshold in THRESHOLDS),
+        true=len(true_sizes) - 1,
+        predicted=len(predicted_sizes) - 1,
+        intersection=int(shared[best].sum()),
+        union=int(union[best].sum()) + alone + unused,
     )
 
 

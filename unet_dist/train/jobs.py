@@ -11,16 +11,8 @@ from unet_dist.data.dataset import Dataset, Normalisation, read_image_only
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.forward import Predictor
-from unet_dist.evaluate.measures import structure_of
-from unet_dist.evaluate.on_ranks import (
-    decide,
-    fingerprint_of,
-    measure_samples,
-    summary_of,
-    threshold_for,
-)
+from unet_dist.evaluate.on_ranks import summary_of, threshold_for
 from unet_dist.evaluate.outputs import write_prediction
-from unet_dist.evaluate.results import result_of
 from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
 from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
@@ -76,6 +68,11 @@ def evaluate_split(
     comm: Communicator,
 ) -> dict[str, Any]:
     """Measures a split with the best checkpoint and thresholds chosen on validation images."""
+    # Here, since importing scikit-image takes time that the start of a training need not wait for.
+    from unet_dist.evaluate.final import decide, fingerprint_of, measure_samples
+    from unet_dist.evaluate.measures import structure_of
+    from unet_dist.evaluate.results import result_of
+
     samples = dataset.splits.parts()[split]
     if not samples:
         raise UserError("--split", f"the {split} split of this run has no images")

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -16,11 +17,9 @@ from unet_dist.evaluate.metrics import (
     confusions,
     hard_prediction,
     mean_defined,
-    pack_scores,
     pool,
     quality,
     score_image,
-    unpack_scores,
 )
 from unet_dist.evaluate.thresholds import choose_threshold, dice_by_threshold, snap_threshold
 
@@ -335,9 +334,8 @@ def test_a_score_survives_the_way_to_another_rank(drawn, name):
     prob, target, fov = drawn
     sent = scored(prob, target, fov=fov, sample_id=name)
 
-    [got] = unpack_scores(pack_scores([sent]))
+    got = ImageScore.from_json(json.loads(json.dumps(sent.to_json())))
 
-    assert isinstance(got, ImageScore)
     assert (got.id, got.height, got.width) == (sent.id, sent.height, sent.width)
     assert np.array_equal(got.counts.positive_fb, sent.counts.positive_fb)
     assert np.array_equal(got.counts.negative_fb, sent.counts.negative_fb)
@@ -350,7 +348,7 @@ def test_a_score_survives_the_way_to_another_rank(drawn, name):
 
 
 def test_the_bytes_of_a_confident_score_are_few():
-    assert len(pack_scores([scored([0.0, 1.0], [0, 1])])) < 180
+    assert len(json.dumps(scored([0.0, 1.0], [0, 1]).to_json())) < 180
 
 
 def test_the_mean_leaves_out_what_is_not_defined_and_says_how_much_is_left():

@@ -1,0 +1,233 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_dist.config_file import build_config
+from unet_dist.data.dataset import Dataset, ImageCache
+from unet_dist.data.images import read_indices
+from unet_dist.data.masks import MaskCoding
+from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
+from unet_dist.data.splits import Splits
+from unet_dist.errors import UserError
+from unet_dist.evaluate.candidates import CANDIDATES, best_candidate, choose, judge
+from unet_dist.evaluate.measures import Decision, Measured, measure, structure_of
+
+
+def coding(kind, classes=2):
+    return MaskCoding(kind=kind, classes=classes, values=(0, 1), shares={0: 0.5, 1: 0.5})
+
+
+def config(*overrides):
+    return build_config({}, list(overrides), where="test")
+
+
+def decision(structure, threshold=0.5, cells=0.5, **changes):
+    return Decision(
+        **{
+            "structure": structure,
+            "threshold": threshold,
+            "source": "configured",
+            "structure_threshold": cells,
+            "structure_source": "validation",
+            "min_object": 0,
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind", "structure"),
+    [
+        (["data.format=chasedb1"], "binary", "tubular"),
+        (["data.format=isbi2012"], "inverted", "partition"),
+        (["data.format=labelmap"], "instances", "objects"),
+        (["data.format=labelmap", "data.classes=3"], "instances_border", "objects"),
+        ([], "binary", "region"),
+        (["data.classes=4", "data.mask=labels"], "labels", "region"),
+        (["evaluate.structure=tubular"], "binary", "tubular"),
+        (["evaluate.structure=region", "data.format=isbi2012"], "inverted", "region"),
+    ],
+)
+def test_the_structure_fits_the_data_unless_another_is_asked_for(overrides, kind, structure):
+    assert structure_of(config(*overrides), coding(kind)) == structure
+
+
+def test_a_structure_that_the_masks_do_not_have_is_refused_with_the_way_out():
+    with pytest.raises(UserError, match=r"these are binary: set data\.mask=instances"):
+        structure_of(config("evaluate.structure=objects"), coding("binary"))
+    several = config("evaluate.structure=partition", "data.classes=4", "data.mask=labels")
+    with pytest.raises(UserError, match=r"one foreground class, but .* is 4: set region"):
+        structure_of(several, coding("labels", 4))
+
+
+def test_shapes_see_neither_ignored_pixels_nor_those_outside_the_view():
+    truth = np.zeros((20, 30), np.uint8)
+    truth[5:8, 3:12] = 1
+    prob = truth[:, :, None].astype(np.float32)
+    clean = measure("a", prob, truth, np.ones_like(truth, bool), decision("tubular"))
+    fov = np.ones_like(truth, bool)
+    fov[:, 20:] = False
+    ignored = truth.copy()
+    prob[2:4, 15:18], ignored[2:4, 15:18] = 1, IGNORE
+    prob[:, 25:] = 1
+
+    got = measure("a", prob, ignored, fov, decision("tubular"))
+
+    assert got.shape == clean.shape == {"hausdorff_95": 0, "assd": 0, "cldice": 1}
+
+
+def test_distances_of_several_classes_are_the_mean_over_those_present():
+    truth = np.zeros((10, 20), np.uint8)
+    truth[2, 3:9], truth[7, 3:9] = 1, 2
+    prob = np.eye(4, dtype=np.float32)[np.where(truth == 2, 0, truth)]
+    prob[8, 3:9] = [0, 0, 1, 0]
+
+    got = measure("a", prob, truth, truth < 9, decision("region", None, None)).shape
+
+    # Class 1 is right, class 2 one row off, class 3 nowhere.
+    assert got == {"hausdorff_95": 0.5, "assd": 0.5}
+
+
+def test_cells_have_their_own_threshold_beside_that_of_dice():
+    truth = np.zeros((21, 41), np.uint8)
+    truth[:, 20] = 1
+    prob = np.float32(0.9) * truth[:, :, None]
+    prob[10, 20] = 0.2  # a gap for whoever asks for more
+
+    got = measure("a", prob, truth, truth < 2, decision("partition", 0.5, 0.1)).shape
+
+    assert (got["v_rand"], got["v_info"]) == (1, 1)
+    assert got["v_rand_at_dice_threshold"] == pytest.approx(2 / 3)
+    assert got["v_info_at_dice_threshold"] == pytest.approx(0, abs=1e-9)
+
+
+def test_objects_are_measured_with_their_numbers_from_the_file():
+    numbers = np.zeros((12, 30), np.uint16)
+    numbers[2:8, 2:10], numbers[2:8, 10:18] = 700, 9
+    truth = (numbers > 0).astype(np.uint8)
+    prob = np.zeros((12, 30, 3), np.float32)
+    prob[..., 0] = 1
+    prob[2:8, 2:10] = prob[2:8, 11:18] = [0.1, 0.9, 0]
+    prob[2:8, 10] = [0.1, 0.1, 0.8]  # border
+    prob[10, 22:25] = [0, 1, 0]  # 3 pixels of dust
+
+    got = measure("a", prob, truth, truth < 9, decision("objects", None), objects_hw=numbers)
+    dusted = measure(
+        "a", prob, truth, truth < 9, decision("objects", None, min_object=4), objects_hw=numbers
+    )
+
+    tp = 6 * 16
+    assert got.shape["foreground_dice"] == 2 * tp / (2 * tp + 3)
+    assert dusted.shape["foreground_dice"] == got.shape["foreground_dice"]
+    assert got.shape["ap_50"] == 2 / 3
+    assert dusted.shape["ap_50"] == 1
+    assert got.foreground.fp == 3
+
+
+def test_what_was_measured_survives_the_way_to_another_rank():
+    truth = np.zeros((6, 6), np.uint8)
+    prob = np.zeros((6, 6, 1), np.float32)
+    for structure, numbers in (("objects", truth.astype(int)), ("region", None)):
+        sent = measure("a", prob, truth, truth < 9, decision(structure), objects_hw=numbers)
+        got = Measured.from_json(json.loads(json.dumps(sent.to_json())))
+        assert got.score.to_json() == sent.score.to_json()
+        assert got.objects == sent.objects
+        assert got.foreground == sent.foreground
+        assert all(map(math.isnan, [got.shape["assd"], sent.shape["assd"]]))
+
+
+def example(truth):
+    return Example(np.zeros((*truth.shape, 1), np.float32), truth, np.ones(truth.shape, bool))
+
+
+def test_the_threshold_of_cells_is_the_best_on_validation_images():
+    truth = np.zeros((21, 41), np.uint8)
+    truth[:, 20] = 1
+    gap, bridge = (np.float32(0.9) * truth[:, :, None] for _ in range(2))
+    gap[10, 20] = 0.12  # whole below 0.1 and at it
+    bridge[10, 21:] = 0.06  # splits a cell below 0.06
+
+    verdicts = [judge("partition", "a", prob, example(truth)) for prob in (gap, bridge)]
+
+    assert choose("partition", verdicts) == 0.07
+    assert len(verdicts[0]) == len(CANDIDATES)
+
+
+def test_images_without_cells_have_no_vote():
+    nan = [math.nan] * len(CANDIDATES)
+    best = [float(number == 4) for number in range(len(CANDIDATES))]
+    assert best_candidate([nan, best]) == CANDIDATES[4]
+    assert best_candidate([nan]) == 0.5
+
+
+def test_the_threshold_of_objects_is_that_of_the_best_dice_of_any_object():
+    truth = np.array([[0, 0, 1, 2]], np.uint8)
+    prob = np.zeros((1, 4, 3), np.float32)
+    prob[0, :, 0] = [0.9, 0.8, 0.4, 0.6]
+    prob[0, :, 1] = 1 - prob[0, :, 0]
+    # Foreground is 0.1, 0.2, 0.6, 0.4: everything above 0.2 up to 0.4 is right.
+    chosen = choose("objects", [judge("objects", "a", prob, example(truth))])
+    assert 0.2 < chosen <= 0.4
+
+
+def dataset_of(tmp_path: Path, layout: str, kind: str) -> Dataset:
+    return Dataset(
+        config=config(f"data.format={layout}", f"data.root={tmp_path}").data,
+        coding=coding(kind),
+        splits=Splits(train=(), val=(), test=()),
+        cache=ImageCache(0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "first", "second"),
+    [
+        ("chasedb1", "Image_01L_1stHO.png", "Image_01L_2ndHO.png"),
+        ("drive", "test/1st_manual/01_manual1.gif", "test/2nd_manual/01_manual2.gif"),
+        ("stare", "labels-ah/im0001.ah.ppm", "labels-vk/im0001.vk.ppm"),
+    ],
+)
+def test_the_other_observers_mask_is_found_from_either(tmp_path, layout, first, second):
+    from PIL import Image
+
+    drawn = {first: [[0, 255], [0, 0]], second: [[0, 255], [255, 0]]}
+    for name, pixels in drawn.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array(pixels, np.uint8)).save(tmp_path / name)
+    image = tmp_path / "image.png"
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(image)
+    dataset = dataset_of(tmp_path, layout, "binary")
+
+    def other(name):
+        ref = ImageRef(path=tmp_path / name)
+        sample = Sample(id="a", group="a", image=ImageRef(path=image), mask=ref)
+        return dataset.read_other_observer(sample)
+
+    assert other(first).tolist() == [[0, 1], [1, 0]]
+    assert other(second).tolist() == [[0, 1], [0, 0]]
+    Image.fromarray(np.zeros((3, 2), np.uint8)).save(tmp_path / second)
+    with pytest.raises(UserError, match="2 x 3"):
+        other(first)
+    (tmp_path / second).unlink()
+    assert other(first) is None
+
+
+def test_data_sets_with_one_observer_have_no_other(tmp_path):
+    ref = ImageRef(path=tmp_path / "Image_01L_1stHO.png")
+    sample = Sample(id="a", group="a", image=ref, mask=ref)
+    assert dataset_of(tmp_path, "folder", "binary").read_other_observer(sample) is None
+
+
+def test_object_numbers_are_read_as_they_are(tmp_path):
+    from PIL import Image
+
+    numbers = np.array([[0, 300], [65535, 1]], np.uint16)
+    Image.fromarray(numbers).save(tmp_path / "a.png")
+    ref = ImageRef(path=tmp_path / "a.png")
+    sample = Sample(id="a", group="a", image=ref, mask=ref)
+    read = dataset_of(tmp_path, "labelmap", "instances").read_objects(sample)
+    assert np.array_equal(read, numbers)
+    assert np.array_equal(read, read_indices(ref))

@@ -1,0 +1,205 @@
+"""Two trainings, or two sets of them, image by image."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from unet_dist.errors import UserError
+from unet_dist.evaluate.fingerprint import PROTOCOL_KEYS
+from unet_dist.evaluate.names import METRICS
+from unet_dist.evaluate.table import Interval, bootstrap_intervals, bootstrap_unit
+from unet_dist.runs import RunDir, read_json
+
+NOTED_KEYS = ("threshold_source", "structure_threshold_source", "versions")
+"""Differences of fingerprints that are told, but leave the numbers comparable."""
+FEW_UNITS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The part of a result file that a comparison reads."""
+
+    path: Path
+    fingerprint: Mapping[str, Any]
+    values: Mapping[str, float]
+    """The metric of each image, NaN where it is not defined."""
+    groups: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Side A less side B, over the images where both have the metric."""
+
+    metric: str
+    lower_is_better: bool
+    images: int
+    left_out: int
+    """Images where the metric is not defined on a side."""
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: Interval | None
+    """95 % bootstrap interval of the mean difference."""
+    unit: str
+    """What was drawn for it, image or patient."""
+    units: int
+    p_value: float
+    """Two-sided, of the Wilcoxon signed-rank test over the units."""
+    better: int
+    """Images on which A is better."""
+    worse: int
+    deciding: tuple[tuple[str, float], ...]
+    """Images and their differences, the largest first."""
+    removable: int
+    """The mean difference vanishes or turns without the so many images that speak for it most;
+    0 if there is none."""
+    seeds_a: int
+    seeds_b: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        deciding = [{"id": id_, "difference": value} for id_, value in self.deciding]
+        return {**asdict(self), "deciding": deciding}
+
+
+def read_evaluation(run: Path, split: str, metric: str) -> Evaluation:
+    """Raises UserError if the run has no result of this split, or not one with the metric."""
+    path = RunDir(run).evaluation(split)
+    if not path.is_file():
+        raise UserError(str(run), f"has no {path.name}: unet-dist eval {run} --split {split}")
+    tree = read_json(path)
+    try:
+        fingerprint = dict(tree["fingerprint"])
+        rows = [(str(row["id"]), str(row["group"]), row) for row in tree["per_image"]]
+        if absent := [key for key in (*PROTOCOL_KEYS, *NOTED_KEYS) if key not in fingerprint]:
+            raise KeyError(f"fingerprint without {', '.join(absent)}")
+        if any(metric not in row for _, _, row in rows):
+            has = ", ".join(name for name in METRICS if all(name in row for _, _, row in rows))
+            raise UserError(str(path), f"has no metric {metric}; it has {has}")
+        values = {id_: _number(row[metric]) for id_, _, row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            str(path),
+            f"is no evaluation of this version ({error}): run unet-dist eval {run} --split {split}",
+        ) from error
+    return Evaluation(
+        path=run,
+        fingerprint=fingerprint,
+        values=values,
+        groups={id_: group for id_, group, _ in rows},
+    )
+
+
+def compare(side_a: Sequence[Evaluation], side_b: Sequence[Evaluation], metric: str) -> Comparison:
+    """Each side is the mean over its runs (seeds) of each image.
+
+    Raises:
+        UserError: if the runs did not measure the same images in the same way.
+    """
+    everything = [*side_a, *side_b]
+    if faults := _protocol_faults(everything):
+        raise UserError("these runs cannot be compared", faults)
+    ids = sorted(side_a[0].values)
+    a_i, b_i = (_mean_of_seeds(side, ids) for side in (side_a, side_b))
+    both = ~np.isnan(a_i - b_i)
+    if not both.any():
+        raise UserError(metric, "is defined on no image of both sides")
+    kept = [id_ for id_, ok in zip(ids, both, strict=True) if ok]
+    a_i, b_i = a_i[both], b_i[both]
+    # Means of seeds differ in the last bit where the seeds do not, and a rank test would see it.
+    difference_i = np.round(a_i - b_i, 12)
+    groups = [side_a[0].groups[id_] for id_ in kept]
+    unit = bootstrap_unit(groups)
+    of_units = _unit_means(difference_i, groups if unit == "patient" else kept)
+    lower = METRICS[metric].lower_is_better
+    gain_i = -difference_i if lower else difference_i
+    order = np.argsort(-np.abs(difference_i), kind="stable")
+    return Comparison(
+        metric=metric,
+        lower_is_better=lower,
+        images=len(kept),
+        left_out=len(ids) - len(kept),
+        mean_a=float(a_i.mean()),
+        mean_b=float(b_i.mean()),
+        difference=float(difference_i.mean()),
+        interval=bootstrap_intervals(difference_i[:, None], groups)[0],
+        unit=unit,
+        units=len(of_units),
+        p_value=_wilcoxon(of_units),
+        better=int((gain_i > 0).sum()),
+        worse=int((gain_i < 0).sum()),
+        deciding=tuple((kept[i], float(difference_i[i])) for i in order),
+        removable=_removable(difference_i),
+        seeds_a=len(side_a),
+        seeds_b=len(side_b),
+        notes=tuple(_notes(everything, len(of_units), unit)),
+    )
+
+
+def _number(value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _protocol_faults(runs: Sequence[Evaluation]) -> list[str]:
+    first, faults = runs[0], []
+    for other in runs[1:]:
+        for key in PROTOCOL_KEYS:
+            one, two = first.fingerprint[key], other.fingerprint[key]
+            if one != two:
+                here, there = (str(value)[:12] for value in (one, two))
+                faults.append(f"{key} is {here} in {first.path} but {there} in {other.path}")
+        if only := sorted(set(first.values) ^ set(other.values)):
+            shown = ", ".join(only[:5]) + (" and others" if len(only) > 5 else "")
+            faults.append(f"{shown}: measured in only one of {first.path} and {other.path}")
+    return faults
+
+
+def _mean_of_seeds(side: Sequence[Evaluation], ids: Sequence[str]) -> NDArray[np.float64]:
+    values_si = np.array([[run.values[id_] for id_ in ids] for run in side], np.float64)
+    return np.asarray(values_si.mean(axis=0))
+
+
+def _unit_means(values: NDArray[np.float64], units: Sequence[str]) -> NDArray[np.float64]:
+    """A patient's images are no independent witnesses, so they speak once."""
+    _, unit_of = np.unique(np.array(units), return_inverse=True)
+    return np.asarray(np.bincount(unit_of, weights=values) / np.bincount(unit_of))
+
+
+def _wilcoxon(differences: NDArray[np.float64]) -> float:
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences).pvalue)
+
+
+def _removable(differences: NDArray[np.float64]) -> int:
+    total = float(differences.sum())
+    if total == 0:
+        return 0
+    towards = np.sort(differences * math.copysign(1, total))[::-1]
+    left = abs(total) - np.cumsum(towards)
+    return int(np.argmax(left <= 0)) + 1
+
+
+def _notes(runs: Sequence[Evaluation], units: int, unit: str) -> list[str]:
+    notes = []
+    if units < FEW_UNITS:
+        # All differences of one sign: the least p is 2 of 2^n assignments of signs.
+        notes.append(
+            f"only {units} {unit}s: no difference, however large, can have a p below "
+            f"{2 / 2**units:.2g}"
+        )
+    for key in NOTED_KEYS:
+        found = {str(run.fingerprint[key]) for run in runs}
+        if len(found) > 1:
+            notes.append(f"{key} differs: {'; '.join(sorted(found))}")
+    return notes

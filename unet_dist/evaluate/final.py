@@ -1,0 +1,119 @@
+"""The final evaluation, shared between ranks: everything that is measured of each image.
+
+Only this and what it imports needs scikit-image, for whose import no training should wait.
+"""
+
+from collections.abc import Callable, Sequence
+
+from unet_dist.comm import Communicator, gather_objects
+from unet_dist.config import Config
+from unet_dist.data.dataset import Dataset
+from unet_dist.data.sample import Sample
+from unet_dist.evaluate.candidates import choose, judge
+from unet_dist.evaluate.fingerprint import (
+    AVERAGING,
+    FileDigests,
+    Fingerprint,
+    config_sha256,
+    data_sha256,
+    versions,
+)
+from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.measures import Decision, Structure
+from unet_dist.evaluate.on_ranks import observer_of
+from unet_dist.evaluate.results import ImageResult, measure_sample
+from unet_dist.evaluate.score import ThresholdSource, shard
+
+
+def decide(
+    structure: Structure,
+    predictor: Predictor,
+    dataset: Dataset,
+    comm: Communicator,
+    *,
+    threshold: float | None,
+    source: ThresholdSource,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> Decision:
+    """All thresholds of the final evaluation. Those of cells and of objects with a border class
+    are chosen on the validation images, which are predicted again for it; without such images,
+    or if one is configured, the threshold of the foreground, or a half, serves them too."""
+    config, validation = predictor.config, dataset.splits.val
+    structure_threshold: float | None = None
+    structure_source = source
+    if structure in ("partition", "objects"):
+        structure_threshold = threshold
+        fitted = structure == "partition" or source == "argmax"
+        if fitted and validation and source != "configured":
+            mine, verdicts = shard(validation, comm.rank, comm.world), []
+            on_image(0, len(mine))
+            for number, sample in enumerate(mine, start=1):
+                prob_hwk = predictor.of_sample(dataset, sample)
+                native = dataset.read_native(sample)
+                verdicts.append([sample.id, judge(structure, sample.id, prob_hwk, native)])
+                on_image(number, len(mine))
+            gathered = [item for part in gather_objects(comm, verdicts) for item in part]
+            gathered.sort(key=lambda item: item[0])
+            structure_threshold = choose(structure, [verdict for _, verdict in gathered])
+            structure_source = "validation"
+        elif source == "argmax":
+            structure_threshold, structure_source = 0.5, "default"
+    return Decision(
+        structure=structure,
+        threshold=threshold,
+        source=source,
+        structure_threshold=structure_threshold,
+        structure_source=structure_source,
+        min_object=config.evaluate.min_object,
+    )
+
+
+def measure_samples(
+    predictor: Predictor,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    decision: Decision,
+    comm: Communicator,
+    *,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> list[ImageResult]:
+    """Everything that is measured of all samples, on every rank, in the order of their ids."""
+    mine = shard(samples, comm.rank, comm.world)
+    digests, results = FileDigests(), []
+    on_image(0, len(mine))
+    for number, sample in enumerate(mine, start=1):
+        prob_hwk = predictor.of_sample(dataset, sample)
+        results.append(measure_sample(dataset, sample, prob_hwk, decision, digests).to_json())
+        on_image(number, len(mine))
+    gathered = (tree for part in gather_objects(comm, results) for tree in part)
+    return sorted(map(ImageResult.from_json, gathered), key=lambda result: result.id)
+
+
+def fingerprint_of(
+    config: Config,
+    split: str,
+    results: Sequence[ImageResult],
+    decision: Decision,
+    *,
+    checkpoint_step: int,
+    weights_sha256: str,
+) -> Fingerprint:
+    return Fingerprint(
+        split=split,
+        images=tuple(result.id for result in results),
+        data_sha256=data_sha256(result.sha256 for result in results),
+        observer=observer_of(config),
+        fov=config.data.fov,
+        classes=config.data.classes,
+        averaging=AVERAGING,
+        structure=decision.structure,
+        min_object=decision.min_object,
+        threshold=decision.threshold,
+        threshold_source=decision.source,
+        structure_threshold=decision.structure_threshold,
+        structure_threshold_source=decision.structure_source,
+        checkpoint_step=checkpoint_step,
+        weights_sha256=weights_sha256,
+        config_sha256=config_sha256(config),
+        versions=versions(),
+    )
