@@ -15,7 +15,7 @@ def skeletons(classes_hw: NDArray[np.uint8]) -> NDArray[np.uint8]:
     tubes_hw = np.zeros_like(classes_hw)
     for number in np.unique(classes_hw[classes_hw > 0]):
         inside_hw = classes_hw == number
-        line_hw = skeletonize(inside_hw).view(np.uint8)  # type: ignore[no-untyped-call]
+        line_hw = skeletonize(inside_hw).view(np.uint8)
         tube_hw = cv2.dilate(line_hw, _CROSS).view(np.bool_)
         tubes_hw[tube_hw & inside_hw] = number
     return tubes_hw
