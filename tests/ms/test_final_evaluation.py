@@ -11,7 +11,7 @@ from unet_dist.config_file import build_config
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.evaluate.final import decide, fingerprint_of, measure_samples
-from unet_dist.evaluate.measures import structure_of
+from unet_dist.evaluate.structure import structure_of
 
 
 class Alone:

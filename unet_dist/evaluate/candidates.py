@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.data.sample import IGNORE, Example
-from unet_dist.evaluate.measures import Structure, cells_at
+from unet_dist.evaluate.measures import cells_at
 from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.objects import foreground_probability
+from unet_dist.evaluate.structure import Structure
 from unet_dist.evaluate.thresholds import choose_threshold
 
 # One gap in a membrane merges two cells, so that the best threshold for cells lies far below that

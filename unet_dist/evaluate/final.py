@@ -19,10 +19,11 @@ from unet_dist.evaluate.fingerprint import (
     versions,
 )
 from unet_dist.evaluate.forward import Predictor
-from unet_dist.evaluate.measures import Decision, Structure
+from unet_dist.evaluate.measures import Decision
 from unet_dist.evaluate.on_ranks import observer_of
 from unet_dist.evaluate.results import ImageResult, measure_sample
 from unet_dist.evaluate.score import ThresholdSource, shard
+from unet_dist.evaluate.structure import Structure
 
 
 def decide(

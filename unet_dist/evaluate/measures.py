@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.config import Config
-from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import IGNORE
-from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import (
     Confusion,
     ImageScore,
@@ -32,8 +29,7 @@ from unet_dist.evaluate.partition import (
 )
 from unet_dist.evaluate.score import ThresholdSource
 from unet_dist.evaluate.shapes import cldice, surface_metrics
-
-Structure = Literal["region", "tubular", "partition", "objects"]
+from unet_dist.evaluate.structure import Structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,35 +75,6 @@ class Measured:
             foreground=foreground and Confusion(**foreground),
             objects=objects and ObjectScore(**{**objects, "found": tuple(objects["found"])}),
         )
-
-
-def structure_of(config: Config, coding: MaskCoding) -> Structure:
-    """The configured structure, or the one that fits the data.
-
-    Raises:
-        UserError: if the masks have no such structure.
-    """
-    numbered = coding.kind in ("instances", "instances_border")
-    asked = config.evaluate.structure
-    if asked == "auto":
-        if config.data.classes == 2 and config.data.format in ("drive", "chasedb1", "stare"):
-            return "tubular"
-        if config.data.classes == 2 and config.data.format == "isbi2012":
-            return "partition"
-        return "objects" if numbered else "region"
-    if asked == "objects" and not numbered:
-        raise UserError(
-            "evaluate.structure",
-            f"objects needs masks that number the objects, but these are {coding.kind}: set "
-            "data.mask=instances or another structure",
-        )
-    if asked in ("tubular", "partition") and config.data.classes > 2:
-        raise UserError(
-            "evaluate.structure",
-            f"{asked} is for one foreground class, but data.classes is {config.data.classes}: "
-            "set region",
-        )
-    return asked
 
 
 def measure(

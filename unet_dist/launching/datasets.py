@@ -14,6 +14,7 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
     from unet_dist.data.check import check_dataset
     from unet_dist.data.dataset import normalisation, open_dataset
     from unet_dist.data.manifest import write_manifest
+    from unet_dist.evaluate.structure import structure_of
 
     if folder.config.exists():
         raise UserError(
@@ -29,6 +30,7 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
         if report.faults:
             raise UserError(config.data.root or "data.root", report.faults)
         dataset = open_dataset(config.data, seed=config.seed)
+        structure_of(config, dataset.coding)  # what the end would refuse, the start does
         write_manifest(folder.dataset, dataset, normalisation(dataset))
     except BaseException:
         folder.discard()

@@ -14,6 +14,7 @@ from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import summary_of, threshold_for
 from unet_dist.evaluate.outputs import write_prediction
 from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
+from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.report.pictures import Heading, report_picture
@@ -70,7 +71,6 @@ def evaluate_split(
     """Measures a split with the best checkpoint and thresholds chosen on validation images."""
     # Here, since importing scikit-image takes time that the start of a training need not wait for.
     from unet_dist.evaluate.final import decide, fingerprint_of, measure_samples
-    from unet_dist.evaluate.measures import structure_of
     from unet_dist.evaluate.results import result_of
 
     samples = dataset.splits.parts()[split]
@@ -80,21 +80,6 @@ def evaluate_split(
     with RecordWriter(run.records(comm.rank)) as records:
         predictor, checkpoint = best_weights(run, config, normalisation, records)
         state = checkpoint.state
-
-        def progress_of(phase: str, number: int) -> Callable[[int, int], None]:
-            def progress(done: int, total: int) -> None:
-                doing = f"{done} of {total} images"
-                comm.heartbeat.beat("evaluation", step=state.step, doing=doing)
-                records.write(
-                    "progress",
-                    step=state.step,
-                    phase=phase,
-                    done=min(done * comm.world, number),
-                    total=number,
-                )
-
-            return progress
-
         threshold, source = stored_threshold(state, config)
         decision = decide(
             structure,
@@ -103,7 +88,13 @@ def evaluate_split(
             comm,
             threshold=threshold,
             source=source,
-            on_image=progress_of(f"choosing the threshold of {structure}", len(dataset.splits.val)),
+            on_image=_progress(
+                comm,
+                records,
+                state.step,
+                f"choosing the threshold of {structure}",
+                len(dataset.splits.val),
+            ),
         )
         results = measure_samples(
             predictor,
@@ -111,7 +102,9 @@ def evaluate_split(
             samples,
             decision,
             comm,
-            on_image=progress_of(f"evaluating the {split} split", len(samples)),
+            on_image=_progress(
+                comm, records, state.step, f"evaluating the {split} split", len(samples)
+            ),
         )
     scores = [result.model.score for result in results]
     groups = {result.id: result.group for result in results}
@@ -133,6 +126,19 @@ def evaluate_split(
         write_json(run.evaluation(split), result)
         _draw(run, config, dataset, predictor, summary, comm.world)
     return result
+
+
+def _progress(
+    comm: Communicator, records: RecordWriter, step: int, phase: str, number: int
+) -> Callable[[int, int], None]:
+    """Tells the launcher how many of the job's images are done, from this rank's share."""
+
+    def progress(done: int, total: int) -> None:
+        comm.heartbeat.beat("evaluation", step=step, doing=f"{done} of {total} images")
+        done = min(done * comm.world, number)
+        records.write("progress", step=step, phase=phase, done=done, total=number)
+
+    return progress
 
 
 def best_weights(

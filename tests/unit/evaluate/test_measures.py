@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Dataset, ImageCache
@@ -11,9 +12,13 @@ from unet_dist.data.images import read_indices
 from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
 from unet_dist.data.splits import Splits
+from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
 from unet_dist.evaluate.candidates import CANDIDATES, best_candidate, choose, judge
-from unet_dist.evaluate.measures import Decision, Measured, measure, structure_of
+from unet_dist.evaluate.measures import Decision, Measured, measure
+from unet_dist.evaluate.structure import structure_of
+from unet_dist.launching.datasets import begin_run
+from unet_dist.runs import RunDir
 
 
 def coding(kind, classes=2):
@@ -61,6 +66,16 @@ def test_a_structure_that_the_masks_do_not_have_is_refused_with_the_way_out():
     several = config("evaluate.structure=partition", "data.classes=4", "data.mask=labels")
     with pytest.raises(UserError, match=r"one foreground class, but .* is 4: set region"):
         structure_of(several, coding("labels", 4))
+
+
+def test_a_structure_that_the_end_would_refuse_is_refused_before_the_training(tmp_path):
+    write_synthetic("vessels", tmp_path / "data", count=6, size=48, seed=0)
+    folder = RunDir(tmp_path / "run")
+    folder.path.mkdir()
+    asked = config(f"data.root={tmp_path / 'data'}", "evaluate.structure=objects")
+    with pytest.raises(UserError, match="these are binary"):
+        begin_run(folder, asked, Console(stderr=True))
+    assert not folder.path.exists()
 
 
 def test_shapes_see_neither_ignored_pixels_nor_those_outside_the_view():
