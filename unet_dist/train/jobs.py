@@ -11,6 +11,7 @@ from unet_dist.data.dataset import Dataset, Normalisation, read_image_only
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.metrics import pool
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
 from unet_dist.evaluate.outputs import write_prediction
 from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
@@ -88,7 +89,8 @@ def evaluate_split(
         progress(0, len(samples))
         scores = score_samples(predictor, dataset, samples, comm, on_image=progress)
     summary = summary_of(config, split, scores, threshold, source)
-    result = {**summary.to_json(), "checkpoint_step": state.step}
+    names = list(config.data.names)
+    result = {**summary.to_json(), "class_names": names, "checkpoint_step": state.step}
     if comm.rank == 0:
         comm.heartbeat.beat("evaluation", step=state.step, doing="the report picture")
         write_json(run.evaluation(split), result)
@@ -148,6 +150,9 @@ def _draw(
             dice=summary.dice,
             interval=summary.dice_interval,
             threshold=summary.threshold,
+            confusion_kk=pool([score for score, _ in summary.per_image]).matrix_kk,
+            dice_of_class=tuple(one.dice for one in summary.per_class),
+            class_names=config.data.names,
             note=f"{summary.sentence()} Shown below are images from the worst to the best Dice.",
         ),
     )

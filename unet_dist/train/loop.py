@@ -9,12 +9,13 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from unet_dist.comm import Communicator, gather_objects
-from unet_dist.config import Config
+from unet_dist.config import Config, DataConfig
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.loader import TrainLoader
 from unet_dist.errors import TrainingDiverged, UserError
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
+from unet_dist.evaluate.score import EvalSummary
 from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
 from unet_dist.records import RecordWriter
 from unet_dist.report.tensorboard import TensorBoard
@@ -270,6 +271,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
         split="val",
         dice=summary.dice,
         iou=summary.mean.iou,
+        dice_of_class=dice_of_classes(summary, training.config.data),
         threshold=threshold,
         images=summary.images,
         best=best,
@@ -287,6 +289,14 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
     if not best:
         return state
     return replace(state, best_dice=summary.dice, best_step=state.step, threshold=threshold)
+
+
+def dice_of_classes(summary: EvalSummary, data: DataConfig) -> dict[str, float]:
+    """By the classes' names; empty with one foreground class, whose Dice is the Dice."""
+    if data.classes == 2:
+        return {}
+    dice = (one.dice for one in summary.per_class)
+    return dict(zip(data.names[1:], dice, strict=True))
 
 
 def save(training: Training, state: TrainState) -> None:
