@@ -45,6 +45,7 @@ def run_job(
             normalisation,
             comm,
             resume=job["resume"],
+            until_dice=job.get("until_dice", 0.0),
             stop_requested=stop_requested,
         )
         if outcome.stopped:

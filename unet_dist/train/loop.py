@@ -61,9 +61,14 @@ def train(
     comm: Communicator,
     *,
     resume: bool,
+    until_dice: float,
     stop_requested: Callable[[], bool],
 ) -> Outcome:
-    """Trains until the last step or until some rank is asked to stop, and checkpoints there."""
+    """Trains until the last step or until some rank is asked to stop, and checkpoints there.
+
+    Args:
+        until_dice: the training is over once a validation exceeds this Dice; 0 for never.
+    """
     net = build_net(config, comm)
     step = TrainStep(net, loss=config.loss, train=config.train, comm=comm)
     checkpoint, warnings = load_latest(run.checkpoints) if resume else (None, [])
@@ -104,7 +109,7 @@ def train(
         for warning in warnings:
             records.write("warning", step=state.step, message=warning)
         records.write("start", **arithmetic(config, comm, loader, net, state, total_steps))
-        return run_steps(training, loader, state, total_steps, stop_requested)
+        return run_steps(training, loader, state, total_steps, until_dice, stop_requested)
 
 
 def run_steps(
@@ -112,6 +117,7 @@ def run_steps(
     loader: TrainLoader,
     state: TrainState,
     total_steps: int,
+    until_dice: float,
     stop_requested: Callable[[], bool],
 ) -> Outcome:
     config, records = training.config, training.records
@@ -164,6 +170,9 @@ def run_steps(
             average_statistics(training.net, training.comm)
         if validates:
             state = validate(training, state, loader)
+            # All ranks know all scores, so all of them stop here.
+            finished = finished or 0 < until_dice < state.best_dice
+            last = last or finished
         if saves:
             save(training, state)
         if last:
