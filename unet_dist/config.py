@@ -84,6 +84,8 @@ class DataConfig(Section):
     instances_border: class 1 inside, class 2 where objects end or touch."""
     classes: int = Field(2, ge=2, le=64)
     """Number of classes with the background; 2 is one sigmoid output."""
+    class_names: tuple[Annotated[str, Field(min_length=1, max_length=40)], ...] = ()
+    """Name of each class in tables and pictures, background first; empty for numbers."""
     ignore: int = Field(-1, ge=-1, le=65535)
     """Mask value that is left out of loss and metrics; -1 for none (mask: labels)."""
     resize: float = Field(1.0, gt=0, le=4)
@@ -100,9 +102,26 @@ class DataConfig(Section):
             raise ValueError(f"mask: {self.mask} has 2 classes, but data.classes is {self.classes}")
         if self.ignore >= 0 and self.mask != "labels":
             raise ValueError("ignore needs mask: labels, since other masks have no such value")
+        names = self.class_names
+        if names and (len(names) != self.classes or len(set(names)) != len(names)):
+            raise ValueError(
+                f"class_names has {len(names)} names, {len(set(names))} of them different, but "
+                f"data.classes is {self.classes}: one name for each, background first"
+            )
         if self.fov == "file" and self.format in ("folder", "labelmap") and not self.fov_masks:
             raise ValueError("fov: file needs data.fov_masks, the folder of the masks")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes are called, background first."""
+        foreground = tuple(f"class {number}" for number in range(1, self.classes))
+        labelmap = self.format == "labelmap" and self.mask == "auto"
+        if self.classes == 2:
+            foreground = ("foreground",)
+        elif self.classes == 3 and (labelmap or self.mask == "instances_border"):
+            foreground = ("inside", "border")
+        return self.class_names or ("background", *foreground)
 
     @property
     def in_channels(self) -> int:

@@ -104,7 +104,8 @@ class Progress:
             best = ", best so far" if record["best"] else ""
             self._console.print(
                 f"validation after step {record['step']}: Dice {decimals(record['dice'])}, IoU "
-                f"{decimals(record['iou'])}, threshold {record['threshold']}{best}"
+                f"{decimals(record['iou'])}, {_decision(record)}{best}",
+                markup=False,
             )
         elif kind == "warning":
             self._console.print(f"warning: {record['message']}")
@@ -182,6 +183,14 @@ def describe_arithmetic(record: dict[str, Any]) -> str:
 
 def decimals(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
+
+
+def _decision(record: Mapping[str, Any]) -> str:
+    """The threshold, or the Dice of each class where the most probable one wins."""
+    if record["threshold"] is not None:
+        return f"threshold {record['threshold']}"
+    of_class = record["dice_of_class"].items()
+    return "of " + ", ".join(f"{name} {decimals(dice)}" for name, dice in of_class)
 
 
 def _clock(seconds: float) -> str:

@@ -59,11 +59,13 @@ def _is_torn(path: Path) -> bool:
 
 
 def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps({k: _finite(v) for k, v in record.items()}) + "\n"
+    return json.dumps(_finite(record)) + "\n"
 
 
 def _finite(value: Any) -> Any:
     """JSON has no NaN: an undefined number is null."""
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,11 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def overfit(self) -> Path:
+        """The images and masks that an overfit check learns by heart."""
+        return self.path / "overfit"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
@@ -123,6 +129,7 @@ class RunDir:
     def discard(self) -> None:
         """Takes back what a run writes before it begins; nothing else is touched."""
         self.dataset.unlink(missing_ok=True)
+        shutil.rmtree(self.overfit, ignore_errors=True)
         (self.path / ".lock").unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()

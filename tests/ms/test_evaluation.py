@@ -3,6 +3,7 @@ import pytest
 
 from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Normalisation
+from unet_dist.data.sample import Example
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.model.unet import build_unet
 
@@ -79,3 +80,19 @@ def test_an_ensemble_is_the_mean_of_its_members() -> None:
         single.members[0].load(values)
         expected.append(single.forward(image()))
     assert np.allclose(two.forward(image()), np.mean(expected, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_outside_of_the_view_all_is_background(classes: int) -> None:
+    forward, weights = predictor(f"data.classes={classes}")
+    forward.members[0].load(weights)
+    view = np.ones((16, 16), np.bool_)
+    view[:, :5] = False
+    target = np.zeros((16, 16), np.uint8)
+    example = Example(image()[0].transpose(1, 2, 0), target, view)
+    probability = forward.probabilities(example, example)
+    everywhere = forward.probabilities(example._replace(fov_hw=np.ones_like(view)), example)
+    np.testing.assert_array_equal(probability[view], everywhere[view])
+    background = [0.0] if classes == 2 else [1.0, 0.0, 0.0, 0.0]
+    assert (probability[~view] == background).all()
+    assert not (everywhere[~view] == background).all()

@@ -268,15 +268,25 @@ def test_help_and_dry_run_never_load_mindspore(tmp_path: Path, tiny: list[str]) 
 
 
 def test_data_check_lists_faults_and_exits_with_one(vessels: Path, tmp_path: Path) -> None:
-    good = run_program("data", "check", vessels / "config.yaml", "--json")
+    picture = tmp_path / "check.png"
+    config = vessels / "config.yaml"
+    good = run_program("data", "check", config, "--picture", picture, "--json")
     assert good.returncode == 0, good.stderr
-    assert json.loads(good.stdout)["faults"] == []
+    report = json.loads(good.stdout)
+    assert report["faults"] == []
+    assert any("augment.crop=256 is larger than" in warning for warning in report["warnings"])
+    assert cv2.imread(str(picture)) is not None
     copy = tmp_path / "copy"
     shutil.copytree(vessels, copy)
     sorted((copy / "masks").iterdir())[0].unlink()
     sorted((copy / "images").iterdir())[1].write_bytes(b"")
-    bad = run_program("data", "check", copy / "config.yaml", f"data.root={copy}")
+    picture.unlink()
+    bad = run_program(
+        "data", "check", copy / "config.yaml", f"data.root={copy}", "--picture", picture
+    )
     assert bad.returncode == 1
+    assert "is not drawn: first the faults" in bad.stdout
+    assert not picture.exists()
 
 
 def test_nuclei_train_as_three_classes_and_predict_class_numbers(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ Overrides = Annotated[
 
 @app.command("synth")
 def synth(
-    kind: Annotated[str, typer.Argument(help="vessels, membranes or nuclei.")],
+    kind: Annotated[str, typer.Argument(help="vessels, membranes, nuclei or organs.")],
     directory: Annotated[Path, typer.Argument(help="New folder.")],
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
     size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,
@@ -55,20 +55,32 @@ def synth(
 def check(
     config_path: Annotated[Path, typer.Argument(metavar="CONFIG")],
     overrides: Overrides = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG to write: some images of each part with their masks.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List every fault of a data set at once. Exits with 1 if there is one.
+    """List every fault of a data set at once, what deserves a look, and what is in it. Exits with
+    1 if there is a fault.
 
     \b
-    Example:
+    Examples:
       unet-dist data check configs/chasedb1.yaml data.root=DIR
+      unet-dist data check configs/chasedb1.yaml data.root=DIR --picture check.png
     """
-    from unet_dist.data.check import check_dataset
+    from unet_dist.data.readiness import check_for_training
 
     config = build_config(read_yaml_mapping(config_path), overrides or [], where=str(config_path))
     config = with_absolute_paths(config)
     console = console_for(as_json)
     with counter(console, "reading images") as count_images:
-        report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
+        report, dataset = check_for_training(config, on_progress=count_images)
+    if picture is not None and dataset is not None:
+        from unet_dist.report.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(dataset, picture, title=str(config_path))
+        console.print(f"picture: {picture}", markup=False)
+    elif picture is not None:
+        console.print(f"{picture} is not drawn: first the faults", markup=False)
     answer(console, as_json, report.to_text(), json.loads(report.to_json()))
     raise typer.Exit(EXIT_JOB_FAILED if report.faults else EXIT_DONE)

@@ -38,6 +38,7 @@ from unet_dist.config_file import (
 from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_run
 from unet_dist.launching.job import Job
+from unet_dist.launching.overfit import GOAL, begin_overfit, overfit_config
 from unet_dist.launching.placement import Placement
 from unet_dist.runs import RunDir, default_run_path, write_text_atomically
 
@@ -75,6 +76,15 @@ def train(
     tee: Tee = "",
     run: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    overfit: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Only see whether the network can learn N training images by heart; exits with 1 "
+            "if not, and says what to look at.",
+        ),
+    ] = 0,
     dry_run: Annotated[bool, typer.Option(help="Print what would be started.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -84,6 +94,7 @@ def train(
     Examples:
       unet-dist train configs/chasedb1.yaml data.root=DIR --simulate 2 --run runs/chase
       unet-dist train runs/chase --resume
+      unet-dist train configs/chasedb1.yaml data.root=DIR --overfit 1
       unet-dist train configs/drive.yaml data.root=DIR --rank-table rank_tables/1x8.json
       unet-dist train configs/vessels.yaml --simulate 4 --dry-run
       unet-dist train configs/vessels.yaml --simulate 4 --hosts a:2,b:2
@@ -103,18 +114,29 @@ def train(
     if resume:
         if run is not None:
             raise UserError("--run", f"--resume goes on in {target}; leave --run out")
+        if overfit:
+            raise UserError("--overfit", f"--resume goes on in {target}; leave --overfit out")
         folder = RunDir(target)
         config = _config_of_run(folder, overrides or [])
-        placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
+        before = folder.last_plan().get("job", {})
+        placement = placement.or_else(before.get("placement", {}))
+        until_dice, split = before.get("until_dice", 0.0), before.get("split", "")
+        doubts = before.get("doubts", [])
     else:
+        until_dice, split = (GOAL, "train") if overfit else (0.0, "")
+        doubts = []
         if target.is_dir():
             raise UserError(str(target), "is a folder; to go on with a run, add --resume")
-        folder = RunDir(run or default_run_path(target))
+        name = target.with_stem(f"{target.stem}-overfit") if overfit else target
+        folder = RunDir(run or default_run_path(name))
         config = build_config(read_yaml_mapping(target), overrides or [], where=str(target))
         config = with_absolute_paths(config)
     topology = placement.topology()
     if topology.part.count > 1 and run is None and not resume:
         raise UserError("--run", "is needed with several parts: the folder that all of them share")
+    whole = config
+    if overfit:
+        config = overfit_config(config, images=overfit, world=topology.world)
     _check_fit(config, topology.world, topology.target)
     supervision = supervision_of(
         topology,
@@ -126,7 +148,13 @@ def train(
     )
     job = Job(
         run=folder,
-        what={"kind": "train", "resume": resume, "split": ""},
+        what={
+            "kind": "train",
+            "resume": resume,
+            "split": split,
+            "until_dice": until_dice,
+            "doubts": doubts,
+        },
         placement=placement,
         supervision=supervision,
         console=console,
@@ -138,9 +166,15 @@ def train(
         return
 
     def prepare() -> None:
-        if not resume:
+        begun = config
+        if overfit:
+            begun, doubts = begin_overfit(
+                folder, whole, images=overfit, world=topology.world, console=console
+            )
+            job.what = {**job.what, "doubts": doubts}
+        elif not resume:
             begin_run(folder, config, console)
-        write_text_atomically(folder.config, dump_config(config))
+        write_text_atomically(folder.config, dump_config(begun))
 
     run_to_end(job, topology.part, as_json, prepare)
 

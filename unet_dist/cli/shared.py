@@ -13,6 +13,7 @@ from unet_dist.cluster.topology import Part
 from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED
 from unet_dist.launching.describe import describe_answer, describe_failure, describe_plan
 from unet_dist.launching.job import Job, JobResult
+from unet_dist.launching.overfit import verdict_of
 from unet_dist.launching.placement import plan_job
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -74,8 +75,14 @@ def finish(job: Job, result: JobResult, as_json: bool) -> NoReturn:
             text += f"\n{result.decision}"
     else:
         text = describe_answer(job.run, result.plan, result.ending, result.answer)
-    answer(job.console, as_json, text, report)
     ending = result.ending
+    goal = result.plan.job.get("until_dice", 0.0)
+    if ending == "done" and goal and result.answer:
+        verdict = verdict_of(job.run, result.answer, goal, result.plan.job["doubts"])
+        report["overfit"] = verdict.to_json()
+        text += f"\n{verdict.to_text()}"
+        ending = "done" if verdict.passed else "failed"
+    answer(job.console, as_json, text, report)
     if ending == "done" and result.answer.get("faults"):
         ending = "failed"
     codes = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}

@@ -1,20 +1,32 @@
 """The examination of a whole data set before anything is trained: every fault at once."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet_dist.config import DataConfig
+from unet_dist.data.balance import class_balance, missing_classes
 from unet_dist.data.dataset import (
     READERS,
+    Dataset,
+    ImageCache,
     moments_to_normalisation,
     read_view,
     size_faults,
+)
+from unet_dist.data.facts import (
+    CHANNELS,
+    LEVELS,
+    DatasetFacts,
+    DatasetReport,
+    Intensity,
+    intensity_of,
 )
 from unet_dist.data.images import read_image, read_indices, to_unit_range
 from unet_dist.data.masks import MaskCoding, count_values, expected_kind, object_borders, recognise
@@ -29,69 +41,6 @@ TWELVE_BITS = 4095
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetFacts:
-    """What was measured; shares are of all pixels, intensities 0..1 inside the view."""
-
-    samples: int
-    """Readable pairs of image and mask."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """Samples in each part of the split."""
-    patients: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    """Number of images of each height x width."""
-    kinds: dict[str, int] = field(default_factory=dict)
-    """Number of images of each pixel type, such as ``uint8 rgb``."""
-    coding: str = ""
-    class_shares: dict[str, float] = field(default_factory=dict)
-    """Share of each class, ``ignored`` besides."""
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    fov_share: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetReport:
-    """Faults forbid training, warnings deserve a look, facts describe."""
-
-    faults: tuple[str, ...]
-    warnings: tuple[str, ...]
-    facts: DatasetFacts
-
-    def to_json(self) -> str:
-        return json.dumps({"schema": 1, **asdict(self)}, indent=2)
-
-    def to_text(self) -> str:
-        """Lines for a person: what was found, then what is wrong."""
-        facts = self.facts
-        lines = [f"{facts.samples} readable samples"]
-        if facts.counts:
-            parts = [
-                f"{n} {part}" + _of_patients(facts.patients[part], n)
-                for part, n in facts.counts.items()
-            ]
-            lines.append("split: " + ", ".join(parts))
-        if facts.sizes:
-            sizes = sorted(facts.sizes.items(), key=lambda item: -item[1])
-            listed = [f"{n} of {size}" for size, n in sizes[:6]]
-            more = f", {len(sizes) - 6} other sizes" if len(sizes) > 6 else ""
-            lines.append("sizes, height x width: " + ", ".join(listed) + more)
-            lines.append("images: " + ", ".join(f"{n} {kind}" for kind, n in facts.kinds.items()))
-        if facts.coding:
-            lines.append(f"masks: {facts.coding}")
-            shares = [f"{name}: {100 * share:.2f} %" for name, share in facts.class_shares.items()]
-            lines.append("classes: " + ", ".join(shares))
-        if facts.mean:
-            pairs = zip(facts.mean, facts.std, strict=True)
-            values = [f"{mean:.3f} +- {std:.3f}" for mean, std in pairs]
-            lines.append("intensity, of 1: " + ", ".join(values))
-            lines.append(f"field of view: {100 * facts.fov_share:.1f} % of the pixels")
-        lines += [f"warning: {warning}" for warning in self.warnings]
-        lines += [f"fault: {fault}" for fault in self.faults]
-        lines.append(f"{len(self.faults)} faults, {len(self.warnings)} warnings")
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Finding:
     """What one sample showed."""
 
@@ -101,12 +50,21 @@ class _Finding:
     kind: str = ""
     brightest: int = 0
     digest: bytes = b""
+    mask_digest: bytes = b""
     values: dict[int, int] = field(default_factory=dict)
     border_pixels: int = 0
     view_pixels: int = 0
     pixels: int = 0
     sums: tuple[float, ...] = ()
     squares: tuple[float, ...] = ()
+    black: tuple[int, ...] = ()
+    saturated: tuple[int, ...] = ()
+
+
+class _Examined(NamedTuple):
+    finding: _Finding
+    levels: NDArray[np.int64] | None
+    """Pixels of each channel at each of ``LEVELS`` intensities, [channels, LEVELS]."""
 
 
 def check_dataset(
@@ -116,8 +74,18 @@ def check_dataset(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DatasetReport:
     """Lists, reads and compares everything; nothing is raised for a faulty data set."""
+    return check_and_open(config, seed=seed, on_progress=on_progress)[0]
+
+
+def check_and_open(
+    config: DataConfig,
+    *,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[DatasetReport, Dataset | None]:
+    """As ``check_dataset``, with the data set itself if it has no fault."""
     listing = scan_samples(config)
-    findings = _examine_all(listing.samples, config, on_progress)
+    findings, levels = _examine_all(listing.samples, config, on_progress)
     faults = list(listing.faults)
     faults += [fault for finding in findings for fault in finding.faults]
     warnings = list(listing.notes)
@@ -139,28 +107,37 @@ def check_dataset(
     repeated, harmless = _repeated_images(readable, splits)
     if coding is not None:
         warnings += _mask_warnings(readable, coding)
-    return DatasetReport(
+    facts = _facts(readable, coding, splits, config, levels)
+    warnings += missing_classes(facts.class_balance)
+    report = DatasetReport(
         faults=tuple(faults + repeated),
         warnings=tuple(warnings + harmless + _image_warnings(readable, config)),
-        facts=_facts(readable, coding, splits),
+        facts=facts,
     )
+    if report.faults or coding is None or splits is None:
+        return report, None
+    cache = ImageCache(config.cache_mb << 20)
+    return report, Dataset(config=config, coding=coding, splits=splits, cache=cache)
 
 
 def _examine_all(
     samples: Sequence[Sample],
     config: DataConfig,
     on_progress: Callable[[int, int], None] | None,
-) -> list[_Finding]:
+) -> tuple[list[_Finding], NDArray[np.int64]]:
     findings = []
+    total = np.zeros((config.in_channels, LEVELS), np.int64)
     with ThreadPoolExecutor(READERS) as pool:
-        for finding in pool.map(lambda sample: _examine(sample, config), samples):
+        for finding, levels in pool.map(lambda sample: _examine(sample, config), samples):
             findings.append(finding)
+            if levels is not None:
+                total += levels
             if on_progress is not None:
                 on_progress(len(findings), len(samples))
-    return findings
+    return findings, total
 
 
-def _examine(sample: Sample, config: DataConfig) -> _Finding:
+def _examine(sample: Sample, config: DataConfig) -> _Examined:
     assert sample.mask is not None  # listed samples have one
     faults: list[str] = []
     image = mask = view = None
@@ -177,17 +154,20 @@ def _examine(sample: Sample, config: DataConfig) -> _Finding:
     except UserError as error:
         faults += _told(error)
     if image is None or mask is None or view is None:
-        return _Finding(sample=sample, faults=tuple(faults))
+        return _Examined(_Finding(sample=sample, faults=tuple(faults)), None)
     if faults := size_faults(sample, image.shape, mask.shape, view.shape):
-        return _Finding(sample=sample, faults=tuple(faults))
-    inside = to_unit_range(image, config.channels)[view].astype(np.float64)
+        return _Examined(_Finding(sample=sample, faults=tuple(faults)), None)
+    unit = to_unit_range(image, config.channels)[view]
+    levels = np.rint(unit * (LEVELS - 1)).astype(np.int64)
+    inside = unit.astype(np.float64)
     layout = f"{image.dtype} {image.shape}".encode()
-    return _Finding(
+    finding = _Finding(
         sample=sample,
         size=f"{image.shape[0]} x {image.shape[1]}",
         kind=f"{image.dtype} {'rgb' if image.ndim == 3 else 'grey'}",
         brightest=int(image.max()),
         digest=hashlib.blake2b(layout + image.tobytes(), digest_size=16).digest(),
+        mask_digest=hashlib.blake2b(mask.tobytes(), digest_size=16).digest(),
         values=count_values(mask),
         border_pixels=int(object_borders(mask).sum())
         if expected_kind(config) == "instances_border"
@@ -196,7 +176,11 @@ def _examine(sample: Sample, config: DataConfig) -> _Finding:
         pixels=view.size,
         sums=tuple(inside.sum(axis=0).tolist()),
         squares=tuple((inside**2).sum(axis=0).tolist()),
+        black=tuple((unit == 0).sum(axis=0).tolist()),
+        saturated=tuple((unit == 1).sum(axis=0).tolist()),
     )
+    counts = [np.bincount(channel, minlength=LEVELS) for channel in levels.T]
+    return _Examined(finding, np.array(counts))
 
 
 def _told(error: UserError) -> list[str]:
@@ -210,22 +194,25 @@ def _repeated_images(
     part_of_id = (
         {s.id: part for part, found in splits.parts().items() for s in found} if splits else {}
     )
-    same: dict[bytes, list[str]] = {}
+    same: dict[bytes, list[_Finding]] = {}
     for finding in findings:
-        same.setdefault(finding.digest, []).append(finding.sample.id)
+        same.setdefault(finding.digest, []).append(finding)
     faults, warnings = [], []
-    for ids in same.values():
-        if len(ids) < 2:
+    for alike in same.values():
+        if len(alike) < 2:
             continue
+        ids = [finding.sample.id for finding in alike]
+        differ = len({finding.mask_digest for finding in alike}) > 1
+        masks = " with different masks, so that nobody can learn it" if differ else ""
         parts = {part_of_id[id_] for id_ in ids if id_ in part_of_id}
         named = ", ".join(f"{id_} ({part_of_id.get(id_, 'unused')})" for id_ in ids)
         if len(parts) > 1:
             faults.append(
-                f"the same picture is in {' and '.join(sorted(parts))}: {named}; remove all but "
-                "one, or make them one patient with data.split.group"
+                f"the same picture{masks} is in {' and '.join(sorted(parts))}: {named}; remove all "
+                "but one, or make them one patient with data.split.group"
             )
         else:
-            warnings.append(f"the same picture {len(ids)} times: {named}")
+            warnings.append(f"the same picture {len(ids)} times{masks}: {named}")
     return faults, warnings
 
 
@@ -272,7 +259,11 @@ def _image_warnings(findings: Sequence[_Finding], config: DataConfig) -> list[st
 
 
 def _facts(
-    findings: Sequence[_Finding], coding: MaskCoding | None, splits: Splits | None
+    findings: Sequence[_Finding],
+    coding: MaskCoding | None,
+    splits: Splits | None,
+    config: DataConfig,
+    levels: NDArray[np.int64],
 ) -> DatasetFacts:
     if not findings:
         return DatasetFacts(samples=0)
@@ -286,10 +277,10 @@ def _facts(
             np.sum([finding.sums for finding in findings], axis=0),
             np.sum([finding.squares for finding in findings], axis=0),
         )
+    of_id = {f.sample.id: _class_pixels(f, coding) for f in findings} if coding else {}
     classes: Counter[int] = Counter()
-    if coding is not None:
-        for finding in findings:
-            classes.update(_class_pixels(finding, coding))
+    for pixels_of_class in of_id.values():
+        classes.update(pixels_of_class)
     parts = splits.parts() if splits is not None else {}
     return DatasetFacts(
         samples=len(findings),
@@ -302,9 +293,22 @@ def _facts(
             "ignored" if class_ == IGNORE else str(class_): classes[class_] / pixels
             for class_ in sorted(classes)
         },
+        class_balance=class_balance(parts, of_id, config.names) if of_id else {},
         mean=mean,
         std=std,
+        intensity=_intensities(findings, levels, config) if number else (),
         fov_share=number / pixels,
+    )
+
+
+def _intensities(
+    findings: Sequence[_Finding], levels: NDArray[np.int64], config: DataConfig
+) -> tuple[Intensity, ...]:
+    black = np.sum([finding.black for finding in findings], axis=0).tolist()
+    saturated = np.sum([finding.saturated for finding in findings], axis=0).tolist()
+    names = CHANNELS[config.channels]
+    return tuple(
+        intensity_of(*channel) for channel in zip(names, levels, black, saturated, strict=True)
     )
 
 
@@ -322,11 +326,6 @@ def _class_pixels(finding: _Finding, coding: MaskCoding) -> Mapping[int, int]:
         classes[2] = finding.border_pixels
         classes[1] -= finding.border_pixels
     return +classes  # without the classes that have no pixel
-
-
-def _of_patients(patients: int, samples: int) -> str:
-    """Nothing where each sample stands for itself: nobody said that they are patients."""
-    return "" if patients == samples else f" (of {patients} patients or volumes)"
 
 
 def _some(ids: Sequence[str]) -> str:

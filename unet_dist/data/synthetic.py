@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_dist.data.synthetic_cells import draw_nuclei, draw_tissue
+from unet_dist.data.synthetic_organs import CLASSES, draw_organs
 from unet_dist.data.synthetic_vessels import draw_fundus
 from unet_dist.errors import UserError
 
-Kind = Literal["vessels", "membranes", "nuclei"]
+Kind = Literal["vessels", "membranes", "nuclei", "organs"]
 
 SMALLEST, LARGEST = 32, 4096
 """Sides in pixels that can be drawn."""
@@ -43,6 +44,11 @@ def _nuclei(size: int, rng: np.random.Generator) -> Picture:
     return Picture(nuclei.image_hw, nuclei.numbers_hw, None)
 
 
+def _organs(size: int, rng: np.random.Generator) -> Picture:
+    organs = draw_organs(size, rng)
+    return Picture(organs.image_hw, organs.classes_hw, None)
+
+
 def _black_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return mask.astype(np.uint8) * np.uint8(255)
 
@@ -51,11 +57,18 @@ KINDS: dict[str, Callable[[int, np.random.Generator], Picture]] = {
     "vessels": _vessels,
     "membranes": _membranes,
     "nuclei": _nuclei,
+    "organs": _organs,
 }
-_DATA: dict[str, dict[str, str]] = {
+_DATA: dict[str, dict[str, object]] = {
     "vessels": {"format": "folder", "channels": "rgb", "fov": "file", "fov_masks": "fov"},
     "membranes": {"format": "folder", "channels": "grey"},
     "nuclei": {"format": "labelmap", "channels": "grey"},
+    "organs": {
+        "format": "folder",
+        "channels": "grey",
+        "classes": len(CLASSES),
+        "class_names": list(CLASSES),
+    },
 }
 
 

@@ -94,7 +94,7 @@ class Predictor:
         return total_nkhw / np.float32(count)
 
     def probabilities(self, native: Example, resized: Example) -> NDArray[np.float32]:
-        """``[H, W, K]`` in the image's true size, 0 outside the field of view."""
+        """``[H, W, K]`` in the image's true size; outside the field of view all is background."""
         settings = self.config.evaluate
         prob_hwk = predict_tiled(
             self.forward,
@@ -106,6 +106,8 @@ class Predictor:
         prob_hwk = _resize_to(prob_hwk, native.target_hw.shape[0], native.target_hw.shape[1])
         if prob_hwk.shape[2] == 1:
             prob_hwk = prob_hwk * native.fov_hw[:, :, None]
+        elif not native.fov_hw.all():
+            prob_hwk[~native.fov_hw] = np.eye(1, prob_hwk.shape[2], dtype=np.float32)
         return prob_hwk
 
     def of_image(self, native: Example) -> NDArray[np.float32]:

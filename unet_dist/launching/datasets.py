@@ -8,14 +8,8 @@ from unet_dist.progress import counter
 from unet_dist.runs import RunDir
 
 
-def begin_run(folder: RunDir, config: Config, console: Console) -> None:
-    """Checks the whole data set and writes down what the ranks need of it; a faulty data set
-    leaves no run behind."""
-    from unet_dist.data.check import check_dataset
-    from unet_dist.data.dataset import normalisation, open_dataset
-    from unet_dist.data.manifest import write_manifest
-    from unet_dist.evaluate.structure import structure_of
-
+def refuse_used(folder: RunDir) -> None:
+    """A run needs a folder of its own."""
     if folder.config.exists():
         raise UserError(
             str(folder.path),
@@ -24,12 +18,22 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
         )
     if any(path.name != ".lock" for path in folder.path.iterdir()):
         raise UserError(str(folder.path), "is not empty, and not a run; choose another --run")
+
+
+def begin_run(folder: RunDir, config: Config, console: Console) -> None:
+    """Checks the whole data set and writes down what the ranks need of it; a faulty data set
+    leaves no run behind."""
+    from unet_dist.data.dataset import normalisation
+    from unet_dist.data.manifest import write_manifest
+    from unet_dist.data.readiness import check_for_training
+    from unet_dist.evaluate.structure import structure_of
+
+    refuse_used(folder)
     try:
         with counter(console, "checking images") as count_images:
-            report = check_dataset(config.data, seed=config.seed, on_progress=count_images)
-        if report.faults:
+            report, dataset = check_for_training(config, on_progress=count_images)
+        if dataset is None:
             raise UserError(config.data.root or "data.root", report.faults)
-        dataset = open_dataset(config.data, seed=config.seed)
         structure_of(config, dataset.coding)  # what the end would refuse, the start does
         write_manifest(folder.dataset, dataset, normalisation(dataset))
     except BaseException:

@@ -1,7 +1,7 @@
 """What is said of a plan, of a failure and of an answer."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unet_dist.cluster.failure import Failure
@@ -49,6 +49,8 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
         return "done on this server; the server of rank 0 has the result"
     if plan.job["kind"] == "predict":
         lines = [f"{len(answer['written'])} predictions in {plan.job['out']}"]
+        names = run.load_config().data.names
+        lines += [describe_classes(names)] if len(names) > 2 else []
         return "\n".join([*lines, *(f"not predicted: {fault}" for fault in answer["faults"])])
     return describe_evaluation(answer, f"report picture {run.picture}")
 
@@ -63,6 +65,7 @@ def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
     for name in SHOWN:
         if name in answer:
             lines.append(_metric_line(name, answer, answer["pooled"].get(name, "")))
+    lines += _class_table(answer)
     for row in answer["observers"]:
         lines.append(f"{row['row']}, {row['images']} images")
         lines += [_metric_line(name, row, "") for name in SHOWN_OF_OBSERVERS if name in row]
@@ -83,6 +86,31 @@ def _metric_line(name: str, answer: Mapping[str, Any], pooled: float | str | Non
         title = title.replace("of the foreground", "of each class, mean")
     shown = pooled if isinstance(pooled, str) else decimals(pooled)
     return f"{title:{_TITLE_WIDTH}} {decimals(answer[name]):>9}  {between:18} {shown}".rstrip()
+
+
+def _class_table(answer: Mapping[str, Any]) -> list[str]:
+    """A line for each of several foreground classes: means over the images that have it."""
+    per_class = answer["per_class"]
+    if len(per_class) == 1:
+        return []
+    names = answer["class_names"][1:]
+    width = max(map(len, names))
+    lines = [f"{'':{width}}  {'Dice':>9} {'IoU':>9} {'sensitiv.':>9} {'AUC':>9}"]
+    for name, one in zip(names, per_class, strict=True):
+        numbers = (decimals(one[key]) for key in ("dice", "iou", "sensitivity", "auc"))
+        lines.append(f"{name:{width}}  " + " ".join(f"{number:>9}" for number in numbers))
+    return lines
+
+
+def describe_classes(names: Sequence[str]) -> str:
+    """The colour of each class number in predicted masks and overlays."""
+    from unet_dist.evaluate.outputs import class_colours  # NumPy, which most commands do without
+
+    shown = zip(names, class_colours(len(names)), strict=True)
+    return "classes: " + ", ".join(
+        f"{number} {name} (rgb {' '.join(map(str, rgb))})"
+        for number, (name, rgb) in enumerate(shown)
+    )
 
 
 def describe_failure(failure: Failure) -> str:

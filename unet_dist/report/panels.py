@@ -31,6 +31,8 @@ class PictureRow:
     fov_hw: NDArray[np.bool_]
     dice: float
     """NaN if the image has no foreground, neither drawn nor predicted."""
+    class_names: tuple[str, ...] = ()
+    """Background first, for the legend of several classes."""
 
 
 def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:

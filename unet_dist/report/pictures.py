@@ -2,17 +2,30 @@
 
 import math
 import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.evaluate.outputs import write_files
+from unet_dist.evaluate.outputs import Rgb, class_colours
+from unet_dist.report.classes import (
+    draw_confusion,
+    draw_dice_of_classes,
+    names_of,
+    rgb_fraction,
+)
+from unet_dist.report.page import (
+    MARGIN,
+    WIDTH,
+    axes_at,
+    new_figure,
+    save_figure,
+    shorten,
+    write_text,
+)
 from unet_dist.report.panels import BLUE, GREY, ORANGE, WHITE, PictureRow, panels
 
 if TYPE_CHECKING:
@@ -22,16 +35,17 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 """One line of a records file."""
 
-DOTS_PER_INCH = 150
-WIDTH = 12.0  # inches, as all lengths below
-MARGIN = 0.3
+# Inches, as WIDTH and MARGIN of the page.
 GAP = 0.08
 ROW_TITLE = 0.3
 MAX_ROW_HEIGHT = 6.0
 COLUMN_TITLE = 0.3
 LEGEND = 0.4
+CLASSES_A_LINE = 8
 NOTE_LINE = 0.17
 CURVE_HEIGHT = 2.3
+CONFUSION_HEIGHT = 2.0
+CONFUSION_LABELS = 0.9
 CURVE_GAP = 0.62  # room for the numbers of the vertical axis
 AXIS_LABEL = 0.5
 
@@ -54,6 +68,11 @@ class Heading:
     threshold: float | None
     note: str = ""
     """A sentence or two below, for example the protocol."""
+    confusion_kk: NDArray[np.int64] | None = None
+    """With several foreground classes: pixels by true (rows) and by predicted class."""
+    dice_of_class: tuple[float, ...] = ()
+    class_names: tuple[str, ...] = ()
+    """Background first."""
 
     def result(self) -> str:
         if math.isnan(self.dice):
@@ -69,17 +88,17 @@ class Heading:
 def comparison_picture(rows: Sequence[PictureRow], path: Path, title: str) -> None:
     """Writes a PNG with one row for each image: image, truth, prediction, errors."""
     top = 0.6
-    figure = _figure(top + _comparison_height(rows) + MARGIN / 2)
-    _write_text(figure, MARGIN, 0.36, title, size=14, weight="bold")
+    figure = new_figure(top + _comparison_height(rows) + MARGIN / 2)
+    write_text(figure, MARGIN, 0.36, title, size=14, weight="bold")
     _draw_comparison(figure, rows, top)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def curves_picture(steps: Sequence[Record], evals: Sequence[Record], path: Path) -> None:
     """Writes a PNG with loss, Dice, learning rate and time spent waiting for data."""
-    figure = _figure(COLUMN_TITLE + CURVE_HEIGHT + AXIS_LABEL + MARGIN / 2)
+    figure = new_figure(COLUMN_TITLE + CURVE_HEIGHT + AXIS_LABEL + MARGIN / 2)
     _draw_curves(figure, steps, evals, COLUMN_TITLE)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def report_picture(
@@ -93,19 +112,38 @@ def report_picture(
     """Writes one PNG that tells how the run went: its number, its curves, its predictions."""
     note = textwrap.wrap(heading.note, 165)
     curves_top = 1.35 + NOTE_LINE * len(note)
-    rows_top = curves_top + CURVE_HEIGHT + AXIS_LABEL + 0.2
-    figure = _figure(rows_top + (_comparison_height(rows) if rows else 0) + MARGIN / 2)
+    classes_top = curves_top + CURVE_HEIGHT + AXIS_LABEL + 0.2
+    rows_top = classes_top
+    if heading.confusion_kk is not None:
+        rows_top += COLUMN_TITLE + CONFUSION_HEIGHT + CONFUSION_LABELS
+    figure = new_figure(rows_top + (_comparison_height(rows) if rows else 0) + MARGIN / 2)
     kind = "simulated rank" if heading.simulated else "rank"
     ranks = f"{heading.ranks} {kind}{'' if heading.ranks == 1 else 's'}"
-    title = f"{_shorten(heading.run, 70)}   |   {ranks}"
-    _write_text(figure, MARGIN, 0.38, title, size=12, colour="#333333")
-    _write_text(figure, MARGIN, 0.72, heading.result(), size=15, weight="bold")
+    title = f"{shorten(heading.run, 70)}   |   {ranks}"
+    write_text(figure, MARGIN, 0.38, title, size=12, colour="#333333")
+    write_text(figure, MARGIN, 0.72, heading.result(), size=15, weight="bold")
     for number, line in enumerate(note):
-        _write_text(figure, MARGIN, 1.02 + NOTE_LINE * number, line, size=8.5, colour="#555555")
+        write_text(figure, MARGIN, 1.02 + NOTE_LINE * number, line, size=8.5, colour="#555555")
     _draw_curves(figure, steps, evals, curves_top)
+    if heading.confusion_kk is not None:
+        _draw_classes(figure, heading, heading.confusion_kk, classes_top + COLUMN_TITLE)
     if rows:
         _draw_comparison(figure, rows, rows_top)
-    _save(figure, path)
+    save_figure(figure, path)
+
+
+def _draw_classes(
+    figure: "Figure", heading: Heading, confusion_kk: NDArray[np.int64], top: float
+) -> None:
+    names = [shorten(name, 16) for name in names_of(len(confusion_kk), heading.class_names)]
+    label, half = 1.3, (WIDTH - 2 * MARGIN) / 2
+    matrix = axes_at(figure, MARGIN + label, top, half - label, CONFUSION_HEIGHT)
+    draw_confusion(matrix, confusion_kk, names)
+    bars = axes_at(figure, MARGIN + half + label, top, half - label, CONFUSION_HEIGHT)
+    draw_dice_of_classes(bars, heading.dice_of_class, names)
+    titles = ("share of the true class that is predicted as", "Dice, mean of the images")
+    for axes, title in zip((matrix, bars), titles, strict=True):
+        axes.set_title(title, fontsize=11, color="#333333")
 
 
 def _panel_width() -> float:
@@ -118,38 +156,52 @@ def _row_height(row: PictureRow) -> float:
 
 
 def _comparison_height(rows: Sequence[PictureRow]) -> float:
-    return COLUMN_TITLE + sum(ROW_TITLE + _row_height(row) for row in rows) + LEGEND
+    legends = LEGEND * (1 + _class_lines(rows))
+    return COLUMN_TITLE + sum(ROW_TITLE + _row_height(row) for row in rows) + legends
+
+
+def _classes(rows: Sequence[PictureRow]) -> int:
+    """With the background; 2 where a threshold decides."""
+    return max((row.prob_hwk.shape[2] for row in rows if row.threshold is None), default=2)
+
+
+def _class_lines(rows: Sequence[PictureRow]) -> int:
+    """Lines of the legend of class colours."""
+    classes = _classes(rows)
+    return 0 if classes == 2 else -(-(classes - 1) // CLASSES_A_LINE)
 
 
 def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -> None:
-    several = any(row.threshold is None for row in rows)
+    classes = _classes(rows)
+    several = classes > 2
     prediction = "most probable class" if several else "predicted probability"
     width = _panel_width()
     for column, name in enumerate(("image", "truth", prediction, "errors")):
         centre = MARGIN + column * (width + GAP) + width / 2
-        _write_text(figure, centre, top + 0.12, name, size=11, align="center", colour="#333333")
+        write_text(figure, centre, top + 0.12, name, size=11, align="center", colour="#333333")
     top += COLUMN_TITLE
     for row in rows:
         dice = "no foreground" if math.isnan(row.dice) else f"Dice {row.dice:.3f}"
-        _write_text(figure, MARGIN, top + ROW_TITLE * 0.6, _shorten(row.id, 90), size=9)
+        write_text(figure, MARGIN, top + ROW_TITLE * 0.6, shorten(row.id, 90), size=9)
         right = WIDTH - MARGIN
-        _write_text(
+        write_text(
             figure, right, top + ROW_TITLE * 0.6, dice, size=10, weight="bold", align="right"
         )
         top += ROW_TITLE
         for column, picture_hwc in enumerate(panels(row)):
             left = MARGIN + column * (width + GAP)
-            axes = _axes(figure, left, top, width, _row_height(row))
+            axes = axes_at(figure, left, top, width, _row_height(row))
             axes.imshow(picture_hwc, interpolation="antialiased")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(color="#cccccc", linewidth=0.5)
         top += _row_height(row)
-    _draw_legend(figure, top + LEGEND / 2, several)
-
-
-def _draw_legend(figure: "Figure", middle: float, several: bool) -> None:
-    from matplotlib.patches import Patch
-
+    if several:
+        names = names_of(classes, rows[0].class_names)
+        kinds = list(zip(class_colours(classes), names, strict=True))[1:]
+        for first in range(0, len(kinds), CLASSES_A_LINE):
+            part = [(colour, shorten(name, 20)) for colour, name in kinds[first:][:CLASSES_A_LINE]]
+            _draw_patches(figure, top + LEGEND / 2, part)
+            top += LEGEND
     wrong = "wrong class or not there (false positive)" if several else "not there (false positive)"
     meanings = (
         (WHITE, "found (true positive)"),
@@ -157,8 +209,14 @@ def _draw_legend(figure: "Figure", middle: float, several: bool) -> None:
         (BLUE, "missed (false negative)"),
         (GREY, "not counted"),
     )
+    _draw_patches(figure, top + LEGEND / 2, meanings)
+
+
+def _draw_patches(figure: "Figure", middle: float, meanings: Sequence[tuple[Rgb, str]]) -> None:
+    from matplotlib.patches import Patch
+
     patches = [
-        Patch(facecolor=_fraction(colour), edgecolor="#333333", linewidth=0.6, label=meaning)
+        Patch(facecolor=rgb_fraction(colour), edgecolor="#333333", linewidth=0.6, label=meaning)
         for colour, meaning in meanings
     ]
     figure.legend(
@@ -183,7 +241,7 @@ def _draw_curves(
     plots = []
     for column, name in enumerate(names):
         left = MARGIN + 0.3 + column * (width + CURVE_GAP)
-        axes = _axes(figure, left, top, width, CURVE_HEIGHT)
+        axes = axes_at(figure, left, top, width, CURVE_HEIGHT)
         axes.set_title(name, fontsize=11, color="#333333")
         axes.set_xlabel("step", fontsize=9)
         axes.grid(color="#e6e6e6", linewidth=0.8)
@@ -214,7 +272,7 @@ def _draw_evals(axes: "Axes", evals: Sequence[Record]) -> None:
     for colour, split in zip(LINE_COLOURS[1:], splits, strict=False):
         records = _latest_by_step([one for one in evals if str(one.get("split", "")) == split])
         x, dice = _column(records, "step"), _column(records, "dice")
-        axes.plot(x, dice, color=colour, marker="o", markersize=3.5, label=_shorten(split, 20))
+        axes.plot(x, dice, color=colour, marker="o", markersize=3.5, label=shorten(split, 20))
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -0.02), min(high, 1.02))
     if axes.get_legend_handles_labels()[0]:
@@ -263,60 +321,3 @@ def _column(records: Sequence[Record], key: str) -> NDArray[np.float64]:
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _figure(height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
-    """Axes at a place measured in inches from the top left corner."""
-    whole = figure.get_figheight()
-    bounds = (left / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole)
-    return figure.add_axes(bounds)
-
-
-def _write_text(
-    figure: "Figure",
-    left: float,
-    top: float,
-    text: str,
-    *,
-    size: float,
-    weight: str = "normal",
-    align: str = "left",
-    colour: str = "#111111",
-) -> None:
-    figure.text(
-        left / WIDTH,
-        1 - top / figure.get_figheight(),
-        text,
-        fontsize=size,
-        fontweight=weight,
-        ha=align,
-        va="center",
-        color=colour,
-        parse_math=False,  # a file name may hold dollar signs
-    )
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else f"...{text[3 - length :]}"
-
-
-def _fraction(colour: tuple[int, int, int]) -> tuple[float, float, float]:
-    return colour[0] / 255, colour[1] / 255, colour[2] / 255
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    stream = BytesIO()
-    with warnings.catch_warnings():
-        # A name in Chinese shows as boxes where no font has it, which is not worth a warning.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(stream, format="png")
-    write_files({path: stream.getvalue()})

@@ -83,7 +83,10 @@ class TensorBoard:
 
     def evaluation(self, record: Mapping[str, Any]) -> None:
         """Curves of the evaluation, named by the split."""
-        values = {f"{record['split']}/{key}": record.get(key) for key in EVALUATION_KEYS}
+        split = record["split"]
+        values = {f"{split}/{key}": record.get(key) for key in EVALUATION_KEYS}
+        of_class = record.get("dice_of_class", {})
+        values |= {f"{split}_dice_of_class/{name}": dice for name, dice in of_class.items()}
         self._scalars(record["step"], values)
         self.flush()
 

@@ -11,6 +11,7 @@ from unet_dist.data.dataset import Dataset, Normalisation, read_image_only
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.metrics import pool
 from unet_dist.evaluate.on_ranks import summary_of, threshold_for
 from unet_dist.evaluate.outputs import write_prediction
 from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
@@ -45,6 +46,7 @@ def run_job(
             normalisation,
             comm,
             resume=job["resume"],
+            until_dice=job.get("until_dice", 0.0),
             stop_requested=stop_requested,
         )
         if outcome.stopped:
@@ -119,6 +121,7 @@ def evaluate_split(
     )
     result = {
         **result_of(summary, results, decision, fingerprint),
+        "class_names": list(config.data.names),
         "checkpoint_step": state.step,
     }
     if comm.rank == 0:
@@ -193,6 +196,9 @@ def _draw(
             dice=summary.dice,
             interval=summary.dice_interval,
             threshold=summary.threshold,
+            confusion_kk=pool([score for score, _ in summary.per_image]).matrix_kk,
+            dice_of_class=tuple(one.dice for one in summary.per_class),
+            class_names=config.data.names,
             note=f"{summary.sentence()} Shown below are images from the worst to the best Dice.",
         ),
     )

@@ -9,12 +9,13 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from unet_dist.comm import Communicator, gather_objects
-from unet_dist.config import Config
+from unet_dist.config import Config, DataConfig
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.loader import TrainLoader
 from unet_dist.errors import TrainingDiverged, UserError
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
+from unet_dist.evaluate.score import EvalSummary
 from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
 from unet_dist.records import RecordWriter
 from unet_dist.report.tensorboard import TensorBoard
@@ -60,9 +61,14 @@ def train(
     comm: Communicator,
     *,
     resume: bool,
+    until_dice: float,
     stop_requested: Callable[[], bool],
 ) -> Outcome:
-    """Trains until the last step or until some rank is asked to stop, and checkpoints there."""
+    """Trains until the last step or until some rank is asked to stop, and checkpoints there.
+
+    Args:
+        until_dice: the training is over once a validation exceeds this Dice; 0 for never.
+    """
     net = build_net(config, comm)
     step = TrainStep(net, loss=config.loss, train=config.train, comm=comm)
     checkpoint, warnings = load_latest(run.checkpoints) if resume else (None, [])
@@ -103,7 +109,7 @@ def train(
         for warning in warnings:
             records.write("warning", step=state.step, message=warning)
         records.write("start", **arithmetic(config, comm, loader, net, state, total_steps))
-        return run_steps(training, loader, state, total_steps, stop_requested)
+        return run_steps(training, loader, state, total_steps, until_dice, stop_requested)
 
 
 def run_steps(
@@ -111,6 +117,7 @@ def run_steps(
     loader: TrainLoader,
     state: TrainState,
     total_steps: int,
+    until_dice: float,
     stop_requested: Callable[[], bool],
 ) -> Outcome:
     config, records = training.config, training.records
@@ -163,6 +170,9 @@ def run_steps(
             average_statistics(training.net, training.comm)
         if validates:
             state = validate(training, state, loader)
+            # All ranks know all scores, so all of them stop here.
+            finished = finished or 0 < until_dice < state.best_dice
+            last = last or finished
         if saves:
             save(training, state)
         if last:
@@ -270,6 +280,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
         split="val",
         dice=summary.dice,
         iou=summary.mean.iou,
+        dice_of_class=dice_of_classes(summary, training.config.data),
         threshold=threshold,
         images=summary.images,
         best=best,
@@ -287,6 +298,14 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
     if not best:
         return state
     return replace(state, best_dice=summary.dice, best_step=state.step, threshold=threshold)
+
+
+def dice_of_classes(summary: EvalSummary, data: DataConfig) -> dict[str, float]:
+    """By the classes' names; empty with one foreground class, whose Dice is the Dice."""
+    if data.classes == 2:
+        return {}
+    dice = (one.dice for one in summary.per_class)
+    return dict(zip(data.names[1:], dice, strict=True))
 
 
 def save(training: Training, state: TrainState) -> None:

@@ -18,4 +18,5 @@ def picture_row(
         threshold=threshold,
         fov_hw=native.fov_hw,
         dice=dice,
+        class_names=dataset.config.names,
     )

@@ -5,8 +5,9 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from unet_dist.config import Config
+from unet_dist.config import Config, DataConfig
 from unet_dist.config_file import build_config, dump_config, known_keys, load_config
 from unet_dist.errors import UserError
 
@@ -95,3 +96,17 @@ def test_any_bytes_give_a_configuration_or_a_user_error(
     path.write_bytes(content)
     with contextlib.suppress(UserError):
         load_config(path)
+
+
+def test_classes_have_the_names_given_or_plain_ones() -> None:
+    named = DataConfig(classes=3, class_names=("background", "liver", "kidney"))
+    assert named.names == ("background", "liver", "kidney")
+    assert DataConfig().names == ("background", "foreground")
+    assert DataConfig(classes=3).names == ("background", "class 1", "class 2")
+    assert DataConfig(classes=3, format="labelmap").names == ("background", "inside", "border")
+
+
+@pytest.mark.parametrize("names", [("background",), ("background", "cell", "cell"), ("a", "", "b")])
+def test_class_names_are_one_different_name_for_each_class(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match=r"one name for each|at least 1 character"):
+        DataConfig(classes=3, class_names=names)

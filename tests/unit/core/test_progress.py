@@ -67,3 +67,14 @@ def test_skipped_steps_validations_and_warnings_are_told(tmp_path: Path) -> None
     assert "step 3: fp16 overflow, skipped on all ranks; loss scale 512" in text
     assert "Dice undefined, IoU 0.5000, threshold 0.4, best so far" in text
     assert "warning: the disk is slow" in text
+
+
+def test_a_validation_of_several_classes_tells_the_dice_of_each(tmp_path: Path) -> None:
+    of_class = {"liver": 0.75, "[red] lesion": float("nan")}
+    validation = {"step": 3, "dice": 0.75, "iou": 0.5, "threshold": None, "best": False}
+    text = shown(
+        tmp_path / "r.jsonl",
+        ("start", {"step": 0, **START}),
+        ("eval", {**validation, "dice_of_class": of_class}),
+    )
+    assert "Dice 0.7500, IoU 0.5000, of liver 0.7500, [red] lesion undefined" in text

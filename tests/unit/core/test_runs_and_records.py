@@ -36,10 +36,11 @@ def test_resume_drops_the_records_of_steps_that_run_again(tmp_path: Path) -> Non
 def test_undefined_numbers_become_null_because_json_has_no_nan(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     with RecordWriter(path) as records:
-        records.write("step", step=1, dice=math.nan, loss=math.inf)
+        records.write("step", step=1, dice=math.nan, loss=math.inf, of_class={"a": math.nan})
     record = json.loads(path.read_text())
     assert record["dice"] is None
     assert record["loss"] is None
+    assert record["of_class"] == {"a": None}
     assert record["schema"] == 1
 
 

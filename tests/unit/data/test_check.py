@@ -5,6 +5,7 @@ import pytest
 
 from unet_dist.config import DataConfig
 from unet_dist.data.check import check_dataset
+from unet_dist.data.facts import ClassBalance, of_patients
 
 
 def report_of(root, **keys):
@@ -78,6 +79,73 @@ def test_same_picture_in_training_and_test_is_a_fault(write_folder):
     assert len(report.faults) == 1
     assert "the same picture is in test and train: 00 (train), 09 (test)" in report.faults[0]
     assert report.warnings == ("the same picture 2 times: 01 (train), 02 (train)",)
+
+
+def test_same_picture_with_different_masks_is_told(write_folder, write):
+    root = write_folder(10)
+    (root / "images/02.png").write_bytes((root / "images/01.png").read_bytes())
+    write("masks/02.png", np.eye(16, dtype=np.uint8) * 255)
+    told = report_of(root).faults + report_of(root).warnings
+    assert any("with different masks, so that nobody can learn it" in line for line in told)
+
+
+def lists(root, **parts):
+    listed = root / "split.yaml"
+    listed.write_text(json.dumps({"train": [], "val": [], "test": [], **parts}))
+    return {"by": "list", "file": str(listed)}
+
+
+def test_balance_of_classes_is_counted_for_each_part(write_folder, write):
+    root = write_folder(4, value=1)  # 64 of 256 pixels
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:2], mask[2:4] = 1, 255  # 32 pixels of 224 that count
+    write("masks/02.png", mask)
+    split = lists(root, train=["00", "01"], val=["02"], test=["03"])
+    report = report_of(root, mask="labels", ignore=255, split=split, class_names=["no", "cell"])
+    balance = report.facts.class_balance
+    assert balance["train"]["cell"] == ClassBalance(share=128 / 512, images=2)
+    assert balance["val"]["cell"] == ClassBalance(share=32 / 224, images=1)
+    assert balance["val"]["no"] == ClassBalance(share=192 / 224, images=1)
+    assert "cell    25.00% in   2 of   2    14.29% in   1 of   1" in report.to_text()
+    tree = json.loads(report.to_json())["facts"]["class_balance"]
+    assert tree["train"]["cell"] == {"share": 0.25, "images": 2}
+
+
+def test_class_that_one_part_lacks_is_a_warning(write_folder, write):
+    root = write_folder(4)
+    for name in ("02", "03"):
+        write(f"masks/{name}.png", np.zeros((16, 16), np.uint8))
+    split = lists(root, train=["00", "02"], val=["03"], test=["01"])
+    [warning] = [line for line in report_of(root, split=split).warnings if "no pixel" in line]
+    assert warning.startswith("val has no pixel of foreground: the best epoch is chosen without it")
+
+
+def test_intensities_are_counted_for_each_channel(write_folder, write):
+    root = write_folder(5)
+    image = np.full((16, 16, 3), (51, 0, 255), np.uint8)
+    image[:4] = (102, 0, 0)  # a quarter
+    for index in range(5):
+        write(f"images/{index:02d}.png", image)
+    red, green, blue = report_of(root).facts.intensity
+    assert (red.channel, green.channel, blue.channel) == ("red", "green", "blue")
+    assert red.percentiles["1"] == red.percentiles["75"] == pytest.approx(0.2, abs=1e-3)
+    assert red.percentiles["99"] == pytest.approx(0.4, abs=1e-3)
+    assert (red.black, red.saturated) == (0, 0)
+    assert (green.black, green.saturated) == (1, 0)
+    assert (blue.black, blue.saturated) == (0.25, 0.75)
+    assert "blue: percentiles" in report_of(root).to_text()
+    assert "25.0% black, 75.0% saturated" in report_of(root).to_text()
+
+
+def test_almost_saturated_16_bits_are_not_saturated(write_folder, write):
+    root = write_folder(5)
+    image = np.full((16, 16), 65534, np.uint16)
+    image[:8] = 65535
+    image[0] = 1
+    for index in range(5):
+        write(f"images/{index:02d}.png", image)
+    [grey] = report_of(root, channels="grey").facts.intensity
+    assert (grey.black, grey.saturated) == (0, 7 / 16)
 
 
 def test_same_pixels_in_another_file_format_are_the_same_picture(write_folder, write):
@@ -171,7 +239,5 @@ def test_too_few_patients_are_a_fault_beside_the_others(write_folder):
 
 
 def test_patients_are_counted_only_where_somebody_named_them() -> None:
-    from unet_dist.data.check import _of_patients
-
-    assert _of_patients(8, 8) == ""
-    assert _of_patients(4, 8) == " (of 4 patients or volumes)"
+    assert of_patients(8, 8) == ""
+    assert of_patients(4, 8) == " (of 4 patients or volumes)"

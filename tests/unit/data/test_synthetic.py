@@ -165,3 +165,28 @@ def test_configuration_works_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     sample = list_samples(config.data)[0]
     assert sample.image == ImageRef(path=tmp_path / "set/images/nuclei-0000.png")
+
+
+def test_organs_are_nested_touch_and_differ_in_size():
+    for index in range(4):
+        mask = draw("organs", index, size=128, seed=0).mask
+        pixels = np.bincount(mask.ravel(), minlength=4)
+        assert len(pixels) == 4
+        background, liver, kidney, lesion = pixels / mask.size
+        assert background > 0.75
+        assert liver > 3 * kidney > 3 * lesion > 0
+        around = cv2.dilate((mask == 2).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        assert (mask[around] == 1).any()  # kidney and liver touch
+        lesions, places = cv2.connectedComponents((mask == 3).view(np.uint8))
+        for number in range(1, lesions):
+            grown = cv2.dilate((places == number).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+            assert (mask[grown & (mask != 3)] == 1).mean() > 0.5  # most of its rim is liver
+
+
+def test_a_lesion_is_not_known_by_its_grey_alone():
+    picture = draw("organs", 0, size=256, seed=0)
+    image, mask = picture.image.astype(float), picture.mask
+    lesion = image[mask == 3].mean()
+    assert lesion < image[mask == 1].mean() - 15
+    darker = (image < lesion + 5) & (image > lesion - 5) & (mask == 0)
+    assert darker.sum() > (mask == 3).sum()

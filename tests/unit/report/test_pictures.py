@@ -1,5 +1,6 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
+from unet_dist.evaluate.outputs import class_colours
 from unet_dist.report.panels import BLUE, GREY, ORANGE, WHITE, PictureRow, panels
 from unet_dist.report.pictures import (
     Heading,
@@ -214,3 +216,33 @@ def test_a_folder_that_cannot_be_made_is_a_fault_of_the_user(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"curves.png: cannot be written"):
         curves_picture([], [], tmp_path / "file" / "curves.png")
+
+
+def test_page_of_several_classes_has_their_matrix_bars_and_legend(tmp_path):
+    rows = [picture_row(classes=4)]
+    names = ("background", "liver", "kidney", "a very long name of a lesion")
+    matrix = np.array([[90, 10, 0, 0], [0, 50, 0, 0], [0, 0, 0, 0], [1, 2, 3, 4]])
+    several = replace(
+        HEADING, threshold=None, confusion_kk=matrix, dice_of_class=(0.9, math.nan, 0.1),
+        class_names=names,
+    )  # fmt: skip
+    plain = replace(HEADING, threshold=None)
+    for shown, heading in (("several", several), ("plain", plain)):
+        report_picture([], step_records(5), EVALS, tmp_path / f"{shown}.png", heading=heading)
+    page, before = pixels_of(tmp_path / "several.png"), pixels_of(tmp_path / "plain.png")
+    assert page.shape[0] > before.shape[0] + 300
+    areas = [(page == np.array(colour)).all(axis=2).sum() for colour in class_colours(4)]
+    assert areas[1] == pytest.approx(9 * areas[3], rel=0.1)  # bars of 0.9 and 0.1
+    assert areas[2] < 100  # a class in no image has none
+    report_picture(rows, step_records(5), EVALS, tmp_path / "rows.png", heading=several)
+    for colour in class_colours(4)[1:]:
+        assert has_colour(pixels_of(tmp_path / "rows.png")[-120:], colour)
+
+
+def test_many_classes_fill_several_lines_of_the_legend(tmp_path):
+    classes = 20
+    comparison_picture([picture_row(classes=classes)], tmp_path / "many.png", "many")
+    comparison_picture([picture_row(classes=4)], tmp_path / "few.png", "few")
+    many, few = pixels_of(tmp_path / "many.png"), pixels_of(tmp_path / "few.png")
+    assert many.shape[0] - few.shape[0] == pytest.approx(2 * 0.4 * 150, abs=2)
+    assert has_colour(many[-240:], class_colours(classes)[-1])

@@ -184,3 +184,15 @@ def test_reports_load_neither_torch_nor_mindspore_nor_pyplot():
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_each_of_several_classes_has_its_curve(tmp_path):
+    record = {"step": 9, "split": "val", "dice": 0.5, "iou": 0.25, "threshold": None}
+    with TensorBoard(tmp_path) as board:
+        board.evaluation({**record, "dice_of_class": {"liver": 0.75, "lesion": math.nan}})
+
+    assert points_in(tmp_path) == {
+        "val/dice": [(9, 0.5)],
+        "val/iou": [(9, 0.25)],
+        "val_dice_of_class/liver": [(9, 0.75)],
+    }

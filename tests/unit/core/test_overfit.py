@@ -1,0 +1,77 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unet_dist.config import Config
+from unet_dist.launching.overfit import Verdict, advise, batch_for, overfit_config
+
+ANSWER: dict[str, Any] = {
+    "dice": 0.5, "sensitivity": 0.5, "pooled": {"dice": 0.5}, "per_class": [{"dice": 0.5}],
+}  # fmt: skip
+
+
+def steps(losses: list[float], dice: float = 0.5) -> list[dict[str, float]]:
+    return [{"loss": loss, "dice": dice} for loss in losses]
+
+
+def advice(records: list[dict[str, float]], config: Config | None = None, **answer: Any) -> str:
+    told = advise(records, {**ANSWER, **answer}, config or Config(), Path("report.png"))
+    assert "the picture report.png" in "\n".join(told)
+    return told[0]
+
+
+@pytest.mark.parametrize(("images", "world", "batch"), [(1, 1, 1), (1, 4, 4), (5, 4, 8), (8, 4, 8)])
+def test_all_ranks_share_the_batch(images: int, world: int, batch: int) -> None:
+    assert batch_for(images, world) == batch
+
+
+def test_the_configuration_is_the_users_without_all_that_is_random() -> None:
+    config = Config(
+        model={"width": 4, "dropout": 0.5}, train={"lr": 0.01, "batch": 6, "accumulation": 3},
+        loss={"class_weights": [1, 2]}, evaluate={"tta": "d4"}, data={"resize": 0.5},
+    )  # fmt: skip
+    derived = overfit_config(config, images=3, world=2)
+    assert (derived.train.batch, derived.train.accumulation, derived.train.lr) == (4, 1, 0.01)
+    assert derived.train.weight_decay == derived.train.ema == derived.model.dropout == 0
+    changes = derived.augment.model_dump(exclude={"crops_per_image", "elastic_smooth"})
+    assert not any(changes.values())
+    assert derived.evaluate.tta == "none"
+    assert (derived.loss, derived.data, derived.model.width) == (config.loss, config.data, 4)
+
+
+def test_the_learning_rate_is_suspected_if_the_loss_stayed_or_still_falls() -> None:
+    stayed = advice(steps([1.0] * 100))
+    assert "train.lr=0.002: the loss stayed near 1 (it began at 1)" in stayed
+    assert "try train.lr=0.02 and train.lr=0.0002" in stayed
+    falls = advice(steps([1 - i / 200 for i in range(100)]))
+    assert "the loss was still falling" in falls
+    assert "train.lr" not in advice(steps([1.0] * 25 + [0.2] * 75))
+
+
+def test_normalisation_is_suspected_if_training_is_better_than_evaluation() -> None:
+    learnt = [1.0] * 25 + [0.2] * 75
+    config = Config(model={"norm": "batch"})
+    told = advice(steps(learnt, dice=0.99), config)
+    assert "in training the Dice was 0.990, in evaluation 0.500" in told
+    assert "model.norm=batch" in told
+
+
+def test_nothing_found_and_missed_classes_are_told() -> None:
+    learnt = steps([1.0] * 25 + [0.2] * 75)
+    assert "the network finds nothing" in advice(learnt, sensitivity=0.01)
+    config = Config(data={"classes": 3, "class_names": ["no", "liver", "lesion"]})
+    per_class = [{"dice": 0.99}, {"dice": None}]
+    assert advice(learnt, config, per_class=per_class).endswith("misses: lesion undefined")
+
+
+def test_the_verdict_says_what_was_reached() -> None:
+    facts: dict[str, Any] = {"dice": 0.97, "goal": 0.95, "steps": 40}
+    assert (
+        "passed: Dice 0.9700 after 40 steps" in Verdict(passed=True, advice=(), **facts).to_text()
+    )
+    failed = Verdict(passed=False, advice=("the masks",), **{**facts, "dice": 0.5})
+    assert failed.to_text().endswith("must exceed 0.95; look at\n  - the masks")
+    assert failed.to_json()["advice"] == ("the masks",)
+    doubted = Verdict(passed=False, advice=("the masks",), **facts)
+    assert "Dice 0.9700 after 40 steps, but there are doubts" in doubted.to_text()

@@ -1,0 +1,132 @@
+import cv2
+import numpy as np
+import pytest
+
+from unet_dist.config import AugmentConfig, Config
+from unet_dist.data.balance import half_width
+from unet_dist.data.readiness import LEAST_KEPT, check_for_training
+from unet_dist.data.thin import centre_lines, kept_centre_lines
+
+STILL = {"flip": False, "rotate": 0, "scale": 0, "elastic": 0, "crop": 0}
+
+
+def warnings_of(root, *, data=None, augment=None):
+    config = Config(
+        data={"root": str(root), **(data or {})}, augment={"crop": 16, **(augment or {})}
+    )
+    report, dataset = check_for_training(config)
+    assert (dataset is None) == bool(report.faults)
+    return report.warnings
+
+
+def lines(width):
+    """Slanted lines of a width in pixels, far from each other."""
+    mask = np.zeros((128, 128), np.uint8)
+    for start in (10, 50, 90):
+        cv2.line(mask, (5, start), (120, start + 31), 1, width)
+    return mask
+
+
+def kept(width, *, resize, **augment):
+    config = AugmentConfig(**{**STILL, **augment})
+    return kept_centre_lines([lines(width)], 1, resize=resize, config=config, seed=0)
+
+
+def test_centre_lines_are_whole_thin_lines_and_ridges_of_thick_ones():
+    line = np.zeros((9, 30), np.bool_)
+    line[4] = True
+    assert np.array_equal(centre_lines(line), line)
+    band = np.zeros((15, 30), np.bool_)
+    band[3:10] = True
+    assert np.flatnonzero(centre_lines(band)[:, 15]).tolist() == [6]
+    assert not centre_lines(np.zeros((5, 5), np.bool_)).any()
+
+
+def test_nothing_is_lost_where_nothing_is_changed():
+    for width in (1, 2, 5):
+        assert kept(width, resize=1) == (1, 1)
+    assert kept_centre_lines([lines(1)], 2, resize=1, config=AugmentConfig(**STILL), seed=0) is None
+
+
+def test_lines_thinner_than_a_pixel_of_the_smaller_size_become_dots():
+    # A line of one pixel has a chance of 1 in 2, or 1 in 4, to lie where a pixel is taken.
+    assert kept(1, resize=0.5).resized == pytest.approx(0.5, abs=0.1)
+    assert kept(1, resize=0.25).resized == pytest.approx(0.25, abs=0.1)
+    assert kept(3, resize=0.5).resized > 0.95
+    assert kept(5, resize=0.25).resized > 0.9
+
+
+def test_augmentation_that_shrinks_thin_lines_is_seen():
+    turned = kept(1, resize=1, rotate=180)
+    assert turned.resized == 1
+    assert 0.8 < turned.augmented < 0.99
+    assert kept(4, resize=1, rotate=180, elastic=4).augmented > 0.97
+    # Zooms of 0.1 to 1.9 take every tenth pixel, or all.
+    assert kept(1, resize=1, scale=0.9).augmented < turned.augmented - 0.1
+
+
+def thin_folder(write_folder, write, width):
+    root = write_folder(5, side=128)
+    for index in range(5):
+        write(f"masks/{index:02d}.png", lines(width) * 255)
+    return root
+
+
+def test_resize_that_breaks_thin_structures_is_a_warning(write_folder, write):
+    root = thin_folder(write_folder, write, 1)
+    broken = [w for w in warnings_of(root, data={"resize": 0.5}) if "break" in w]
+    assert len(broken) == 1
+    assert broken[0].startswith("thin structures of foreground break: data.resize=0.5 leaves")
+    assert "thinner than 2 pixels is lost, so set data.resize nearer to 1" in broken[0]
+    assert not [w for w in warnings_of(root, augment=STILL) if "break" in w]
+    root = thin_folder(write_folder, write, 4)
+    assert not [w for w in warnings_of(root, data={"resize": 0.5}) if "break" in w]
+
+
+def test_augmentation_that_breaks_thin_structures_is_a_warning_that_names_it(write_folder, write):
+    root = thin_folder(write_folder, write, 1)
+    strong = {"crop": 64, "scale": 0.9, "rotate": 180, "elastic": 0}
+    [broken] = [w for w in warnings_of(root, augment=strong) if "break" in w]
+    assert "the augmentation leaves" in broken
+    assert "set augment.rotate=0 augment.scale=0" in broken
+    assert "elastic" not in broken
+    assert LEAST_KEPT < 1
+
+
+def test_crop_larger_than_images_is_a_warning(write_folder):
+    root = write_folder(5)
+    [warning] = [w for w in warnings_of(root, augment={"crop": 24}) if "augment.crop" in w]
+    assert (
+        "augment.crop=24 is larger than 3 of 3 training images (the smallest: 16 x 16)" in warning
+    )
+    small = warnings_of(root, data={"resize": 0.5})
+    assert any("8 x 8 after data.resize=0.5" in w and "set augment.crop=8" in w for w in small)
+    assert not [w for w in warnings_of(root) if "augment.crop" in w]
+    assert not [w for w in warnings_of(root, augment={"crop": 0}) if "augment.crop" in w]
+
+
+def test_parts_too_small_for_an_interval_are_warnings(write_folder):
+    few = warnings_of(write_folder(10))
+    assert few[0].startswith(
+        "val has 2 of the 3 images that an interval of the Dice needs at least"
+    )
+    assert few[1].startswith("test has 2 of the 3 images")
+    some = warnings_of(write_folder(20))
+    # 1.96 * 0.05 / sqrt(4)
+    assert "test has 4 images" in some[1]
+    assert "will reach about 0.05 to either side" in some[1]
+    assert warnings_of(write_folder(80)) == ()
+    assert warnings_of(write_folder(80), data={"split": {"val": 0, "test": 0.2}}) == (
+        "the part val is empty",
+    )
+    assert half_width(100, 0.1) == pytest.approx(0.0196)
+
+
+def test_faults_come_without_warnings_that_need_a_sound_set(write_folder, write):
+    root = write_folder(10)
+    (root / "masks/00.png").unlink()
+    config = Config(data={"root": str(root)})
+    report, dataset = check_for_training(config)
+    assert report.faults
+    assert dataset is None
+    assert not [w for w in report.warnings if "augment.crop" in w]

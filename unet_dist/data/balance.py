@@ -1,0 +1,92 @@
+"""How the parts of a split are filled: with classes, and with enough images for an interval."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from unet_dist.data.facts import ClassBalance
+from unet_dist.data.sample import IGNORE, Sample
+from unet_dist.data.splits import Splits
+
+TYPICAL_SPREAD = 0.05
+"""Standard deviation of the Dice between images that is reckoned with before anything is trained;
+0.03 was measured on CHASE_DB1."""
+WIDEST = 0.03
+"""Half-width of the 95 % interval from which a part is called small: fewer than 11 images."""
+SMALLEST_SAMPLE = 3
+"""Fewer images have no bootstrap interval (``evaluate.score.bootstrap_interval``)."""
+
+
+def class_balance(
+    parts: Mapping[str, Sequence[Sample]],
+    pixels_of_id: Mapping[str, Mapping[int, int]],
+    names: Sequence[str],
+) -> dict[str, dict[str, ClassBalance]]:
+    """Of each part and class; a part without images has no classes.
+
+    Args:
+        pixels_of_id: pixels of each class, ``IGNORE`` besides, by the sample's id.
+    """
+    balance = {}
+    for part, samples in parts.items():
+        counts = [pixels_of_id[sample.id] for sample in samples if sample.id in pixels_of_id]
+        total = sum(n for each in counts for class_, n in each.items() if class_ != IGNORE)
+        balance[part] = {
+            name: ClassBalance(
+                share=sum(each.get(number, 0) for each in counts) / max(total, 1),
+                images=sum(each.get(number, 0) > 0 for each in counts),
+            )
+            for number, name in enumerate(names)
+            if counts
+        }
+    return balance
+
+
+def missing_classes(balance: Mapping[str, Mapping[str, ClassBalance]]) -> list[str]:
+    """Warnings on classes that one part lacks and another has."""
+    somewhere = {
+        name for classes in balance.values() for name, one in classes.items() if one.images
+    }
+    what_follows = {
+        "train": "it cannot be learnt",
+        "val": "the best epoch is chosen without it",
+        "test": "its Dice will not be defined",
+    }
+    return [
+        f"{part} has no pixel of {', '.join(missing)}: {what_follows[part]}; choose another "
+        "data.split (by: list says which image is where)"
+        for part, classes in balance.items()
+        if (missing := [name for name in classes if name in somewhere and not classes[name].images])
+    ]
+
+
+def interval_warnings(splits: Splits) -> list[str]:
+    """Warnings on parts too small for the interval of their mean Dice.
+
+    Fewer than ``SMALLEST_SAMPLE`` images have no interval at all. With n images it reaches about
+    1.96 * s / sqrt(n) to either side, where s is how much the Dice differs between images; with
+    s = ``TYPICAL_SPREAD`` more than ``WIDEST`` is worth a warning.
+    """
+    purpose = {
+        "val": "epochs and settings that differ less cannot be told apart on it",
+        "test": "smaller differences between runs mean nothing",
+    }
+    warnings = []
+    for part, what in purpose.items():
+        number = len(splits.parts()[part])
+        if 0 < number < SMALLEST_SAMPLE:
+            warnings.append(
+                f"{part} has {number} of the {SMALLEST_SAMPLE} images that an interval of the "
+                f"Dice needs at least; raise data.split.{part}, or use data.split.by=fold"
+            )
+        elif number and (half := half_width(number)) > WIDEST:
+            warnings.append(
+                f"{part} has {number} images: the 95 % interval of their mean Dice will reach "
+                f"about {half:.2f} to either side (if the Dice differs by {TYPICAL_SPREAD} between "
+                f"images), so {what}; raise data.split.{part}, or use data.split.by=fold"
+            )
+    return warnings
+
+
+def half_width(number: int, spread: float = TYPICAL_SPREAD) -> float:
+    """Of the 95 % interval of a mean over so many images."""
+    return 1.96 * spread / math.sqrt(number)
