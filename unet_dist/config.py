@@ -84,6 +84,9 @@ class DataConfig(Section):
     instances_border: class 1 inside, class 2 where objects end or touch."""
     classes: int = Field(2, ge=2, le=64)
     """Number of classes with the background; 2 is one sigmoid output."""
+    names: tuple[str, ...] = ()
+    """Name of each class, background first; empty for their numbers. They label the shapes that
+    ``data convert --to labelme`` writes."""
     ignore: int = Field(-1, ge=-1, le=65535)
     """Mask value that is left out of loss and metrics; -1 for none (mask: labels)."""
     resize: float = Field(1.0, gt=0, le=4)
@@ -100,6 +103,10 @@ class DataConfig(Section):
             raise ValueError(f"mask: {self.mask} has 2 classes, but data.classes is {self.classes}")
         if self.ignore >= 0 and self.mask != "labels":
             raise ValueError("ignore needs mask: labels, since other masks have no such value")
+        if self.names and len(self.names) != self.classes:
+            raise ValueError(f"names has {len(self.names)} names, but classes is {self.classes}")
+        if len({*self.names}) < len(self.names) or not all(map(str.strip, self.names)):
+            raise ValueError("names has an empty name, or one twice")
         if self.fov == "file" and self.format in ("folder", "labelmap") and not self.fov_masks:
             raise ValueError("fov: file needs data.fov_masks, the folder of the masks")
         return self

@@ -47,6 +47,8 @@ def test_all_faults_are_told_at_once_with_the_closest_key() -> None:
         (["data.mask=instances_border"], "set data.classes to 3"),
         (["data.mask=binary", "data.classes=4"], "has 2 classes"),
         (["data.ignore=255"], "needs mask: labels"),
+        (["data.names=[a,b,c]"], "3 names, but classes is 2"),
+        (["data.names=[a,a]"], "one twice"),
         (["data.fov=file"], "data.fov_masks"),
         (["loss.cross_entropy=0", "loss.dice=0"], "nothing keeps the background empty"),
         (["loss.class_weights=[1,2,3]"], "has 3 values, but data.classes is 2"),
