@@ -84,8 +84,9 @@ class DataConfig(Section):
     instances_border: class 1 inside, class 2 where objects end or touch."""
     classes: int = Field(2, ge=2, le=64)
     """Number of classes with the background; 2 is one sigmoid output."""
-    class_names: tuple[Annotated[str, Field(min_length=1, max_length=40)], ...] = ()
-    """Name of each class in tables and pictures, background first; empty for numbers."""
+    class_names: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    """Name of each class in tables, pictures and Labelme files, background first; empty for
+    numbers."""
     ignore: int = Field(-1, ge=-1, le=65535)
     """Mask value that is left out of loss and metrics; -1 for none (mask: labels)."""
     resize: float = Field(1.0, gt=0, le=4)

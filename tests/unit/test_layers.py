@@ -9,6 +9,8 @@ CONTROL_PLANE = [
     "unet_dist.progress",
     "unet_dist.cluster.supervisor",
     "unet_dist.data.check",
+    "unet_dist.data.convert.masks_to_edit",
+    "unet_dist.data.convert.open",
     "unet_dist.data.synthetic",
     "unet_dist.evaluate.score",
     "unet_dist.report.pictures",

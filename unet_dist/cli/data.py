@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from unet_dist.cli.data_convert import convert
 from unet_dist.cli.shared import Json, answer, console_for, new_app
 from unet_dist.config_file import build_config, read_yaml_mapping, with_absolute_paths
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 from unet_dist.progress import counter
 
-app = new_app("Make and check data sets.")
+app = new_app("Make, check and convert data sets.")
+app.command("convert")(convert)
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as train.lr=0.001")

@@ -128,7 +128,7 @@ def open_dataset(config: DataConfig, *, seed: int) -> Dataset:
     splits = split_samples(samples, config.split, seed=seed)
     return Dataset(
         config=config,
-        coding=_recognise_all(samples, config),
+        coding=recognise_all(samples, config),
         splits=splits,
         cache=ImageCache(config.cache_mb << 20),
     )
@@ -233,7 +233,13 @@ def _input(image: Pixels, fov_hw: NDArray[np.bool_], config: DataConfig) -> NDAr
     return even_light(image_hwc, fov_hw, config.even_light) if config.even_light else image_hwc
 
 
-def _recognise_all(samples: list[Sample], config: DataConfig) -> MaskCoding:
+def recognise_all(samples: list[Sample], config: DataConfig) -> MaskCoding:
+    """The coding of the masks, each of which is read.
+
+    Raises:
+        UserError: with every mask that cannot be read, or with values of no plain meaning.
+    """
+
     def values_of(sample: Sample) -> dict[int, int] | UserError:
         assert sample.mask is not None  # listed samples have one
         try:

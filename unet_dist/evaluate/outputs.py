@@ -9,23 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from unet_dist.data.colours import CLASS_COLOURS, Rgb, class_colours
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import hard_prediction
 from unet_dist.runs import write_files_atomically
-
-Rgb = tuple[int, int, int]
-
-CLASS_COLOURS: tuple[Rgb, ...] = (
-    (0, 0, 0),
-    (86, 180, 233),
-    (230, 159, 0),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
-"""Background and the colours of Okabe and Ito, which the colour-blind can tell apart."""
 
 OVERLAY_COLOUR: Rgb = (0, 229, 255)
 """Cyan, since neither tissue nor fundus nor electron micrographs have it."""
@@ -110,17 +97,6 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
         names[i] += distinct[i].suffix.replace(".", "_")
     name_of = dict(zip(distinct, names, strict=True))
     return _numbered([name_of[path] for path in paths])
-
-
-def class_colours(classes: int) -> list[Rgb]:
-    """Colours of the class numbers, background first."""
-    colours = list(CLASS_COLOURS[:classes])
-    for number in range(len(colours), classes):
-        # Steps of the golden angle around the colour circle never come back to a colour.
-        angles = np.deg2rad(number * 137.508) + np.deg2rad([0.0, 120.0, 240.0])
-        red, green, blue = np.rint(140 + 100 * np.cos(angles)).astype(int).tolist()
-        colours.append((red, green, blue))
-    return colours
 
 
 def overlay(

@@ -104,7 +104,7 @@ def _class_table(answer: Mapping[str, Any]) -> list[str]:
 
 def describe_classes(names: Sequence[str]) -> str:
     """The colour of each class number in predicted masks and overlays."""
-    from unet_dist.evaluate.outputs import class_colours  # NumPy, which most commands do without
+    from unet_dist.data.colours import class_colours  # NumPy, which most commands do without
 
     shown = zip(names, class_colours(len(names)), strict=True)
     return "classes: " + ", ".join(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.evaluate.outputs import class_colours
+from unet_dist.data.colours import class_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

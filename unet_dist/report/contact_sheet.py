@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from unet_dist.data.colours import CLASS_COLOURS, class_colours
 from unet_dist.data.dataset import Dataset, ImageCache
 from unet_dist.data.sample import IGNORE, Example, Sample
 from unet_dist.evaluate.outputs import (
-    CLASS_COLOURS,
     OVERLAY_COLOUR,
-    class_colours,
     overlay,
     to_rgb_bytes,
     write_files,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.evaluate.outputs import Rgb, class_colours
+from unet_dist.data.colours import Rgb, class_colours
 from unet_dist.report.classes import (
     draw_confusion,
     draw_dice_of_classes,

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from unet_dist.data.colours import class_colours
 from unet_dist.errors import UserError
-from unet_dist.evaluate.outputs import class_colours, unique_stems, write_files, write_prediction
+from unet_dist.evaluate.outputs import unique_stems, write_files, write_prediction
 
 GENERATOR = np.random.default_rng(0)
 IMAGE = GENERATOR.random((24, 32, 3)).astype(np.float32)

@@ -1,0 +1,257 @@
+"""Masks to Labelme and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from annotated import png, run
+from PIL import Image
+from scipy import ndimage
+
+from unet_dist.data.convert.to_labelme import Drawing, draw_shapes
+from unet_dist.data.images import read_image
+from unet_dist.data.sample import IGNORE, ImageRef
+from unet_dist.data.synthetic import write_synthetic
+from unet_dist.errors import UserError
+
+NAMES = ("_background_", "x", "y")
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(pixels))
+
+
+def blobs(seed: int, *, classes: int, side: int = 96) -> np.ndarray:
+    """Nested and touching blobs of several classes, with holes, and specks of one pixel."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(side, side)), 3)
+    levels = np.quantile(smooth, np.linspace(0, 1, classes + 1)[1:-1])
+    mask = np.digitize(smooth, levels).astype(np.uint8)
+    mask[rng.random(mask.shape) < 0.01] = rng.integers(0, classes)
+    return mask
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Four images with masks of 4 classes, one of them with pixels that are left out."""
+    for seed in range(4):
+        mask = blobs(seed, classes=4)
+        if seed == 0:
+            mask[:9] = IGNORE
+        save(tmp_path / "data" / "masks" / f"{seed}.png", mask)
+        image = np.random.default_rng(seed).integers(0, 255, (*mask.shape, 3), np.uint8)
+        save(tmp_path / "data" / "images" / f"{seed}.png", image)
+    section = {"root": str(tmp_path / "data"), "mask": "labels", "classes": 4, "ignore": IGNORE}
+    section["class_names"] = ["_background_", "b", "a", "c"]
+    path = tmp_path / "data" / "data.yaml"
+    path.write_text(yaml.safe_dump({"data": section}))
+    return path
+
+
+def masks_of(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(path)) for path in sorted((folder / "masks").glob("*.png"))]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--shape", "mask"], ["--tolerance", "0"], ["--shape", "polygon", "--tolerance", "0"]],
+)
+def test_folder_to_labelme_and_back_keeps_every_pixel(
+    dataset: Path, tmp_path: Path, options: list[str]
+) -> None:
+    run(dataset, tmp_path / "labelme", "--to", "labelme", *options)
+    run(tmp_path / "labelme", tmp_path / "back", "--labels", "b,a,c")
+    for before, after in zip(masks_of(dataset.parent), masks_of(tmp_path / "back"), strict=True):
+        np.testing.assert_array_equal(after, before)
+    for path in sorted((dataset.parent / "images").iterdir()):
+        assert (tmp_path / "back" / "images" / path.name).read_bytes() == path.read_bytes()
+    data = yaml.safe_load((tmp_path / "back" / "data.yaml").read_text())["data"]
+    assert data["class_names"] == ["_background_", "b", "a", "c"]
+    assert data["ignore"] == IGNORE
+
+
+def test_simplified_polygons_come_back_within_the_tolerance(dataset: Path, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "labelme", "--to", "labelme", "--tolerance", "1")
+    run(tmp_path / "labelme", tmp_path / "back", "--labels", "b,a,c")
+    for before, after in zip(masks_of(dataset.parent), masks_of(tmp_path / "back"), strict=True):
+        changed = before != after
+        assert 0 < changed.mean() < 0.1
+        # A changed pixel's centre is within the tolerance of the border, and that within half a
+        # diagonal of the centre of a pixel that has a neighbour of another class.
+        edges = np.zeros(before.shape, bool)
+        down, right = before[1:] != before[:-1], before[:, 1:] != before[:, :-1]
+        for part, differs in ((edges[1:], down), (edges[:-1], down)):
+            part |= differs
+        for part, differs in ((edges[:, 1:], right), (edges[:, :-1], right)):
+            part |= differs
+        assert ndimage.distance_transform_edt(~edges)[changed].max() <= 1 + np.sqrt(0.5)
+
+
+def test_simplification_saves_points(dataset: Path, tmp_path: Path) -> None:
+    points = []
+    for tolerance in (0, 1, 3):
+        out = tmp_path / str(tolerance)
+        run(dataset, out, "--to", "labelme", "--tolerance", tolerance)
+        shapes = [s for f in out.glob("*.json") for s in json.loads(f.read_text())["shapes"]]
+        points.append(sum(len(shape["points"]) for shape in shapes))
+    assert points[0] > points[1] > points[2]
+
+
+def test_instances_survive_the_round_trip(tmp_path: Path) -> None:
+    write_synthetic("nuclei", tmp_path / "data", count=2, size=64, seed=0)
+    run(tmp_path / "data" / "config.yaml", tmp_path / "l", "--to", "labelme", "--tolerance", "0")
+    run(tmp_path / "l", tmp_path / "back", "--instances")
+    for before, after in zip(masks_of(tmp_path / "data"), masks_of(tmp_path / "back"), strict=True):
+        pairs = {*zip(before.ravel().tolist(), after.ravel().tolist(), strict=True)}
+        assert len(pairs) == len(np.unique(before)) == len(np.unique(after))
+        assert (0, 0) in pairs
+
+
+def drawn(mask: np.ndarray, **changes: Any) -> list[dict[str, Any]]:
+    asked = {"kind": "polygon", "tolerance": 0, "names": NAMES, "instances": False}
+    return draw_shapes(mask, Drawing(**(asked | changes)))
+
+
+def test_a_hole_follows_its_piece_and_shares_its_group() -> None:
+    mask = np.zeros((5, 5), np.uint8)
+    mask[:] = 1
+    mask[1:4, 1:4] = 0
+    mask[2, 2] = 2
+    shapes = drawn(mask)
+    assert [shape["label"] for shape in shapes] == ["x", "_background_", "y"]
+    assert [shape["group_id"] for shape in shapes] == [1, 1, None]
+    assert {*map(tuple, shapes[1]["points"])} == {(1, 1), (4, 1), (4, 4), (1, 4)}
+    mask[1:4, 1:4] = 2  # fills the hole exactly
+    assert [shape["label"] for shape in drawn(mask)] == ["x", "_background_", "y"]
+
+
+def test_who_paints_polygons_in_order_gets_the_same_mask() -> None:
+    """As programs do that know nothing of groups; OpenCV's fill draws the outline too, so shapes
+    are drawn 16 times as large."""
+    mask = blobs(5, classes=3, side=40)
+    canvas = np.zeros((640, 640), np.uint8)
+    for shape in drawn(mask):
+        points = np.array(shape["points"], np.int32) * 16
+        value = {"_background_": 0, "x": 1, "y": 2}[shape["label"]]
+        cv2.fillPoly(canvas, [points], value)
+    np.testing.assert_array_equal(canvas[8::16, 8::16], mask)
+
+
+def test_a_mask_shape_has_both_corners_inside() -> None:
+    mask = np.zeros((6, 7), np.uint8)
+    mask[2:4, 3:6] = 1
+    (shape,) = drawn(mask, kind="mask")
+    assert shape["points"] == [[3, 2], [5, 3]]
+    assert (shape["shape_type"], shape["label"], shape["group_id"]) == ("mask", "x", None)
+
+
+def test_predictions_are_paired_with_their_images_and_stacks_with_their_pages(
+    tmp_path: Path,
+) -> None:
+    """The folder is as `unet-dist predict` leaves it."""
+    rng = np.random.default_rng(0)
+    pages = [rng.integers(0, 65535, (8, 9)).astype(np.uint16) for _ in range(2)]
+    (tmp_path / "images").mkdir()
+    first, second = map(Image.fromarray, pages)
+    first.save(tmp_path / "images" / "s.tif", save_all=True, append_images=[second])
+    save(tmp_path / "images" / "p.png", pages[0])
+    mask = np.zeros((8, 9), np.uint8)
+    mask[2:4, 3:6] = 255
+    for stem in ("p", "s_0", "s_1"):
+        for kind in ("mask", "overlay", "probability"):
+            save(tmp_path / "predictions" / f"{stem}_{kind}.png", mask)
+    out = tmp_path / "out"
+    result = run(tmp_path / "predictions", out, "--to", "labelme", "--images", tmp_path / "images")
+    assert "--labels 'foreground'" in result.output
+    names = sorted(path.name for path in out.glob("*.*") if path.suffix in (".png", ".json"))
+    assert names == ["p.json", "p.png", "s_0.json", "s_0.png", "s_1.json", "s_1.png"]
+    np.testing.assert_array_equal(read_image(ImageRef(path=out / "s_1.png")), pages[1])
+    tree = json.loads((out / "s_1.json").read_text())
+    assert (tree["imagePath"], tree["imageHeight"], tree["imageWidth"]) == ("s_1.png", 8, 9)
+    assert tree["imageData"] is None
+    (shape,) = tree["shapes"]
+    assert shape["label"] == "foreground"
+    assert {*map(tuple, shape["points"])} == {(3, 2), (6, 2), (6, 4), (3, 4)}
+    assert (out / "labels.txt").read_text().split() == ["__ignore__", "_background_", "foreground"]
+
+
+def to_labelme(tmp_path: Path, *options: object) -> Any:
+    arguments = [tmp_path / "m", tmp_path / "out", "--to", "labelme", "--images", tmp_path / "i"]
+    return run(*arguments, *options)
+
+
+def test_every_fault_of_masks_is_told_at_once(tmp_path: Path) -> None:
+    for name, shape in {"a": (8, 8), "b": (8, 8), "c": (8, 8), "d": (4, 8)}.items():
+        save(tmp_path / "i" / f"{name}.png", np.zeros(shape, np.uint8))
+        save(tmp_path / "m" / f"{name}.png", np.full((8, 8), 1, np.uint8))
+    save(tmp_path / "m" / "b.png", np.full((8, 8), 3, np.uint8))
+    (tmp_path / "m" / "c.png").write_bytes(b"no image")
+    with pytest.raises(UserError) as caught:
+        to_labelme(tmp_path, "--labels", "x,y")
+    told = caught.value.faults
+    assert len(told) == 3
+    assert "b.png has the value 3, but names are there for 1 to 2" in told[0]
+    assert "c.png" in told[1]
+    assert "d.png is 8 x 8, but its image d.png is 4 x 8" in told[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_needs_its_image_but_an_image_no_mask(tmp_path: Path) -> None:
+    for name in ("a", "alone"):
+        save(tmp_path / "i" / f"{name}.png", np.zeros((8, 8), np.uint8))
+    save(tmp_path / "m" / "a.png", np.full((8, 8), 1, np.uint8))
+    to_labelme(tmp_path)
+    assert [path.name for path in (tmp_path / "out").glob("*.json")] == ["a.json"]
+    for name in ("alonf", "zzz"):
+        save(tmp_path / "m" / f"{name}.png", np.full((8, 8), 1, np.uint8))
+    with pytest.raises(UserError) as caught:
+        to_labelme(tmp_path, "--force")
+    first, second = caught.value.faults
+    assert "alonf.png belongs to no image" in first
+    assert "closest name is alone" in first
+    assert "zzz.png" in second
+
+
+def test_masks_that_number_objects_are_told_by_the_option(tmp_path: Path) -> None:
+    mask = np.zeros((8, 8), np.uint16)
+    mask[1:3, 1:3], mask[5:7, 1:3], mask[5:7, 5:7] = 300, 2, 2
+    save(tmp_path / "m" / "a.png", mask)
+    save(tmp_path / "i" / "a.png", np.zeros((8, 8), np.uint8))
+    to_labelme(tmp_path, "--instances", "--labels", "cell")
+    shapes = json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]
+    assert sorted(shape["group_id"] for shape in shapes) == [2, 2, 300]
+    assert {shape["label"] for shape in shapes} == {"cell"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shape", "mask"], "--shape has no effect with --to folder"),
+        (["--tolerance", "0"], "--tolerance has no effect with --to folder"),
+        (["--to", "labelme", "--line-width", "2"], "--line-width has no effect"),
+        (["--to", "labelme", "--others", "ignore"], "--others has no effect"),
+        (["--to", "labelme", "--shape", "mask", "--tolerance", "1"], "which is exact"),
+        (["--others", "ignore"], "--others has no effect without"),
+        (["--labels", "a", "--label-map", "b"], "exclude each other"),
+        (["--images", "nowhere"], "is no folder"),
+        (["--to", "labelme"], "pass --images"),
+        (["--labels", "a,,a"], "'a' is named twice"),
+        ([], "no JSON file is in it"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, tmp_path / "out" / "deeper", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        run(tmp_path / "nothing", tmp_path / "out")

@@ -1,0 +1,282 @@
+"""``unet-dist data convert``: annotations of other programs in, predictions out to be corrected."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from unet_dist.cli.shared import Json, answer, console_for
+from unet_dist.errors import UserError
+from unet_dist.progress import counter
+
+LINE_WIDTH, POINT_RADIUS = 10.0, 5.0
+"""As Labelme itself draws them."""
+TOLERANCE = 0.75
+"""Smooths the stairs of slanted lines, whose corners are 0.71 aside, and little else."""
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Labelme folder or JSON; COCO JSON; with --to labelme a data set's YAML or a folder "
+        "of masks.",
+    ),
+]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="New folder.")]
+To = Annotated[
+    Literal["folder", "labelme"], typer.Option(help="What OUT becomes.", show_default=True)
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,C",
+        help="Labels of the classes 1, 2, 3, ...; without it all labels in natural order.",
+    ),
+]
+LabelMapFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--label-map",
+        metavar="FILE",
+        help="YAML mapping of labels to class numbers, 0 for background, `ignore` for left out.",
+    ),
+]
+OthersOption = Annotated[
+    Literal["refuse", "background", "ignore"] | None,
+    typer.Option("--others", help="What becomes of labels that are not listed.  [default: refuse]"),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of the images, if not where the JSON says; needed with a folder of masks.",
+    ),
+]
+Instances = Annotated[
+    bool, typer.Option("--instances", help="Masks number the objects instead of the classes.")
+]
+LineWidth = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=1000, help=f"Pixels, of lines.  [default: {LINE_WIDTH:g}]"),
+]
+PointRadius = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=1000, help=f"Pixels, of points.  [default: {POINT_RADIUS:g}]"),
+]
+ShapeKind = Annotated[
+    Literal["polygon", "mask"] | None,
+    typer.Option(
+        "--shape",
+        help="Shapes to write: polygon can be edited, mask keeps every pixel.  [default: polygon]",
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1000,
+        help=f"Pixels that a polygon may be off; 0 for exact.  [default: {TOLERANCE:g}]",
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace OUT, if this command has written it.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for."""
+
+    source: Path
+    out: Path
+    labels: str | None
+    label_map: Path | None
+    others: Literal["refuse", "background", "ignore"] | None
+    images: Path | None
+    instances: bool
+    line_width: float | None
+    point_radius: float | None
+    shape: Literal["polygon", "mask"] | None
+    tolerance: float | None
+    force: bool
+    as_json: bool
+
+
+def convert(
+    source: Source,
+    out: Out,
+    to: To = "folder",
+    labels: Labels = None,
+    label_map: LabelMapFile = None,
+    others: OthersOption = None,
+    images: Images = None,
+    instances: Instances = False,
+    line_width: LineWidth = None,
+    point_radius: PointRadius = None,
+    shape: ShapeKind = None,
+    tolerance: Tolerance = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Read Labelme or COCO annotations into images, masks and a data.yaml; write masks as Labelme.
+
+    Every file is checked before anything is written. A pixel belongs to a shape if its centre
+    lies inside. Later shapes paint over earlier ones; of COCO, small objects over large ones.
+    Shapes of one label and group_id are one object; `_background_` with a group_id cuts a hole
+    into its group, without one it paints background. `__ignore__` and crowds are left out.
+
+    \b
+    Examples:
+      unet-dist data convert labelme_project data/mine --labels vessel,disc
+      unet-dist data convert annotations/instances.json data/coco --images val2017
+      unet-dist train data/mine/data.yaml --simulate 2
+      unet-dist data convert predictions to_correct --to labelme --images IMAGES --labels vessel
+      unet-dist data convert to_correct data/corrected --labels vessel
+    """
+    request = Request(
+        source=source,
+        out=out,
+        labels=labels,
+        label_map=label_map,
+        others=others,
+        images=images,
+        instances=instances,
+        line_width=line_width,
+        point_radius=point_radius,
+        shape=shape,
+        tolerance=tolerance,
+        force=force,
+        as_json=as_json,
+    )
+    _refuse_idle(request, to)
+    if not source.exists():
+        raise UserError(str(source), "there is no such file or folder")
+    if to == "folder":
+        _to_folder(request)
+    else:
+        _to_labelme(request)
+
+
+def _refuse_idle(request: Request, to: str) -> None:
+    """Options that would have no effect."""
+    options: dict[str, dict[str, object]] = {
+        "folder": {"--shape": request.shape, "--tolerance": request.tolerance},
+        "labelme": {
+            "--others": request.others,
+            "--line-width": request.line_width,
+            "--point-radius": request.point_radius,
+        },
+    }
+    faults = [
+        f"{name} has no effect with --to {to}"
+        for name, value in options[to].items()
+        if value is not None
+    ]
+    if request.labels is not None and request.label_map is not None:
+        faults.append("--labels and --label-map exclude each other")
+    if to == "folder" and request.others and request.labels is None and request.label_map is None:
+        faults.append("--others has no effect without --labels or --label-map: all are listed")
+    if to == "labelme" and request.shape == "mask" and request.tolerance is not None:
+        faults.append("--tolerance has no effect with --shape mask, which is exact")
+    if request.images is not None and not request.images.is_dir():
+        faults.append(f"--images {request.images} is no folder")
+    if faults:
+        raise UserError("data convert", faults)
+
+
+def _to_folder(request: Request) -> None:
+    from unet_dist.data.convert.coco import CocoSource
+    from unet_dist.data.convert.folder import survey, write_folder
+    from unet_dist.data.convert.labelme import Pen
+    from unet_dist.data.convert.open import open_annotations
+    from unet_dist.data.convert.output import check_output
+
+    source, out = request.source, request.out
+    inputs = [source, *([request.images] if request.images else [])]
+    check_output(out, inputs, force=request.force)
+    labels = _label_map(request)
+    pen = Pen(
+        line_width=request.line_width or LINE_WIDTH,
+        point_radius=request.point_radius or POINT_RADIUS,
+    )
+    opened = open_annotations(source, pen, request.images)
+    is_coco = isinstance(opened, CocoSource)
+    if is_coco and (request.line_width or request.point_radius):
+        raise UserError(str(source), "COCO has no lines: --line-width, --point-radius do nothing")
+    console = console_for(request.as_json)
+    with counter(console, "checking annotations") as on_progress:
+        found = survey(opened, labels, where=str(source), on_progress=on_progress)
+    record: dict[str, Any] = {"source": str(source.resolve())}
+    record |= {"format": "coco"} if is_coco else {"format": "labelme", **asdict(pen)}
+    record["instances"] = request.instances
+    with counter(console, "painting masks") as on_progress:
+        done = write_folder(
+            opened, found, out, instances=request.instances, record=record, on_progress=on_progress
+        )
+    yaml_path = out / "data.yaml"
+    lines = [f"{done.images} images with {done.objects} objects in {out}"]
+    for label, number in sorted(found.labels.numbers.items(), key=lambda item: item[1]):
+        lines.append(f"  {number:3d} {label}: {done.shapes.get(label, 0)} shapes")
+    lines += [f"note: {note}" for note in done.notes]
+    lines.append(f"look at them and train by\n  unet-dist data check {yaml_path}")
+    lines.append(f"  unet-dist train {yaml_path} --simulate 2")
+    value = {**asdict(done), "config": str(yaml_path), "directory": str(out)}
+    answer(console, request.as_json, "\n".join(lines), value)
+
+
+def _to_labelme(request: Request) -> None:
+    from unet_dist.data.convert.masks_to_edit import masks_of_dataset, masks_of_folder
+    from unet_dist.data.convert.output import check_output
+    from unet_dist.data.convert.to_labelme import Drawing, write_labelme
+
+    source, out = request.source, request.out
+    instances = request.instances
+    names: tuple[str, ...] = ()
+    if source.is_dir():
+        if request.images is None:
+            raise UserError(str(source), "a folder of masks: pass --images with their images")
+        check_output(out, [source, request.images], force=request.force)
+        masked = masks_of_folder(source, request.images, instances=instances)
+    else:
+        if request.images is not None or instances:
+            raise UserError(
+                "data convert",
+                f"--images and --instances have no effect: {source} says where and what they are",
+            )
+        masked, config, instances = masks_of_dataset(source)
+        check_output(out, [source, Path(config.root)], force=request.force)
+        names = ("background", "object") if instances else config.names
+    if labels := _label_map(request):
+        names = labels.names
+    drawing = Drawing(
+        kind=request.shape or "polygon",
+        tolerance=TOLERANCE if request.tolerance is None else request.tolerance,
+        names=names or ("background", "object" if instances else "foreground"),
+        instances=instances,
+    )
+    record = {"source": str(source.resolve()), "format": "masks", **asdict(drawing)}
+    record["names"] = list(drawing.names)
+    console = console_for(request.as_json)
+    with counter(console, "drawing shapes") as on_progress:
+        shapes = write_labelme(masked, out, drawing, record=record, on_progress=on_progress)
+    listed = ",".join(drawing.names[1:])
+    again = f"unet-dist data convert {out} NEW --labels '{listed}'" + " --instances" * instances
+    text = (
+        f"{len(masked)} images with {shapes} shapes in {out}; correct them by\n"
+        f"  labelme {out} --labels {out / 'labels.txt'} --nodata\nand read them back by\n  {again}"
+    )
+    value = {"directory": str(out), "images": len(masked), "shapes": shapes, "names": drawing.names}
+    answer(console, request.as_json, text, value)
+
+
+def _label_map(request: Request) -> Any:
+    """The labels that were listed; None if none were."""
+    from unet_dist.data.convert.labels import list_labels, read_label_map
+
+    others = request.others or "refuse"
+    if request.label_map is not None:
+        return read_label_map(request.label_map, others)
+    if request.labels is not None:
+        return list_labels([label.strip() for label in request.labels.split(",")], others)
+    return None

@@ -1,0 +1,28 @@
+"""Colours of class numbers, in masks and pictures."""
+
+import numpy as np
+
+Rgb = tuple[int, int, int]
+
+CLASS_COLOURS: tuple[Rgb, ...] = (
+    (0, 0, 0),
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+"""Background and the colours of Okabe and Ito, which the colour-blind can tell apart."""
+
+
+def class_colours(classes: int) -> list[Rgb]:
+    """Colours of the class numbers, background first."""
+    colours = list(CLASS_COLOURS[:classes])
+    for number in range(len(colours), classes):
+        # Steps of the golden angle around the colour circle never come back to a colour.
+        angles = np.deg2rad(number * 137.508) + np.deg2rad([0.0, 120.0, 240.0])
+        red, green, blue = np.rint(140 + 100 * np.cos(angles)).astype(int).tolist()
+        colours.append((red, green, blue))
+    return colours

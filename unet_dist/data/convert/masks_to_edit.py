@@ -1,0 +1,99 @@
+"""Which masks are to become Labelme shapes: of a data set, or of a folder of predictions."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.config import DataConfig
+from unet_dist.config_file import load_config
+from unet_dist.data.convert.output import raise_faults
+from unet_dist.data.convert.to_labelme import MaskedImage
+from unet_dist.data.dataset import recognise_all
+from unet_dist.data.images import page_count, read_indices
+from unet_dist.data.listing import Listing, closest, files_of
+from unet_dist.data.masks import MaskCoding, decode
+from unet_dist.data.sample import ImageRef
+from unet_dist.data.sources import list_samples
+
+PREDICTED = "_mask"
+"""How the stems of the masks end that ``unet-dist predict`` writes."""
+
+
+def masks_of_dataset(file: Path) -> tuple[list[MaskedImage], DataConfig, bool]:
+    """Every sample of a configuration's data set; its section data; whether masks number objects.
+
+    Raises:
+        UserError: with all faults of the listing, or of the masks' coding.
+    """
+    config = load_config(file).data
+    samples = list_samples(config)
+    coding = recognise_all(samples, config)
+    instances = coding.kind in ("instances", "instances_border")
+    images = []
+    for sample in samples:
+        assert sample.mask is not None  # listed samples have one
+        if instances:
+            read: Callable[[], NDArray[np.integer]] = partial(read_indices, sample.mask)
+        else:
+            read = partial(_read_classes, sample.mask, coding)
+        images.append(
+            MaskedImage(name=sample.id, image=sample.image, mask=sample.mask, read_mask=read)
+        )
+    return images, config, instances
+
+
+def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[MaskedImage]:
+    """Masks NAME.png, or NAME_mask.png where there are any, with the images called NAME.
+
+    The pages of a stack NAME.tif are NAME_00, NAME_01, ..., as ``unet-dist predict`` calls them.
+
+    Raises:
+        UserError: with every mask without its image; an image without a mask is left out.
+    """
+    listing = Listing()
+    found = files_of(masks, listing)
+    predicted = {stem: path for stem, path in found.items() if stem.endswith(PREDICTED)}
+    suffix = PREDICTED if predicted else ""
+    references = _pages_of(images, listing)
+    if not found:
+        listing.faults.append("no mask is in it")
+    result = []
+    for stem, path in (predicted or found).items():
+        name = stem.removesuffix(suffix)
+        if name not in references:
+            near = closest(name, references)
+            listing.faults.append(f"{path.name} belongs to no image of {images}{near}")
+            continue
+        mask = ImageRef(path=path)
+        read: Callable[[], NDArray[np.integer]] = partial(read_indices, mask)
+        if not instances:
+            read = partial(_read_predicted, mask)
+        result.append(MaskedImage(name=name, image=references[name], mask=mask, read_mask=read))
+    raise_faults(str(masks), listing.faults)
+    return result
+
+
+def _pages_of(folder: Path, listing: Listing) -> dict[str, ImageRef]:
+    references = {}
+    for stem, path in files_of(folder, listing).items():
+        pages = page_count(path)
+        width = len(str(pages - 1))
+        for page in range(pages):
+            name = stem if pages == 1 else f"{stem}_{page:0{width}}"
+            references[name] = ImageRef(path=path, page=page)
+    return references
+
+
+def _read_classes(mask: ImageRef, coding: MaskCoding) -> NDArray[np.integer]:
+    return decode(read_indices(mask), coding, where=str(mask.path))
+
+
+def _read_predicted(mask: ImageRef) -> NDArray[np.integer]:
+    """A black and white mask is background and class 1; else values are class numbers."""
+    indices_hw = read_indices(mask)
+    if {*np.unique(indices_hw).tolist()} <= {0, 255}:
+        return np.asarray(indices_hw != 0, np.uint8)
+    return indices_hw
