@@ -17,6 +17,7 @@ from tests.conftest import digests_of, processes_naming, steps_of, train, wait_f
 from tests.ranks.test_launch_scripts import write_table
 from unet_dist.cluster.guard import descendants
 from unet_dist.cluster.host import free_port
+from unet_dist.cluster.watchdog import GUARDS_S, retransmissions, sockets_of, tcp_table
 from unet_dist.heartbeat import read_beat
 from unet_dist.runs import AttemptDir, RunDir, rank_name, read_json
 
@@ -118,10 +119,10 @@ class TwoHosts:
     b: str
     agent: Path
 
-    def start(self, command: str, *arguments: object, **environment: str) -> Process:
+    def start(self, command: str, *arguments: object, on_b: int = 1, **environment: str) -> Process:
         """On host a; mpirun reaches host b by an agent in place of ssh."""
-        program = [sys.executable, "-m", "unet_dist", command, "--simulate", 2]
-        spread = ["--hosts", f"{A}:1,{B}:1", *arguments]
+        program = [sys.executable, "-m", "unet_dist", command, "--simulate", 1 + on_b]
+        spread = ["--hosts", f"{A}:1,{B}:{on_b}", *arguments]
         named = ["sh", "-c", 'hostname host-a; exec "$@"', "sh"]
         return start(
             *("ip", "netns", "exec", self.a, "unshare", "--uts", *named, *program, *spread),
@@ -134,6 +135,15 @@ class TwoHosts:
     def pids(self, host: str) -> list[int]:
         listed = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True)
         return [int(pid) for pid in listed.stdout.split()]
+
+    @contextlib.contextmanager
+    def cut_off(self) -> Iterator[None]:
+        cable = ["ip", "-n", self.a, "link", "set", "eth0"]
+        subprocess.run([*cable, "down"], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*cable, "up"], check=True)
 
     def kill_all_of(self, host: str) -> None:
         for pid in self.pids(host):
@@ -218,15 +228,34 @@ def test_a_cut_cable_ends_the_ranks_on_both_sides(hosts: TwoHosts, tmp_path: Pat
     limit = ["--hang-limit", f"host={HOST_S}"]
     process = hosts.start("launch", *limit, "--run", run, "--", "sleep", "60")
     wait_until(lambda: len(attempt.starts()) == 2)
-    cable = ["ip", "-n", hosts.a, "link", "set", "eth0"]
-    subprocess.run([*cable, "down"], check=True)
-    try:
+    with hosts.cut_off():
         output = ended(process, code=1, within_s=HOST_S + 15)
         assert f"host {B} (host-b) is lost" in output
         wait_until(lambda: not hosts.pids(hosts.b), within_s=15)
-    finally:
-        subprocess.run([*cable, "up"], check=True)
     assert_nothing_survives(run)
+
+
+def test_a_daemon_that_has_sent_something_into_a_cut_cable_is_ended_too(
+    hosts: TwoHosts, tmp_path: Path
+) -> None:
+    """The kernel sends it again for 15 minutes, and meanwhile no keepalive. The watchdog outlives
+    the guard that started it."""
+    run, attempt = tmp_path / "run", RunDir(tmp_path / "run").attempt(0)
+    limit = ["--hang-limit", f"host={HOST_S}"]
+    process = hosts.start("launch", *limit, "--run", run, "--", "sleep", "300", on_b=2)
+    wait_until(lambda: len(attempt.starts()) == 3)
+    [guard] = [start["guard"] for start in attempt.starts() if start["name"] == rank_name(1)]
+    with hosts.cut_off():
+        os.kill(guard, signal.SIGKILL)  # the daemon tells that at once
+        wait_until(lambda: any(map(sends_again, hosts.pids(hosts.b))), within_s=5)
+        output = ended(process, code=1, within_s=HOST_S + 15)
+        assert f"host {B} (host-b) is lost" in output
+        wait_until(lambda: not hosts.pids(hosts.b), within_s=HOST_S + GUARDS_S + 5)
+    assert_nothing_survives(run)
+
+
+def sends_again(pid: int) -> bool:
+    return bool(retransmissions(tcp_table(pid), sockets_of(pid)))
 
 
 def test_settings_reach_host_b_and_a_killed_launcher_leaves_nothing_there(

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,10 @@ def main() -> int:
     if launcher.gone():
         return 0  # nobody is left who would want this process
     oom_before = oom_kills()
+    watchdog: list[int] = []
     try:
+        if sys.argv[2] == "mpi" and launcher.elsewhere:
+            watchdog = start_watchdog(launcher.parent, plan["host_s"])
         child = start(attempt, process, str(plan["part"]["index"]))
     except OSError as error:
         ending = {"code": 127, "signal": 0, "by": "itself", "reason": str(error)}
@@ -76,7 +80,7 @@ def main() -> int:
     ending = {"code": max(code, 0), "signal": max(-code, 0), "by": ended_by}
     ending["oom_kills"] = oom_kills() - oom_before
     report(attempt, name, "exit", **ending, **facts)
-    kill_descendants()
+    kill_descendants(but=watchdog)
     if sys.argv[2] == "mpi" and code and wishes.come_by_file():
         # At another code mpirun would kill the ranks that are given time, and so it does at the end
         # of one that has called MPI_Init and not MPI_Finalize.
@@ -89,8 +93,9 @@ class Launcher:
     """Whether the supervisor lives, and the parent: mpirun, or its daemon on another host."""
 
     def __init__(self, host: str, pid: int) -> None:
-        self._parent = os.getppid()
-        self._pid = pid if host == socket.gethostname() else 0
+        self.parent = os.getppid()
+        self.elsewhere = host != socket.gethostname()
+        self._pid = 0 if self.elsewhere else pid
         self._began = began(self._pid)
         self.handle: int | None = None
         """Becomes readable when the supervisor ends."""
@@ -99,7 +104,7 @@ class Launcher:
             self.handle = os.pidfd_open(self._pid) if self._pid else None
 
     def gone(self) -> bool:
-        if os.getppid() != self._parent:
+        if os.getppid() != self.parent:
             return True
         if self.handle is not None:
             return bool(select.select([self.handle], [], [], 0)[0])
@@ -171,6 +176,22 @@ def start(attempt: Path, process: dict[str, Any], part: str) -> "subprocess.Pope
             start_new_session=True,
             preexec_fn=in_child,
         )
+
+
+def start_watchdog(daemon: int, limit_s: float) -> list[int]:
+    """The first guard of each other host starts one over mpirun's daemon: its process, if so."""
+    if os.environ["OMPI_COMM_WORLD_LOCAL_RANK"] != "0" or limit_s == 0:
+        return []
+    program = (sys.executable, "-S", "-E", "-m", "unet_dist.cluster.watchdog")
+    started = subprocess.Popen(
+        [*program, str(daemon), str(limit_s)],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return [started.pid]
 
 
 def watch(
@@ -302,10 +323,10 @@ def stat_of(pid: int) -> list[str]:
     return stat.rpartition(")")[2].split()
 
 
-def kill_descendants() -> None:
+def kill_descendants(*, but: Iterable[int] = ()) -> None:
     """What the child left behind: as their subreaper this guard inherits orphans, so all of them
     are below it. Those of another user (setuid) it may not end."""
-    deadline, spared = time.monotonic() + SWEEP_S, set[int]()
+    deadline, spared = time.monotonic() + SWEEP_S, set(but)
     while (below := set(descendants(os.getpid())) - spared) and time.monotonic() < deadline:
         for pid in below:
             try:
@@ -320,12 +341,17 @@ def kill_descendants() -> None:
         time.sleep(0.01)
 
 
-def descendants(ancestor: int) -> list[int]:
-    """Not by /proc/PID/task/TID/children, which many kernels are built without."""
+def children_of() -> dict[int, list[int]]:
+    """Of every process. Not by /proc/PID/task/TID/children, which many kernels lack."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (stat := stat_of(int(entry))):
             children.setdefault(int(stat[1]), []).append(int(entry))
+    return children
+
+
+def descendants(ancestor: int) -> list[int]:
+    children = children_of()
     below = list(children.get(ancestor, []))
     for pid in below:  # grows while it is walked
         below += children.get(pid, [])

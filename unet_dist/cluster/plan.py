@@ -103,9 +103,9 @@ class LaunchPlan:
         return tuple(sorted(rank_of, key=lambda name: place.get(slots[rank_of[name]].server, 0)))
 
     def to_json(self) -> dict[str, Any]:
-        """Keys: ``target world comm engine part job limits grace_s several_hosts mpi_order``,
-        ``ranks`` (rank, server, device_id, cores), ``processes`` (name, ranks, argv, env, cores,
-        drop_env) and ``starter`` (argv, env)."""
+        """Keys: ``target world comm engine part job limits grace_s host_s several_hosts
+        mpi_order``, ``ranks`` (rank, server, device_id, cores), ``processes`` (name, ranks, argv,
+        env, cores, drop_env) and ``starter`` (argv, env)."""
         return {
             "target": self.topology.target,
             "world": self.topology.world,
@@ -115,6 +115,7 @@ class LaunchPlan:
             "job": dict(self.job),
             "limits": self.limits.describe(),
             "grace_s": self.limits.grace_s,
+            "host_s": 0.0 if math.isinf(self.limits.host_s) else self.limits.host_s,
             "several_hosts": self.several_hosts,
             "mpi_order": list(self.mpi_order),
             "ranks": [asdict(slot) for slot in self.topology.slots],

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from unet_dist.cluster.limits import Limits
-from unet_dist.cluster.plan import Command, make_plan
+from unet_dist.cluster.plan import Command, LaunchPlan, make_plan
 from unet_dist.cluster.topology import Host, simulated
 from unet_dist.runs import AttemptDir
 
 KEEPALIVE = "PRTE_MCA_oob_tcp_keepalive_"
 
 
-def keepalive_of(host_s: float, *, environment: dict[str, str] | None = None) -> dict[str, str]:
-    plan = make_plan(
+def plan_of(host_s: float, environment: dict[str, str] | None = None) -> LaunchPlan:
+    return make_plan(
         simulated(2, [0], hosts=[Host("a", 1), Host("b", 1)]),
         AttemptDir(Path("attempts/0")),
         Command(argv=("true",)),
@@ -21,6 +21,10 @@ def keepalive_of(host_s: float, *, environment: dict[str, str] | None = None) ->
         limits=Limits(chosen={"host": host_s}),
         environment=environment or {},
     )
+
+
+def keepalive_of(host_s: float, *, environment: dict[str, str] | None = None) -> dict[str, str]:
+    plan = plan_of(host_s, environment)
     assert plan.starter is not None
     env = plan.starter.env.items()
     return {key.removeprefix(KEEPALIVE): v for key, v in env if key.startswith(KEEPALIVE)}
@@ -35,6 +39,7 @@ def test_silence_and_unanswered_probes_add_up_to_the_limit_of_a_host(host_s: flo
 
 def test_a_host_that_is_never_missed_has_no_keepalive() -> None:
     assert keepalive_of(0) == {"time": "0"}
+    assert plan_of(0).to_json()["host_s"] == 0
 
 
 def test_a_setting_of_the_site_is_kept() -> None:
