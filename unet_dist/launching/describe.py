@@ -27,6 +27,8 @@ def describe_ranks(plan: LaunchPlan) -> str:
 
 
 def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[str, Any]) -> str:
+    if plan.job["kind"] == "predict" and answer:
+        return describe_predictions(plan.job["out"], ending, answer)
     if ending == "stopped":
         lines = [f"stopped after step {answer['stopped_at_step']}"] if answer else ["stopped"]
         if plan.job["kind"] == "train":
@@ -36,9 +38,6 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
         return f"done; logs of all ranks in {run.path / 'attempts'}"
     if not answer:
         return "done on this server; the server of rank 0 has the result"
-    if plan.job["kind"] == "predict":
-        lines = [f"{len(answer['written'])} predictions in {plan.job['out']}"]
-        return "\n".join([*lines, *(f"not predicted: {fault}" for fault in answer["faults"])])
     interval = answer["dice_interval"]
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     names = ("iou", "sensitivity", "specificity", "accuracy", "auc")
@@ -53,6 +52,15 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
             f"weights of step {answer['checkpoint_step']}, report picture {run.picture}",
         ]
     )
+
+
+def describe_predictions(out: str, ending: str, answer: Mapping[str, Any]) -> str:
+    there = f", {answer['skipped']} were there already" if answer["skipped"] else ""
+    lines = [f"{len(answer['written'])} predictions in {out}{there}"]
+    lines += [f"not predicted: {fault}" for fault in answer["faults"]]
+    if ending == "stopped":
+        lines.append("stopped; the same command goes on")
+    return "\n".join(lines)
 
 
 def describe_failure(failure: Failure) -> str:
