@@ -20,7 +20,7 @@ from unet_dist.data.images import (
     check_size,
     decode_image,
     faults_of,
-    image_size,
+    pillow_limit,
     tiff_page,
     tiff_raster,
 )
@@ -55,17 +55,17 @@ class Resolution:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRows:
-    """An image file that was looked into, not yet read."""
+    """An image file, of which only a band at a time is decoded if its format allows."""
 
     ref: ImageRef
     height: int
     width: int
     resolution: Resolution | None
-    in_parts: bool
-    """Whether only a band at a time is decoded."""
+    whole: Raster | None
+    """All of its pixels, where the file cannot be decoded in parts."""
 
     def pixels(self) -> Iterator[Pixels]:
-        """What ``read_image`` returns, in bands of rows; each call reads the file anew."""
+        """What ``read_image`` returns, in bands of rows; each call begins anew."""
         return self._bands(as_pixels)
 
     def indices(self) -> Iterator[NDArray[np.integer]]:
@@ -73,8 +73,7 @@ class ImageRows:
         return self._bands(as_indices)
 
     def _bands(self, meaning: Callable[[ImageRef, Raster], NDArray[Any]]) -> Iterator[NDArray[Any]]:
-        stored = _stored_bands(self.ref) if self.in_parts else _whole(self.ref)
-        for raster in stored:
+        for raster in [self.whole] if self.whole else _stored_bands(self.ref):
             row_bytes = raster.values[:1].nbytes
             for values in in_bands_of([raster.values], max(1, BAND_BYTES // row_bytes)):
                 with faults_of(self.ref):
@@ -88,27 +87,21 @@ def open_rows(ref: ImageRef) -> ImageRows:
         is_tiff = file.read(4) in TIFF_MAGIC
         file.seek(0)
         if not is_tiff:
-            height, width = image_size(ref)
-            check_size(ref, width, height, WHOLE_LIMIT)
-            return ImageRows(
-                ref=ref,
-                height=height,
-                width=width,
-                resolution=_resolution_of_picture(ref),
-                in_parts=False,
-            )
-        with tifffile.TiffFile(file) as tiff:
-            page = tiff_page(ref, tiff)
-            in_parts = _can_be_read_in_parts(page)
-            limit = BANDS_LIMIT if in_parts else WHOLE_LIMIT
-            check_size(ref, page.imagewidth, page.imagelength, limit)
-            return ImageRows(
-                ref=ref,
-                height=page.imagelength,
-                width=page.imagewidth,
-                resolution=_resolution_of_page(page),
-                in_parts=in_parts,
-            )
+            whole = decode_image(ref, WHOLE_LIMIT)
+            resolution = _resolution_of_picture(ref)
+        else:
+            with tifffile.TiffFile(file) as tiff:
+                page = tiff_page(ref, tiff)
+                resolution = _resolution_of_page(page)
+                if _can_be_read_in_parts(page):
+                    height, width = page.imagelength, page.imagewidth
+                    check_size(ref, width, height, BANDS_LIMIT)
+                    return ImageRows(
+                        ref=ref, height=height, width=width, resolution=resolution, whole=None
+                    )
+            whole = decode_image(ref, WHOLE_LIMIT)
+    height, width = whole.values.shape[:2]
+    return ImageRows(ref=ref, height=height, width=width, resolution=resolution, whole=whole)
 
 
 def _can_be_read_in_parts(page: tifffile.TiffPage) -> bool:
@@ -124,12 +117,6 @@ def _can_be_read_in_parts(page: tifffile.TiffPage) -> bool:
     row_of_segments = rows * -(-page.imagewidth // columns) * columns
     stored = row_of_segments * page.samplesperpixel * page.dtype.itemsize
     return bool(stored <= MAX_STORED_BAND)
-
-
-def _whole(ref: ImageRef) -> Iterator[Raster]:
-    with faults_of(ref):
-        raster = decode_image(ref, WHOLE_LIMIT)
-    yield raster
 
 
 def _stored_bands(ref: ImageRef) -> Iterator[Raster]:
@@ -192,7 +179,7 @@ def _resolution_of_page(page: tifffile.TiffPage) -> Resolution | None:
 
 
 def _resolution_of_picture(ref: ImageRef) -> Resolution | None:
-    with Image.open(ref.path) as image:
+    with pillow_limit(WHOLE_LIMIT), Image.open(ref.path) as image:
         dots = image.info.get("dpi")
     if not dots or min(dots) <= 0:
         return None

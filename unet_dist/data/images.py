@@ -214,7 +214,7 @@ def decode_image(ref: ImageRef, limit: SizeLimit) -> Raster:
                 raise UserError(
                     _where(ref), f"a PNM file of maximum {int(maxval[1])}: save it as PNG"
                 )
-        with _pillow_limit(limit), Image.open(file) as image:
+        with pillow_limit(limit), Image.open(file) as image:
             check_size(ref, *image.size, limit)
             if image.format == "GIF" and getattr(image, "n_frames", 1) > 1:
                 raise UserError(_where(ref), "an animated GIF: save its frames as PNG files")
@@ -226,11 +226,11 @@ def decode_image(ref: ImageRef, limit: SizeLimit) -> Raster:
 
 
 @contextmanager
-def _pillow_limit(limit: SizeLimit) -> Iterator[None]:
-    """Pillow's own limit, which is one of the process; it refuses twice its number."""
+def pillow_limit(limit: SizeLimit) -> Iterator[None]:
+    """Lifts Pillow's own limit, which is one of the process, where another one is looked at."""
     before = Image.MAX_IMAGE_PIXELS
     if limit != TRAINING_LIMIT:
-        Image.MAX_IMAGE_PIXELS = limit.pixels
+        Image.MAX_IMAGE_PIXELS = None
     try:
         yield
     finally:
@@ -289,7 +289,7 @@ def _decode_tiff(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
                     f"16-bit colour compressed with {page.compression.name}: save it with "
                     "deflate or no compression",
                 ) from error
-            with _pillow_limit(limit):
+            with pillow_limit(limit):
                 return _decode_tiff_codec(ref, file)
         if page.samplesperpixel > 1 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)

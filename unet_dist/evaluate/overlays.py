@@ -13,6 +13,7 @@ from unet_dist.data.sample import IGNORE
 MAX_SIDE = 4096
 """Pixels of an overlay; larger images are reduced by a whole factor."""
 
+_ROWS_AT_ONCE = 256
 TINT = 0.25
 ERROR_TINT = 0.6
 NOTHING, CORRECT, FALSE, MISSED = range(4)
@@ -99,13 +100,17 @@ def overlay(
     tint: float = TINT,
 ) -> NDArray[np.uint8]:
     """The image with each class tinted and its outline drawn."""
-    coloured = mask_hw > 0
-    strength = np.full(int(coloured.sum()), tint, np.float32)
-    strength[_outline(mask_hw)[coloured]] = 1.0
+    outline_hw = _outline(mask_hw)
     blended_hwc = image_hwc.copy()
-    mixed = image_hwc[coloured] * (1 - strength[:, None])
-    mixed += colours[mask_hw[coloured]] * strength[:, None]
-    blended_hwc[coloured] = (mixed + 0.5).astype(np.uint8)
+    for first in range(0, len(mask_hw), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        coloured_hw = mask_hw[rows] > 0
+        strength_n1 = np.where(outline_hw[rows][coloured_hw], np.float32(1), np.float32(tint))[
+            :, None
+        ]
+        mixed_nc = image_hwc[rows][coloured_hw] * (1 - strength_n1)
+        mixed_nc += colours[mask_hw[rows][coloured_hw]] * strength_n1
+        blended_hwc[rows][coloured_hw] = (mixed_nc + 0.5).astype(np.uint8)
     return blended_hwc
 
 
