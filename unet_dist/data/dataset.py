@@ -3,7 +3,6 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -15,7 +14,7 @@ from unet_dist.data.fov import estimate_fov, read_fov
 from unet_dist.data.images import Pixels, image_size, read_image, read_indices, to_unit_range
 from unet_dist.data.light import even_light
 from unet_dist.data.masks import MaskCoding, count_values, decode, recognise
-from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
+from unet_dist.data.sample import IGNORE, Example, Sample
 from unet_dist.data.sources import list_samples
 from unet_dist.data.splits import Splits, split_samples
 from unet_dist.errors import UserError
@@ -112,17 +111,6 @@ def open_dataset(config: DataConfig, *, seed: int) -> Dataset:
         splits=splits,
         cache=ImageCache(config.cache_mb << 20),
     )
-
-
-def read_image_only(path: Path, config: DataConfig, *, page: int = 0) -> Example:
-    """An image without a mask, in its own size, for prediction; its target is all ``IGNORE``.
-
-    With data.fov=file there is no file to read, so the field of view is estimated.
-    """
-    image = read_image(ImageRef(path=path, page=page))
-    fov = np.ones(image.shape[:2], np.bool_) if config.fov == "none" else estimate_fov(image)
-    target = np.full(image.shape[:2], IGNORE, np.uint8)
-    return Example(_input(image, fov, config), target, fov)
 
 
 def resized(size: tuple[int, int], factor: float) -> tuple[int, int]:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_dist.config import Config
-from unet_dist.data.bands import resize_bands, watched
+from unet_dist.data.bands import Bands, resize_bands, watched
 from unet_dist.data.dataset import resized
 from unet_dist.data.image_rows import ImageRows, open_rows
 from unet_dist.data.images import to_unit_range
+from unet_dist.data.light_bands import even_light_bands
 from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
@@ -118,12 +119,15 @@ def _check_memory(image: ImageRows, settings: PredictionSettings) -> None:
     config = settings.config
     width = max(image.width, resized((1, image.width), config.data.resize)[1])
     channels = 2 * config.data.in_channels + 4 * (config.data.classes + 1)
-    needed = 4 * width * config.evaluate.tile * channels
+    # Each of two blurs looks 4 windows ahead, in which the channels wait.
+    ahead = 8 * config.data.even_light * (config.data.in_channels + 2)
+    needed = round(4 * width * (config.evaluate.tile * channels + ahead))
     if needed > MAX_WORKING_BYTES:
         raise UserError(
             str(image.ref.path),
-            f"{image.width} columns by tiles of {config.evaluate.tile} rows and "
-            f"{config.data.classes} classes take about {needed >> 30} GiB, more than "
+            f"{image.width} columns by tiles of {config.evaluate.tile} rows, "
+            f"{config.data.classes} classes and data.even_light {config.data.even_light:g} take "
+            f"about {needed >> 30} GiB, more than "
             f"{MAX_WORKING_BYTES >> 30}: cut the image into narrower ones",
         )
 
@@ -140,9 +144,12 @@ def _probabilities(
     size = (image.height, image.width)
     small = resized(size, data.resize)
     unit = (to_unit_range(band, data.channels) for band in image.pixels())
+    seen: Bands = watched(unit, on_image)
+    if data.even_light:
+        seen = even_light_bands(_with_view(seen, view), size, data.even_light)
     predicted = predict_bands(
         forward,
-        resize_bands(watched(unit, on_image), size, small, area=data.resize < 1),
+        resize_bands(seen, size, small, area=data.resize < 1),
         small,
         tile=evaluate.tile,
         overlap=evaluate.overlap,
@@ -154,6 +161,15 @@ def _probabilities(
             band_hwk = band_hwk * view(row, row + len(band_hwk))[:, :, None]
         row += len(band_hwk)
         yield band_hwk
+
+
+def _with_view(bands: Bands, view: RowsOf) -> Iterator[NDArray[np.float32]]:
+    """One channel more: 1 inside the field of view."""
+    row = 0
+    for band in bands:
+        inside_hw = view(row, row + len(band)).astype(np.float32)
+        row += len(band)
+        yield np.concatenate([band, inside_hw[:, :, None]], axis=2)
 
 
 class _Results:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unet_dist.config import Config
+from unet_dist.config import Config, Section
 from unet_dist.data.dataset import Normalisation
 from unet_dist.train.checkpoint import Checkpoint, weights_digest
 
-_DATA_KEYS = ("channels", "classes", "fov", "resize")
-_EVALUATE_KEYS = ("tile", "overlap", "tta", "threshold")
+# All others count, so that a key which is new is not forgotten.
+_OF_THE_TRAINING_IMAGES = frozenset(
+    "format root images masks fov_masks mask_suffix observer mask ignore cache_mb split".split()
+)
+_OF_TRAINING_AND_SPEED = frozenset(("every_epochs", "batch"))
 
 
 def made_by(
@@ -25,7 +28,12 @@ def made_by(
         "normalisation": [[list(n.mean), list(n.std)] for _, n in members],
         "model": config.model.model_dump(mode="json"),
         "amp": config.train.amp,
-        **{f"data.{key}": getattr(config.data, key) for key in _DATA_KEYS},
-        **{f"evaluate.{key}": getattr(config.evaluate, key) for key in _EVALUATE_KEYS},
+        **_keys("data", config.data, without=_OF_THE_TRAINING_IMAGES),
+        **_keys("evaluate", config.evaluate, without=_OF_TRAINING_AND_SPEED),
         "uncertainty": uncertainty,
     }
+
+
+def _keys(section: str, values: Section, *, without: frozenset[str]) -> dict[str, Any]:
+    dumped = values.model_dump(mode="json")
+    return {f"{section}.{key}": value for key, value in dumped.items() if key not in without}

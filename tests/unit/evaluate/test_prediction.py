@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 from unet_dist.config_file import build_config
+from unet_dist.data.light import even_light
 from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import IGNORE, ImageRef
 from unet_dist.errors import UserError
@@ -160,6 +161,19 @@ def test_a_resized_prediction_is_opencvs_way_there_and_back(tmp_path):
     back = cv2.resize(half, (44, 60), interpolation=cv2.INTER_LINEAR)
     got = read(tmp_path / "a_probability.png") / 65535
     np.testing.assert_allclose(got, back, atol=1e-4)
+
+
+def test_the_network_sees_the_light_evened_out_and_the_overlay_the_image(tmp_path):
+    values = write_image(tmp_path / "a.png").astype(np.float32)[:, :, None] / 255
+    task = task_of(tmp_path / "a.png")
+    settings = settings_of("data.even_light=6", threshold=1.0)
+    predict_file(grey_is_the_probability, task, tmp_path, settings)
+    expected = even_light(values, np.ones((50, 37), np.bool_), 6.0)[:, :, 0]
+    np.testing.assert_allclose(read(tmp_path / "a_probability.png") / 65535, expected, atol=1e-4)
+    kept = read(tmp_path / "a_mask.png") == 0
+    assert np.array_equal(
+        read(tmp_path / "a_overlay.png")[kept], read(tmp_path / "a.png")[kept][:, None].repeat(3, 1)
+    )
 
 
 def test_tiff_results_keep_the_resolution_and_become_big_when_needed(tmp_path, monkeypatch, large):
