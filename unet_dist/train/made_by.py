@@ -9,7 +9,19 @@ from unet_dist.train.checkpoint import Checkpoint, weights_digest
 
 # All others count, so that a key which is new is not forgotten.
 _OF_THE_TRAINING_IMAGES = frozenset(
-    "format root images masks fov_masks mask_suffix observer mask ignore cache_mb split".split()
+    [
+        "format",
+        "root",
+        "images",
+        "masks",
+        "fov_masks",
+        "mask_suffix",
+        "observer",
+        "mask",
+        "ignore",
+        "cache_mb",
+        "split",
+    ]
 )
 _OF_TRAINING_AND_SPEED = frozenset(("every_epochs", "batch"))
 
