@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+Tta = Literal["none", "flip", "d4"]
 
 
 class Section(BaseModel):
@@ -254,7 +255,7 @@ class EvaluateConfig(Section):
     """Share of a tile that its neighbour covers too."""
     batch: int = Field(4, ge=1)
     """Tiles per forward pass."""
-    tta: Literal["none", "flip", "d4"] = "none"
+    tta: Tta = "none"
     """Test-time augmentation: the mean over 4 mirrored, or 8 mirrored and turned, views of each
     tile, at 4 or 8 times the cost. Validation sees the same views, so the threshold fits them."""
     threshold: float = Field(0.0, ge=0, lt=1)
@@ -312,3 +313,9 @@ class Config(Section):
                 f"{self.train.accumulation} does not divide"
             )
         return self
+
+
+def with_tta(config: Config, tta: Tta) -> Config:
+    """The configuration with another test-time augmentation."""
+    evaluate = config.evaluate.model_copy(update={"tta": tta})
+    return config.model_copy(update={"evaluate": evaluate})

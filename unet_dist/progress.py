@@ -58,12 +58,6 @@ class Progress:
     def say(self, text: str) -> None:
         self._console.print(text, markup=False)
 
-    def tell_stopping(self) -> None:
-        self._console.print(
-            "stopping: all ranks at the next step, with a checkpoint, or at the end of the final "
-            "evaluation; Ctrl-C again ends them at once"
-        )
-
     def close(self) -> None:
         self.poll()
         if self._live:

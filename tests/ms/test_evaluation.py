@@ -96,3 +96,15 @@ def test_outside_of_the_view_all_is_background(classes: int) -> None:
     background = [0.0] if classes == 2 else [1.0, 0.0, 0.0, 0.0]
     assert (probability[~view] == background).all()
     assert not (everywhere[~view] == background).all()
+
+
+def test_the_variance_is_that_of_the_views_and_of_the_class_that_varies_most() -> None:
+    forward, weights = predictor("evaluate.tta=d4", "data.classes=3")
+    forward.members[0].load(weights)
+    x = image()
+    views = np.stack(list(forward.views(x)))
+    got = forward.forward_with_variance(x)
+    assert got.shape == (2, 4, 16, 16)
+    np.testing.assert_allclose(got[:, :3], views.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(got[:, 3], views.var(axis=0).max(axis=1), atol=1e-7)
+    assert got[:, 3].max() > 1e-6

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import json_of, run_program, train
+from unet_dist.data.colours import class_colours
 from unet_dist.data.synthetic import write_synthetic
-from unet_dist.evaluate.outputs import class_colours
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir
 

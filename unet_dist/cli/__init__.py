@@ -4,14 +4,14 @@ import sys
 
 from rich.console import Console
 
-from unet_dist.cli import compare, data, doctor, jobs, launch, rank_table
+from unet_dist.cli import compare, data, doctor, jobs, launch, predict, rank_table
 from unet_dist.cli.shared import new_app
 from unet_dist.errors import EXIT_ASKED_WRONGLY, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
 
 app = new_app("Distributed U-Net training for medical images on MindSpore and Ascend cards.")
 app.command()(jobs.train)
 app.command(name="eval")(jobs.evaluate)
-app.command()(jobs.predict)
+app.command()(predict.predict)
 app.command()(compare.compare)
 app.command()(launch.launch)
 app.command()(doctor.doctor)

@@ -1,12 +1,11 @@
-"""``unet-dist train``, ``eval`` and ``predict``: the jobs of a run."""
+"""``unet-dist train`` and ``eval``: the jobs of a run on its own images."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from unet_dist.cli.shared import Json, console_for, run_to_end, show_plan
+from unet_dist.cli.shared import Json, TtaOption, checked_tta, console_for, run_to_end, show_plan
 from unet_dist.cli.where import (
     BindCores,
     Comm,
@@ -39,7 +38,6 @@ from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_run
 from unet_dist.launching.job import Job
 from unet_dist.launching.overfit import GOAL, begin_overfit, overfit_config
-from unet_dist.launching.placement import Placement
 from unet_dist.runs import RunDir, default_run_path, write_text_atomically
 
 FIXED_SECTIONS = ("data.", "model.")
@@ -186,6 +184,7 @@ def evaluate(
     rank_table: RankTable = "",
     server_id: ServerId = "",
     comm: Comm = "mpi",
+    tta: TtaOption = "",
     as_json: Json = False,
 ) -> None:
     """Score the best checkpoint on whole images, at the threshold chosen on validation images.
@@ -202,43 +201,15 @@ def evaluate(
         simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm
     )
     placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
-    _run(folder, {"kind": "evaluate", "split": split}, placement, as_json)
-
-
-def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, TIFF stacks, or folders.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    simulate: Simulate = 0,
-    rank_table: RankTable = "",
-    server_id: ServerId = "",
-    as_json: Json = False,
-) -> None:
-    """Write mask, probability (16 bit) and overlay of each image.
-
-    \b
-    Example:
-      unet-dist predict runs/chase eye1.png eye2.png --out predictions
-    """
-    from unet_dist.evaluate.inputs import list_images
-
-    folder = RunDir(run)
-    folder.load_config()
-    listed = list_images(images)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError("--out", f"{out} cannot be made: {error.strerror}") from error
-    placement = placement_of(simulate=simulate, rank_table=rank_table, server_id=server_id)
-    what = {
-        "kind": "predict",
-        "out": str(out.resolve()),
-        "images": [
-            {"path": str(image.ref.path.resolve()), "page": image.ref.page, "stem": image.stem}
-            for image in listed
-        ],
-    }
-    _run(folder, what, placement, as_json)
+    topology = placement.topology()
+    job = Job(
+        run=folder,
+        what={"kind": "evaluate", "split": split, "tta": checked_tta(tta)},
+        placement=placement,
+        supervision=supervision_of(topology),
+        console=console_for(as_json),
+    )
+    run_to_end(job, topology.part, as_json)
 
 
 def _config_of_run(folder: RunDir, overrides: list[str]) -> Config:
@@ -265,15 +236,3 @@ def _check_fit(config: Config, world: int, target: str) -> None:
         raise UserError(
             "train.amp", "bf16 has no convolution kernels on the CPU; use fp16 or off there"
         )
-
-
-def _run(folder: RunDir, what: Mapping[str, Any], placement: Placement, as_json: bool) -> None:
-    topology = placement.topology()
-    job = Job(
-        run=folder,
-        what=what,
-        placement=placement,
-        supervision=supervision_of(topology),
-        console=console_for(as_json),
-    )
-    run_to_end(job, topology.part, as_json)

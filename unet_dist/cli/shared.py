@@ -2,21 +2,43 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 from rich.console import Console
 
 from unet_dist.cluster.topology import Part
-from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED
+from unet_dist.config import Tta
+from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
 from unet_dist.launching.describe import describe_answer, describe_failure, describe_plan
 from unet_dist.launching.job import Job, JobResult
 from unet_dist.launching.overfit import verdict_of
 from unet_dist.launching.placement import plan_job
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+TtaOption = Annotated[
+    str,
+    typer.Option(
+        "--tta",
+        help="none, flip (4 views) or d4 (8) in place of the run's evaluate.tta. The threshold "
+        "was chosen with the run's own.",
+    ),
+]
+
+
+def checked_tta(tta: str) -> str:
+    """The option's value; empty if the run's own holds."""
+    return one_of("--tta", tta, ("", *get_args(Tta)))
+
+
+def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        names = " or ".join(filter(None, allowed))
+        raise UserError(option, f"is {value!r}, but must be {names}")
+    return value
 
 
 def console_for(as_json: bool) -> Console:

@@ -3,7 +3,6 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -132,17 +131,6 @@ def open_dataset(config: DataConfig, *, seed: int) -> Dataset:
         splits=splits,
         cache=ImageCache(config.cache_mb << 20),
     )
-
-
-def read_image_only(path: Path, config: DataConfig, *, page: int = 0) -> Example:
-    """An image without a mask, in its own size, for prediction; its target is all ``IGNORE``.
-
-    With data.fov=file there is no file to read, so the field of view is estimated.
-    """
-    image = read_image(ImageRef(path=path, page=page))
-    fov = np.ones(image.shape[:2], np.bool_) if config.fov == "none" else estimate_fov(image)
-    target = np.full(image.shape[:2], IGNORE, np.uint8)
-    return Example(_input(image, fov, config), target, fov)
 
 
 def resized(size: tuple[int, int], factor: float) -> tuple[int, int]:

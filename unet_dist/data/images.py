@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,18 +18,29 @@ from unet_dist.errors import UserError
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm"}
 )
-# Pillow refuses larger images too; as float32 RGB one would need 2 GiB.
-MAX_PIXELS = 178_956_970
-MAX_SIDE = 32_766
-"""Longest side in pixels: cv2.remap addresses its source with 16 bits."""
+
+
+class SizeLimit(NamedTuple):
+    """Larger images are refused before they are decoded."""
+
+    pixels: int
+    side: int
+    advice: str = "cut it into tiles"
+
+
+# Pillow refuses larger images too; as float32 RGB one would need 2 GiB. The longest side is what
+# cv2.remap addresses in its source with 16 bits.
+TRAINING_LIMIT = SizeLimit(178_956_970, 32_766)
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's L
 
 
-class _Raster(NamedTuple):
+class Raster(NamedTuple):
+    """Pixels as a file stores them."""
+
     values: NDArray[np.generic]
     """Height x width, or height x width x channels (alpha last), in the file's own type."""
     palette: NDArray[np.uint8] | None
@@ -42,28 +53,32 @@ def read_image(ref: ImageRef) -> Pixels:
     Nothing is rescaled: 8 bits stay uint8, 16 bits uint16; black and white of 1-bit images
     become 0 and 255. Alpha is dropped, palette colours are looked up.
     """
-    with _faults_of(ref):
-        raster = _decode(ref)
-        values = raster.values
-        if raster.palette is not None:
-            grey = (raster.palette == raster.palette[:, :1]).all()
-            palette = raster.palette[:, 0] if grey else raster.palette
-            return palette[values.astype(np.int64)]
-        if values.dtype == np.bool_:
-            return values.astype(np.uint8) * np.uint8(255)
-        if values.dtype == np.uint8:
-            return values.astype(np.uint8, copy=False)
-        if values.dtype == np.uint16:
-            return values.astype(np.uint16, copy=False)
-        if values.dtype.kind == "f":
-            raise UserError(
-                _where(ref),
-                "its pixels are floating point numbers, whose range is unknown: "
-                "scale them to 0..65535 and save as 16 bit",
-            )
+    with faults_of(ref):
+        return as_pixels(ref, decode_image(ref, TRAINING_LIMIT))
+
+
+def as_pixels(ref: ImageRef, raster: Raster) -> Pixels:
+    """What ``read_image`` says of the whole image, of any of its rows."""
+    values = raster.values
+    if raster.palette is not None:
+        grey = (raster.palette == raster.palette[:, :1]).all()
+        palette = raster.palette[:, 0] if grey else raster.palette
+        return palette[values.astype(np.int64)]
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    if values.dtype == np.uint16:
+        return values.astype(np.uint16, copy=False)
+    if values.dtype.kind == "f":
         raise UserError(
-            _where(ref), f"its pixels are {values.dtype}: save the image as uint8 or uint16"
+            _where(ref),
+            "its pixels are floating point numbers, whose range is unknown: "
+            "scale them to 0..65535 and save as 16 bit",
         )
+    raise UserError(
+        _where(ref), f"its pixels are {values.dtype}: save the image as uint8 or uint16"
+    )
 
 
 def read_indices(ref: ImageRef) -> NDArray[np.integer]:
@@ -72,27 +87,32 @@ def read_indices(ref: ImageRef) -> NDArray[np.integer]:
     A palette image gives its indices, a 1-bit image 0 and 1, a colour image its values if it
     is grey everywhere. Alpha is dropped.
     """
-    with _faults_of(ref):
-        values, palette = _decode(ref)
-        if palette is not None:
-            _refuse_negative(ref, values, palette)
-        if values.ndim == 3:
-            if not (values == values[..., :1]).all():
-                raise UserError(_where(ref), _colour_fault(values))
-            values = values[..., 0]
-        if values.dtype == np.bool_:
-            return np.ascontiguousarray(values.astype(np.uint8))
-        if values.dtype.kind not in "iu":
-            raise UserError(
-                _where(ref), f"mask values are {values.dtype}: save the mask as 8 or 16 bit"
-            )
-        return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
+    with faults_of(ref):
+        return as_indices(ref, decode_image(ref, TRAINING_LIMIT))
+
+
+def as_indices(ref: ImageRef, raster: Raster) -> NDArray[np.integer]:
+    """What ``read_indices`` says of the whole mask, of any of its rows."""
+    values, palette = raster
+    if palette is not None:
+        _refuse_negative(ref, values, palette)
+    if values.ndim == 3:
+        if not (values == values[..., :1]).all():
+            raise UserError(_where(ref), _colour_fault(values))
+        values = values[..., 0]
+    if values.dtype == np.bool_:
+        return np.ascontiguousarray(values.astype(np.uint8))
+    if values.dtype.kind not in "iu":
+        raise UserError(
+            _where(ref), f"mask values are {values.dtype}: save the mask as 8 or 16 bit"
+        )
+    return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def page_count(path: Path) -> int:
     """Number of pages of a TIFF stack; 1 for every other image."""
-    with _faults_of(ImageRef(path=path)), path.open("rb") as file:
-        if not _head(path, file).startswith(_TIFF_MAGIC):
+    with faults_of(ImageRef(path=path)), path.open("rb") as file:
+        if not _head(path, file).startswith(TIFF_MAGIC):
             return 1
         with tifffile.TiffFile(file) as tiff:
             return len(tiff.pages)
@@ -100,8 +120,8 @@ def page_count(path: Path) -> int:
 
 def image_size(ref: ImageRef) -> tuple[int, int]:
     """Height and width in pixels, from the file's header."""
-    with _faults_of(ref), ref.path.open("rb") as file:
-        if _head(ref.path, file).startswith(_TIFF_MAGIC):
+    with faults_of(ref), ref.path.open("rb") as file:
+        if _head(ref.path, file).startswith(TIFF_MAGIC):
             with tifffile.TiffFile(file) as tiff:
                 page = tiff.pages[ref.page]
                 return int(page.imagelength), int(page.imagewidth)
@@ -132,14 +152,14 @@ def to_unit_range(image: Pixels, channels: Literal["rgb", "grey", "green"]) -> N
 
 
 @contextmanager
-def _faults_of(ref: ImageRef) -> Iterator[None]:
+def faults_of(ref: ImageRef) -> Iterator[None]:
     """Turns whatever a decoder raises on a broken file into a fault of that file."""
     try:
         yield
     except UserError:
         raise
     except Image.DecompressionBombError as error:
-        raise UserError(_where(ref), _size_advice("more pixels")) from error
+        raise UserError(_where(ref), _size_advice("more pixels", TRAINING_LIMIT)) from error
     except FileNotFoundError as error:
         raise UserError(_where(ref), "no such file") from error
     except UnidentifiedImageError as error:
@@ -159,8 +179,8 @@ def _where(ref: ImageRef) -> str:
     return f"{ref.path} page {ref.page}" if ref.page else str(ref.path)
 
 
-def _size_advice(size: str) -> str:
-    return f"{size} than the limit of {MAX_PIXELS} pixels and {MAX_SIDE} a side: cut it into tiles"
+def _size_advice(size: str, limit: SizeLimit) -> str:
+    return f"{size} than the limit of {limit.pixels} pixels and {limit.side} a side: {limit.advice}"
 
 
 def _head(path: Path, file: BinaryIO) -> bytes:
@@ -179,11 +199,12 @@ def _head(path: Path, file: BinaryIO) -> bytes:
     return head
 
 
-def _decode(ref: ImageRef) -> _Raster:
+def decode_image(ref: ImageRef, limit: SizeLimit) -> Raster:
+    """The whole image as it is stored."""
     with ref.path.open("rb") as file:
         head = _head(ref.path, file)
-        if head.startswith(_TIFF_MAGIC):
-            return _decode_tiff(ref, file)
+        if head.startswith(TIFF_MAGIC):
+            return _decode_tiff(ref, file, limit)
         if ref.page:
             raise UserError(_where(ref), "only TIFF files have pages")
         if maxval := re.match(rb"P[2356]\s+(?:#.*\s+)*\d+\s+(?:#.*\s+)*\d+\s+(\d+)", head):
@@ -193,8 +214,8 @@ def _decode(ref: ImageRef) -> _Raster:
                 raise UserError(
                     _where(ref), f"a PNM file of maximum {int(maxval[1])}: save it as PNG"
                 )
-        with Image.open(file) as image:
-            _check_size(ref, *image.size)
+        with pillow_limit(limit), Image.open(file) as image:
+            check_size(ref, *image.size, limit)
             if image.format == "GIF" and getattr(image, "n_frames", 1) > 1:
                 raise UserError(_where(ref), "an animated GIF: save its frames as PNG files")
             if image.format == "PNG" and head[24] == 16 and head[25] in (2, 4, 6):
@@ -204,14 +225,26 @@ def _decode(ref: ImageRef) -> _Raster:
             return _from_pillow(ref, image)
 
 
-def _check_size(ref: ImageRef, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise UserError(_where(ref), _size_advice(f"{width} x {height} pixels, more"))
+@contextmanager
+def pillow_limit(limit: SizeLimit) -> Iterator[None]:
+    """Lifts Pillow's own limit, which is one of the process, where another one is looked at."""
+    before = Image.MAX_IMAGE_PIXELS
+    if limit != TRAINING_LIMIT:
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def check_size(ref: ImageRef, width: int, height: int, limit: SizeLimit) -> None:
+    if width * height > limit.pixels or max(width, height) > limit.side:
+        raise UserError(_where(ref), _size_advice(f"{width} x {height} pixels, more", limit))
     if width * height == 0:
         raise UserError(_where(ref), f"{width} x {height} pixels: nothing to see")
 
 
-def _from_pillow(ref: ImageRef, image: Image.Image) -> _Raster:
+def _from_pillow(ref: ImageRef, image: Image.Image) -> Raster:
     mode = image.mode
     if mode in ("CMYK", "YCbCr"):
         image = image.convert("RGB")
@@ -225,11 +258,11 @@ def _from_pillow(ref: ImageRef, image: Image.Image) -> _Raster:
         palette = np.zeros((256, 3), np.uint8)
         colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)[:256]
         palette[: len(colours)] = colours
-        return _Raster(values, palette)
-    return _Raster(_drop_alpha(values), None)
+        return Raster(values, palette)
+    return Raster(_drop_alpha(values), None)
 
 
-def _decode_deep_png(image: Image.Image, file: BinaryIO, *, grey: bool) -> _Raster:
+def _decode_deep_png(image: Image.Image, file: BinaryIO, *, grey: bool) -> Raster:
     # Pillow reduces 16-bit colour to 8 bits; OpenCV keeps it, but accepts truncated files.
     image.load()
     file.seek(0)
@@ -238,16 +271,13 @@ def _decode_deep_png(image: Image.Image, file: BinaryIO, *, grey: bool) -> _Rast
         raise OSError("16-bit PNG that OpenCV cannot read")
     pixels = np.asarray(bgr)
     rgb = pixels[..., 2::-1] if pixels.ndim == 3 else pixels
-    return _Raster(np.ascontiguousarray(rgb[..., 0] if grey and rgb.ndim == 3 else rgb), None)
+    return Raster(np.ascontiguousarray(rgb[..., 0] if grey and rgb.ndim == 3 else rgb), None)
 
 
-def _decode_tiff(ref: ImageRef, file: BinaryIO) -> _Raster:
+def _decode_tiff(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
     with tifffile.TiffFile(file) as tiff:
-        if ref.page >= len(tiff.pages):
-            raise UserError(_where(ref), f"page {ref.page} of {len(tiff.pages)}, counted from 0")
-        page = tiff.pages[ref.page]
-        _check_size(ref, page.imagewidth, page.imagelength)
-        _check_tiff(ref, tiff, page)
+        page = tiff_page(ref, tiff)
+        check_size(ref, page.imagewidth, page.imagelength, limit)
         try:
             values = np.asarray(page.asarray())
         except ValueError as error:
@@ -259,14 +289,29 @@ def _decode_tiff(ref: ImageRef, file: BinaryIO) -> _Raster:
                     f"16-bit colour compressed with {page.compression.name}: save it with "
                     "deflate or no compression",
                 ) from error
-            return _decode_tiff_codec(ref, file)
+            with pillow_limit(limit):
+                return _decode_tiff_codec(ref, file)
         if page.samplesperpixel > 1 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            values = ~values  # stored with 0 for white; bool and unsigned alike
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            return _Raster(values, (np.asarray(page.colormap) >> 8).astype(np.uint8).T)
-        return _Raster(_drop_alpha(values), None)
+        return tiff_raster(page, values)
+
+
+def tiff_page(ref: ImageRef, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """Raises UserError if there is no such page, or none that is an upright picture."""
+    if ref.page >= len(tiff.pages):
+        raise UserError(_where(ref), f"page {ref.page} of {len(tiff.pages)}, counted from 0")
+    page = tiff.pages[ref.page]
+    _check_tiff(ref, tiff, page)
+    return page
+
+
+def tiff_raster(page: tifffile.TiffPage, values: NDArray[Any]) -> Raster:
+    """Any rows of a page, channels last."""
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        values = ~values  # stored with 0 for white; bool and unsigned alike
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        return Raster(values, (np.asarray(page.colormap) >> 8).astype(np.uint8).T)
+    return Raster(_drop_alpha(values), None)
 
 
 def _check_tiff(ref: ImageRef, tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
@@ -284,7 +329,7 @@ def _check_tiff(ref: ImageRef, tiff: tifffile.TiffFile, page: tifffile.TiffPage)
         raise UserError(_where(ref), faults)
 
 
-def _decode_tiff_codec(ref: ImageRef, file: BinaryIO) -> _Raster:
+def _decode_tiff_codec(ref: ImageRef, file: BinaryIO) -> Raster:
     """LZW, JPEG and fax pages, for which tifffile would need one more package."""
     file.seek(0)
     with Image.open(file) as image:

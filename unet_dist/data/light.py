@@ -34,14 +34,21 @@ def even_light(
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
+def blur_grid(shape: tuple[int, int], window: float) -> tuple[tuple[int, int], float]:
+    """Height and width of the grid on which a Gaussian of the window is blurred, and its standard
+    deviation there: the result has no finer detail."""
+    factor = max(1.0, window / _STEPS)
+    rows, columns = (max(1, round(side / factor)) for side in shape)
+    return (rows, columns), window / factor
+
+
 class _Blur:
-    """A Gaussian of a large window, on a coarse grid: the result has no finer detail."""
+    """A Gaussian of a large window, on a coarse grid."""
 
     def __init__(self, shape: tuple[int, int], window: float) -> None:
         self._fine = (shape[1], shape[0])
-        factor = max(1.0, window / _STEPS)
-        self._coarse = tuple(max(1, round(side / factor)) for side in self._fine)
-        self._sigma = window / factor
+        (rows, columns), self._sigma = blur_grid(shape, window)
+        self._coarse = (columns, rows)
 
     def __call__(self, field_hw: NDArray[np.float32]) -> NDArray[np.float32]:
         coarse_hw = cv2.resize(field_hw, self._coarse, interpolation=cv2.INTER_AREA)

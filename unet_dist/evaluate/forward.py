@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import cv2
 import mindspore as ms
 import numpy as np
 from mindspore import nn
 from numpy.typing import NDArray
 
 from unet_dist.config import Config
-from unet_dist.data.dataset import Dataset, Normalisation, resize_example
+from unet_dist.data.bands import resize_bands
+from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.sample import Example, Sample
 from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.symmetries import symmetries
-from unet_dist.evaluate.tiles import predict_tiled
+from unet_dist.evaluate.tiles import predict_bands
 from unet_dist.model.target import on_cpu
 from unet_dist.model.unet import UNet, build_unet, probabilities, put, set_precision
 
@@ -86,32 +86,51 @@ class Predictor:
             for member in self.members:
                 yield symmetry.undo(member.forward(seen_nchw))
 
+    @property
+    def num_views(self) -> int:
+        return len(self._symmetries) * len(self.members)
+
     def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean of the views."""
-        count = len(self._symmetries) * len(self.members)
         views = self.views(image_nchw)
         total_nkhw = sum(views, start=next(views))
-        return total_nkhw / np.float32(count)
+        return total_nkhw / np.float32(self.num_views)
+
+    def forward_with_variance(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The mean of the views, and as one channel more their variance (of the class whose
+        probability varies most)."""
+        views = self.views(image_nchw)
+        first_nkhw = next(views)
+        # As differences to the first view, or what views have in common would cancel badly.
+        sums_nkhw, squares_nkhw = np.zeros_like(first_nkhw), np.zeros_like(first_nkhw)
+        for view_nkhw in views:
+            difference_nkhw = view_nkhw - first_nkhw
+            sums_nkhw += difference_nkhw
+            squares_nkhw += difference_nkhw**2
+        count = np.float32(self.num_views)
+        mean_nkhw = sums_nkhw / count
+        variance_nkhw = np.maximum(squares_nkhw / count - mean_nkhw**2, 0)
+        most_n1hw = variance_nkhw.max(axis=1, keepdims=True)
+        return np.concatenate([first_nkhw + mean_nkhw, most_n1hw], axis=1)
 
     def probabilities(self, native: Example, resized: Example) -> NDArray[np.float32]:
         """``[H, W, K]`` in the image's true size; outside the field of view all is background."""
         settings = self.config.evaluate
-        prob_hwk = predict_tiled(
+        size, small = native.target_hw.shape, resized.target_hw.shape
+        bands = predict_bands(
             self.forward,
-            resized.image_hwc,
+            [resized.image_hwc],
+            small,
             tile=settings.tile,
             overlap=settings.overlap,
             batch=settings.batch,
         )
-        prob_hwk = _resize_to(prob_hwk, native.target_hw.shape[0], native.target_hw.shape[1])
+        prob_hwk = np.concatenate(list(resize_bands(bands, small, size, area=False)))
         if prob_hwk.shape[2] == 1:
             prob_hwk = prob_hwk * native.fov_hw[:, :, None]
         elif not native.fov_hw.all():
             prob_hwk[~native.fov_hw] = np.eye(1, prob_hwk.shape[2], dtype=np.float32)
         return prob_hwk
-
-    def of_image(self, native: Example) -> NDArray[np.float32]:
-        return self.probabilities(native, resize_example(native, self.config.data.resize))
 
     def of_sample(self, dataset: Dataset, sample: Sample) -> NDArray[np.float32]:
         return self.probabilities(dataset.read_native(sample), dataset.read(sample))
@@ -120,13 +139,3 @@ class Predictor:
         native = dataset.read_native(sample)
         prob_hwk = self.of_sample(dataset, sample)
         return score_image(sample.id, prob_hwk, native.target_hw, native.fov_hw)
-
-
-def _resize_to(prob_hwk: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    if prob_hwk.shape[:2] == (height, width):
-        return prob_hwk
-    channels = [
-        cv2.resize(np.ascontiguousarray(channel), (width, height), interpolation=cv2.INTER_LINEAR)
-        for channel in prob_hwk.transpose(2, 0, 1)
-    ]
-    return np.stack(channels, axis=-1).astype(np.float32)

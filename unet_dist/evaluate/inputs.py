@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unet_dist.data.dataset import Dataset
 from unet_dist.data.images import EXTENSIONS, page_count
-from unet_dist.data.listing import natural_key
+from unet_dist.data.listing import Listing, files_of, natural_key
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.outputs import unique_stems
@@ -37,7 +38,7 @@ def list_images(paths: Sequence[Path]) -> list[Input]:
         raise UserError("IMAGES", faults)
     inputs = []
     for path, stem in zip(files, unique_stems(files), strict=True):
-        pages = page_count(path)
+        pages = _pages(path)
         width = len(str(pages - 1))
         inputs += [
             Input(
@@ -47,6 +48,52 @@ def list_images(paths: Sequence[Path]) -> list[Input]:
             for page in range(pages)
         ]
     return inputs
+
+
+def _pages(path: Path) -> int:
+    """1 for what cannot be read: it is told when its turn comes, and does not stop the others."""
+    try:
+        return max(1, page_count(path))
+    except UserError:
+        return 1
+
+
+def truths_in(folder: Path, inputs: Sequence[Input], *, suffix: str) -> dict[str, ImageRef]:
+    """The truth mask of each input that has one, by the input's stem: the file of the image's
+    name and ``suffix``, or of its bare name, and for a page of a stack the same page.
+
+    Raises:
+        UserError: no such folder, two masks of one name, or no mask for any image.
+    """
+    if not folder.is_dir():
+        raise UserError("--truth", f"{folder}: there is no such folder")
+    listing = Listing()
+    masks = files_of(folder, listing)
+    if listing.faults:
+        raise UserError("--truth", listing.faults)
+    truths = {}
+    for one in inputs:
+        name = one.ref.path.stem
+        mask = masks.get(name + suffix) or masks.get(name)
+        if mask is not None and mask.resolve() != one.ref.path.resolve():
+            truths[one.stem] = ImageRef(path=mask.resolve(), page=one.ref.page)
+    if not truths:
+        known = f"{name}{suffix}" if inputs else ""
+        raise UserError(
+            "--truth", f"{folder} has no mask for any of the images, such as {known}.png"
+        )
+    return truths
+
+
+def truths_of_dataset(dataset: Dataset, inputs: Sequence[Input]) -> dict[str, ImageRef]:
+    """The masks of those inputs that are images of the data set, by the inputs' stems."""
+    masks = {
+        (sample.image.path.resolve(), sample.image.page): sample.mask
+        for samples in dataset.splits.parts().values()
+        for sample in samples
+    }
+    found = {one.stem: masks.get((one.ref.path.resolve(), one.ref.page)) for one in inputs}
+    return {stem: mask for stem, mask in found.items() if mask is not None}
 
 
 def _images_of(folder: Path) -> list[Path]:

@@ -6,12 +6,11 @@ interpolated, and a square tile keeps its shape, as a compiled graph wants.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Tta = Literal["none", "flip", "d4"]
+from unet_dist.config import Tta
 
 
 @dataclass(frozen=True)

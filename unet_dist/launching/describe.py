@@ -38,6 +38,8 @@ def describe_ranks(plan: LaunchPlan) -> str:
 
 
 def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[str, Any]) -> str:
+    if plan.job["kind"] == "predict" and answer:
+        return describe_predictions(run, plan.job["out"], ending, answer)
     if ending == "stopped":
         lines = [f"stopped after step {answer['stopped_at_step']}"] if answer else ["stopped"]
         if plan.job["kind"] == "train":
@@ -47,11 +49,6 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
         return f"done; logs of all ranks in {run.path / 'attempts'}"
     if not answer:
         return "done on this server; the server of rank 0 has the result"
-    if plan.job["kind"] == "predict":
-        lines = [f"{len(answer['written'])} predictions in {plan.job['out']}"]
-        names = run.load_config().data.names
-        lines += [describe_classes(names)] if len(names) > 2 else []
-        return "\n".join([*lines, *(f"not predicted: {fault}" for fault in answer["faults"])])
     return describe_evaluation(answer, f"report picture {run.picture}")
 
 
@@ -111,6 +108,17 @@ def describe_classes(names: Sequence[str]) -> str:
         f"{number} {name} (rgb {' '.join(map(str, rgb))})"
         for number, (name, rgb) in enumerate(shown)
     )
+
+
+def describe_predictions(run: RunDir, out: str, ending: str, answer: Mapping[str, Any]) -> str:
+    there = f", {answer['skipped']} were there already" if answer["skipped"] else ""
+    lines = [f"{len(answer['written'])} predictions in {out}{there}"]
+    names = run.load_config().data.names
+    lines += [describe_classes(names)] if len(names) > 2 else []
+    lines += [f"not predicted: {fault}" for fault in answer["faults"]]
+    if ending == "stopped":
+        lines.append("stopped; the same command goes on")
+    return "\n".join(lines)
 
 
 def describe_failure(failure: Failure) -> str:

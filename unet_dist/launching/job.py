@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ from unet_dist.runs import AttemptDir, RunDir, read_json
 RESTARTED = ("train", "launch")
 """Kinds of jobs that go on where they were, or that the user asked to start again."""
 
+STOPPING = {
+    "train": "stopping: all ranks at the next step, with a checkpoint, or at the end of the final "
+    "evaluation; Ctrl-C again ends them at once",
+    "predict": "stopping: finished images stay, those at hand are dropped; Ctrl-C again ends the "
+    "ranks at once",
+}
+"""What is said to the first Ctrl-C of jobs that have something to save. Others end at once."""
 
 NO_RESTART = Decision(restart=False, reason="")
 """Nothing failed, or nobody asked for restarts: nothing is said of them."""
@@ -149,8 +157,8 @@ class Job:
             progress.poll()
             tail.poll()
 
-        # Only a training has something to save.
-        on_asked = progress.tell_stopping if plan.job["kind"] == "train" else None
+        kind = plan.job["kind"]
+        on_asked = partial(progress.say, STOPPING[kind]) if kind in STOPPING else None
         try:
             return run_plan(
                 plan,

@@ -13,12 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from unet_dist.data.colours import CLASS_COLOURS, class_colours
 from unet_dist.data.dataset import Dataset, ImageCache
 from unet_dist.data.sample import IGNORE, Example, Sample
-from unet_dist.evaluate.outputs import (
-    OVERLAY_COLOUR,
-    overlay,
-    to_rgb_bytes,
-    write_files,
-)
+from unet_dist.evaluate.outputs import OVERLAY_COLOUR, write_files
+from unet_dist.evaluate.overlays import overlay, to_rgb_bytes
 
 SIDE = 240
 """Pixels of a thumbnail's longer side."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.evaluate.metrics import hard_prediction
-from unet_dist.evaluate.outputs import to_rgb_bytes
+from unet_dist.evaluate.overlays import to_rgb_bytes
 
 GREY = (70, 74, 82)  # pixels outside the field of view or with unknown truth
 WHITE = (255, 255, 255)

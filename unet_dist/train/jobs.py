@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unet_dist.comm import Communicator, barrier, gather_objects
-from unet_dist.config import Config
-from unet_dist.data.dataset import Dataset, Normalisation, read_image_only
+from unet_dist.comm import Communicator, barrier
+from unet_dist.config import Config, with_tta
+from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.metrics import pool
 from unet_dist.evaluate.on_ranks import summary_of, threshold_for
-from unet_dist.evaluate.outputs import write_prediction
-from unet_dist.evaluate.score import EvalSummary, ThresholdSource, shard
+from unet_dist.evaluate.prediction import PredictionSettings
+from unet_dist.evaluate.score import EvalSummary, ThresholdSource
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
@@ -22,6 +22,7 @@ from unet_dist.report.pictures import Heading, report_picture
 from unet_dist.runs import AttemptDir, RunDir, write_json
 from unet_dist.train.checkpoint import Checkpoint, TrainState, load_best, weights_digest
 from unet_dist.train.loop import train
+from unet_dist.train.predict import predict_images
 from unet_dist.train.rows import picture_row
 
 
@@ -34,9 +35,30 @@ def run_job(
 ) -> None:
     run = RunDir(Path(job["run"]))
     config = run.load_config()
+    if job.get("tta"):
+        config = with_tta(config, job["tta"])
     dataset, normalisation = read_manifest(run.dataset, config.data)
     if job["kind"] == "predict":
-        predict_images(job, run, config, normalisation, attempt, comm)
+        with RecordWriter(run.records(comm.rank)) as records:
+            predictor, checkpoint = best_weights(run, config, normalisation, records)
+            threshold, _ = stored_threshold(checkpoint.state, config)
+            settings = PredictionSettings(
+                config=config,
+                threshold=threshold,
+                uncertainty=job["uncertainty"],
+                coding=dataset.coding,
+                made_by=job["made_by"],
+            )
+            predict_images(
+                job,
+                predictor,
+                settings,
+                checkpoint.state.step,
+                records,
+                attempt,
+                comm,
+                stop_requested=stop_requested,
+            )
         return
     if job["kind"] == "train":
         outcome = train(
@@ -202,51 +224,3 @@ def _draw(
             note=f"{summary.sentence()} Shown below are images from the worst to the best Dice.",
         ),
     )
-
-
-def predict_images(
-    job: Mapping[str, Any],
-    run: RunDir,
-    config: Config,
-    normalisation: Normalisation,
-    attempt: AttemptDir,
-    comm: Communicator,
-) -> None:
-    """Writes mask, probability and overlay of each image; a bad image does not stop the rest."""
-    written, faults = [], []
-    mine = shard(job["images"], comm.rank, comm.world)
-    with RecordWriter(run.records(comm.rank)) as records:
-        predictor, checkpoint = best_weights(run, config, normalisation, records)
-        state = checkpoint.state
-        threshold, _ = stored_threshold(state, config)
-        for number, image in enumerate(mine, start=1):
-            comm.heartbeat.beat("prediction", step=state.step, doing=str(image["path"]))
-            try:
-                example = read_image_only(Path(image["path"]), config.data, page=image["page"])
-                paths = write_prediction(
-                    Path(job["out"]),
-                    image["stem"],
-                    image_rgb_hwc=example.image_hwc,
-                    prob_hwk=predictor.of_image(example),
-                    threshold=threshold,
-                )
-                written.append({"image": image["path"], "files": [str(p) for p in paths]})
-            except UserError as error:
-                faults.append(str(error))
-            records.write(
-                "progress",
-                step=state.step,
-                phase="predicting",
-                done=min(number * comm.world, len(job["images"])),
-                total=len(job["images"]),
-            )
-    parts = gather_objects(comm, [written, faults])
-    if comm.rank == 0:
-        written = sorted((w for part in parts for w in part[0]), key=lambda w: str(w["image"]))
-        result = {
-            "threshold": threshold,
-            "written": written,
-            "faults": [fault for part in parts for fault in part[1]],
-        }
-        write_json(attempt.result(), result)
-    barrier(comm)

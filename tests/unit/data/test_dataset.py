@@ -8,7 +8,6 @@ from unet_dist.data.dataset import (
     ImageCache,
     normalisation,
     open_dataset,
-    read_image_only,
     resize_example,
 )
 from unet_dist.data.images import to_unit_range
@@ -88,10 +87,6 @@ def test_view_is_read_estimated_or_everything(write_folder, write):
         found = dataset.read(dataset.splits.train[0]).fov_hw
         assert (found != inside).mean() < 0.02
     assert opened(root).read(dataset.splits.train[0]).fov_hw.all()
-    alone = read_image_only(root / "images" / "00.png", DataConfig(fov="estimate"))
-    assert (alone.fov_hw != inside).mean() < 0.02
-    assert (alone.target_hw == IGNORE).all()
-    assert read_image_only(root / "images" / "00.png", DataConfig()).fov_hw.all()
 
 
 def test_normalisation_is_that_of_the_training_pixels_inside_the_view(write_folder, write):
@@ -180,6 +175,9 @@ def test_all_unreadable_masks_are_told_at_once(write_folder):
 def test_sixteen_bit_image_uses_the_full_range_of_its_type(write_folder, write):
     root = write_folder(5)
     write("images/00.png", np.full((16, 16), 4095, np.uint16))
-    image = read_image_only(root / "images/00.png", DataConfig(channels="grey")).image_hwc
+    dataset = opened(root, channels="grey")
+    samples = [sample for part in dataset.splits.parts().values() for sample in part]
+    [deep] = [sample for sample in samples if sample.image.path.stem == "00"]
+    image = dataset.read(deep).image_hwc
     assert image.max() == pytest.approx(4095 / 65535)
     assert to_unit_range(np.array([[4095]], np.uint16), "grey").max() == image.max()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from unet_dist.data.light import LEAST_DEVIATION, NEUTRAL, REACH, even_light
+from unet_dist.data.light_bands import even_light_bands
 
 
 def texture(side: int = 96) -> np.ndarray:
@@ -45,3 +46,16 @@ def test_faint_noise_is_not_blown_up() -> None:
     noise = 0.5 + 1e-4 * texture()
     even = even_light(noise, np.ones((96, 96), np.bool_), 12.0)
     assert np.abs(even - NEUTRAL).max() < 1e-4 / LEAST_DEVIATION
+
+
+@pytest.mark.parametrize("window", [3.0, 20.0, 60.0])
+@pytest.mark.parametrize("rows", [1, 13, 200])
+def test_bands_give_what_the_whole_image_gives(window: float, rows: int) -> None:
+    image = np.random.default_rng(1).random((150, 97, 3)).astype(np.float32)
+    fov = np.hypot(*(np.mgrid[:150, :97] - np.array([75, 48])[:, None, None])) < 60
+    both = np.concatenate([image, fov[:, :, None].astype(np.float32)], axis=2)
+    cut = [both[first : first + rows] for first in range(0, 150, rows)]
+
+    bands = list(even_light_bands(cut, (150, 97), window))
+
+    np.testing.assert_allclose(np.concatenate(bands), even_light(image, fov, window), atol=1e-4)

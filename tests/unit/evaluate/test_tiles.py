@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_dist.evaluate.tiles import predict_tiled
+from unet_dist.evaluate.tiles import predict_bands, predict_tiled
 
 sides = st.integers(1, 70)
 tiles = st.sampled_from([1, 2, 7, 16, 33])
@@ -70,6 +70,24 @@ def test_the_result_does_not_depend_on_the_batch(height, width, overlap, batch):
     together = predict_tiled(forward, image, tile=16, overlap=overlap, batch=batch)
 
     assert one_by_one.tobytes() == together.tobytes()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=sides, width=sides, overlap=overlaps, batch=st.integers(1, 9), band=st.integers(1, 40)
+)
+def test_bands_give_the_very_bits_of_the_whole_image(height, width, overlap, batch, band):
+    ramp = np.linspace(0, 1, 16 * 16, dtype=np.float32).reshape(16, 16)
+    image = random_image(height, width, 2)
+    options = {"tile": 16, "overlap": overlap, "batch": batch}
+    whole = predict_tiled(lambda x_nchw: x_nchw * ramp, image, **options)
+
+    bands = [image[first : first + band] for first in range(0, height, band)]
+    parts = list(predict_bands(lambda x: x * ramp, bands, (height, width), **options))
+
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
+    if height > 3 * 16 and batch == 1:
+        assert len(parts) > 2
 
 
 def test_nothing_of_the_filling_of_the_last_batch_reaches_the_image():

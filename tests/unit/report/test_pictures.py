@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
-from unet_dist.evaluate.outputs import class_colours
 from unet_dist.report.panels import BLUE, GREY, ORANGE, WHITE, PictureRow, panels
 from unet_dist.report.pictures import (
     Heading,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from unet_dist.data.convert.rasterise import Points, Region, Size
-from unet_dist.data.images import MAX_PIXELS, MAX_SIDE, image_size, page_count
+from unet_dist.data.images import TRAINING_LIMIT, image_size, page_count
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 
@@ -148,10 +148,11 @@ def checked_size(path: Path, height: Any, width: Any) -> Size:
         pages = page_count(path)
     except UserError as error:
         raise ValueError(f"{path.name}: " + "; ".join(error.faults)) from error
-    if size[0] * size[1] > MAX_PIXELS or max(size) > MAX_SIDE:
+    limit = TRAINING_LIMIT
+    if size[0] * size[1] > limit.pixels or max(size) > limit.side:
         raise ValueError(
-            f"{path.name} is {size[0]} x {size[1]}, more than {MAX_PIXELS} pixels or {MAX_SIDE} "
-            "a side: cut it into tiles"
+            f"{path.name} is {size[0]} x {size[1]}, more than {limit.pixels} pixels or "
+            f"{limit.side} a side: {limit.advice}"
         )
     if pages > 1:
         raise ValueError(f"{path.name} is a stack of {pages} pages: save each as a file")

@@ -1,0 +1,434 @@
+import tracemalloc
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unet_dist.config_file import build_config
+from unet_dist.data.light import even_light
+from unet_dist.data.masks import MaskCoding
+from unet_dist.data.sample import IGNORE, ImageRef
+from unet_dist.errors import UserError
+from unet_dist.evaluate import overlays, prediction, views
+from unet_dist.evaluate.overlays import ERROR_COLOURS, error_codes
+from unet_dist.evaluate.prediction import (
+    PredictionSettings,
+    PredictionTask,
+    entropy,
+    predict_file,
+)
+from unet_dist.runs import read_json
+
+GENERATOR = np.random.default_rng(0)
+TILE = 16
+
+
+def settings_of(*overrides: str, threshold=0.3, uncertainty="none", kind="binary"):
+    config = build_config(
+        {},
+        [f"evaluate.tile={TILE}", "evaluate.batch=3", "data.channels=grey", *overrides],
+        where="test",
+    )
+    classes = config.data.classes
+    values = (0, 255) if classes == 2 else tuple(range(classes))
+    coding = MaskCoding(kind=kind, classes=classes, values=values, shares={})
+    return PredictionSettings(
+        config=config,
+        threshold=threshold if classes == 2 else None,
+        uncertainty=uncertainty,
+        coding=coding,
+        made_by={"weights": ["w"]},
+    )
+
+
+def grey_is_the_probability(x_nchw):
+    return x_nchw[:, :1]
+
+
+def three_classes(x_nchw):
+    parts = np.concatenate([1 - x_nchw, x_nchw * 0.7, x_nchw * 0.3], axis=1)
+    return parts.astype(np.float32)
+
+
+def write_image(path: Path, height=50, width=37, dtype=np.uint8, **options) -> np.ndarray:
+    values = GENERATOR.integers(0, np.iinfo(dtype).max, (height, width), endpoint=True)
+    values = values.astype(dtype)
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, values, photometric="minisblack", **options)
+    else:
+        Image.fromarray(values).save(path)
+    return values
+
+
+def task_of(path: Path, truth: Path | None = None) -> PredictionTask:
+    return PredictionTask(
+        image=ImageRef(path=path), stem=path.stem, truth=ImageRef(path=truth) if truth else None
+    )
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """What is large begins at a size that tests can afford."""
+    monkeypatch.setattr(prediction, "PNG_PIXELS", 100)
+
+
+def test_two_classes_give_a_mask_of_0_and_255_and_16_bits_of_probability(tmp_path):
+    values = write_image(tmp_path / "eye.png")
+    out = tmp_path / "new" / "out"
+
+    record = predict_file(
+        grey_is_the_probability, task_of(tmp_path / "eye.png"), out, settings_of()
+    )
+
+    names = ["eye_mask.png", "eye_overlay.png", "eye_prediction.json", "eye_probability.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert sorted(record.files) == [name for name in names if name.endswith("png")]
+    mask, probability = read(out / "eye_mask.png"), read(out / "eye_probability.png")
+    assert probability.dtype == np.uint16
+    np.testing.assert_allclose(probability / 65535, values / 255, atol=1.5 / 65535)
+    sure = np.abs(values / 255 - 0.3) > 1e-5
+    assert np.array_equal(mask[sure], np.where(values / 255 > 0.3, 255, 0)[sure])
+    assert read(out / "eye_overlay.png").shape == (50, 37, 3)
+
+
+def test_16_bits_of_an_image_reach_the_probability(tmp_path):
+    values = write_image(tmp_path / "deep.tif", dtype=np.uint16)
+    predict_file(grey_is_the_probability, task_of(tmp_path / "deep.tif"), tmp_path, settings_of())
+    probability = read(tmp_path / "deep_probability.png").astype(int)
+    assert np.abs(probability - values).max() <= 1
+
+
+def test_several_classes_give_a_palette_of_class_numbers(tmp_path):
+    values = write_image(tmp_path / "cell.png") / 255
+    predict_file(
+        three_classes, task_of(tmp_path / "cell.png"), tmp_path, settings_of("data.classes=3")
+    )
+    with Image.open(tmp_path / "cell_mask.png") as picture:
+        assert picture.mode == "P"
+        assert picture.getpalette()[:6] == [0, 0, 0, 86, 180, 233]
+    mask = read(tmp_path / "cell_mask.png")
+    sure = np.abs(1 - values - values * 0.7) > 1e-4
+    assert np.array_equal(mask[sure], (values * 0.7 > 1 - values)[sure])
+    probability = read(tmp_path / "cell_probability.png") / 65535
+    np.testing.assert_allclose(probability, values * 0.7, atol=1e-4)
+
+
+@pytest.mark.parametrize("overrides", [[], ["data.resize=0.4"], ["data.resize=1.7"]])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_large_image_gets_the_values_of_a_small_one_as_tiled_tiff(
+    tmp_path, monkeypatch, overrides, classes
+):
+    write_image(tmp_path / "a.tif", 150, 90, np.uint16, tile=(16, 16), compression="zlib")
+    settings = settings_of(*overrides, f"data.classes={classes}", uncertainty="entropy")
+    forward = grey_is_the_probability if classes == 2 else three_classes
+    task = task_of(tmp_path / "a.tif")
+    predict_file(forward, task, tmp_path / "small", settings)
+    monkeypatch.setattr(prediction, "PNG_PIXELS", 100)
+    monkeypatch.setattr("unet_dist.data.image_rows.BAND_BYTES", 1000)
+    bands = []
+
+    predict_file(
+        forward, task, tmp_path / "large", settings, on_rows=lambda *rows: bands.append(rows)
+    )
+
+    assert bands[-1] == (150, 150)
+    assert len(bands) > 4
+    for name in ("mask", "probability", "uncertainty"):
+        with tifffile.TiffFile(tmp_path / "large" / f"a_{name}.tif") as tiff:
+            assert tiff.pages[0].is_tiled
+            large = tiff.asarray().astype(int)
+        small = read(tmp_path / "small" / f"a_{name}.png").astype(int)
+        assert np.abs(large - small).max() <= (0 if name == "mask" else 1), name
+
+
+def test_a_resized_prediction_is_opencvs_way_there_and_back(tmp_path):
+    values = write_image(tmp_path / "a.png", 60, 44).astype(np.float32) / 255
+    predict_file(
+        grey_is_the_probability,
+        task_of(tmp_path / "a.png"),
+        tmp_path,
+        settings_of("data.resize=0.5"),
+    )
+    half = cv2.resize(values, (22, 30), interpolation=cv2.INTER_AREA)
+    back = cv2.resize(half, (44, 60), interpolation=cv2.INTER_LINEAR)
+    got = read(tmp_path / "a_probability.png") / 65535
+    np.testing.assert_allclose(got, back, atol=1e-4)
+
+
+def test_the_network_sees_the_light_evened_out_and_the_overlay_the_image(tmp_path):
+    values = write_image(tmp_path / "a.png").astype(np.float32)[:, :, None] / 255
+    task = task_of(tmp_path / "a.png")
+    settings = settings_of("data.even_light=6", threshold=1.0)
+    predict_file(grey_is_the_probability, task, tmp_path, settings)
+    expected = even_light(values, np.ones((50, 37), np.bool_), 6.0)[:, :, 0]
+    np.testing.assert_allclose(read(tmp_path / "a_probability.png") / 65535, expected, atol=1e-4)
+    kept = read(tmp_path / "a_mask.png") == 0
+    assert np.array_equal(
+        read(tmp_path / "a_overlay.png")[kept], read(tmp_path / "a.png")[kept][:, None].repeat(3, 1)
+    )
+
+
+def test_tiff_results_keep_the_resolution_and_become_big_when_needed(tmp_path, monkeypatch, large):
+    write_image(tmp_path / "a.tif", resolution=(5000, 2500), resolutionunit=3)
+    task = task_of(tmp_path / "a.tif")
+    predict_file(grey_is_the_probability, task, tmp_path, settings_of())
+    monkeypatch.setattr("unet_dist.evaluate.sinks.CLASSIC_BYTES", 10)
+    predict_file(grey_is_the_probability, task, tmp_path / "big", settings_of())
+    for folder, big in ((tmp_path, False), (tmp_path / "big", True)):
+        with tifffile.TiffFile(folder / "a_probability.tif") as tiff:
+            assert tiff.is_bigtiff == big
+            tags = tiff.pages[0].tags
+            assert tags["XResolution"].value == (5000, 1)
+            assert tags["YResolution"].value == (2500, 1)
+            assert tags["ResolutionUnit"].value == 3
+
+
+def test_png_results_keep_the_resolution(tmp_path):
+    write_image(tmp_path / "a.tif", resolution=(300, 300), resolutionunit=2)
+    predict_file(grey_is_the_probability, task_of(tmp_path / "a.tif"), tmp_path, settings_of())
+    with Image.open(tmp_path / "a_mask.png") as picture:
+        assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_entropy_is_0_where_certain_and_1_where_all_are_equal():
+    assert entropy(np.array([[[0.5], [0.0], [1.0]]], np.float32)).tolist() == [[1, 0, 0]]
+    thirds = np.full((1, 1, 3), 1 / 3, np.float32)
+    assert entropy(thirds) == pytest.approx(1, abs=1e-6)
+    # H(1/4) = 2 - 3/4 log2 3
+    quarter = np.full((1, 1, 1), 0.25, np.float32)
+    assert entropy(quarter) == pytest.approx(2 - 0.75 * np.log2(3), abs=1e-6)
+
+
+def test_std_is_the_root_of_the_blended_variance(tmp_path):
+    write_image(tmp_path / "a.png")
+
+    def with_variance(x_nchw):
+        return np.concatenate([x_nchw, np.full_like(x_nchw, 0.04)], axis=1)
+
+    predict_file(
+        with_variance, task_of(tmp_path / "a.png"), tmp_path, settings_of(uncertainty="std")
+    )
+    got = read(tmp_path / "a_uncertainty.png") / 65535
+    np.testing.assert_allclose(got, 0.2, atol=1e-4)
+
+
+def test_outside_the_field_of_view_nothing_is_predicted_or_uncertain(tmp_path, monkeypatch):
+    values = np.zeros((60, 60), np.uint8)
+    values[10:50, 10:50] = 128
+    Image.fromarray(values).save(tmp_path / "a.png")
+    settings = settings_of("data.fov=estimate", uncertainty="entropy")
+
+    def half(x_nchw):
+        return np.full_like(x_nchw, 0.5)
+
+    for estimated_pixels in (1 << 24, 900):  # at its own size, and at half of it
+        monkeypatch.setattr(views, "ESTIMATED_PIXELS", estimated_pixels)
+        predict_file(half, task_of(tmp_path / "a.png"), tmp_path, settings)
+        for name in ("mask", "uncertainty"):
+            inside = read(tmp_path / f"a_{name}.png") > 0
+            assert inside[12:48, 12:48].all(), name
+            assert not inside[:8].any(), name
+            assert not inside[:, 52:].any(), name
+
+
+def test_errors_have_their_colours_and_a_legend_with_their_numbers(tmp_path):
+    image = np.zeros((40, 40), np.uint8)
+    image[:, :20] = 255
+    truth = np.zeros((40, 40), np.uint8)
+    truth[:20] = 255
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(truth).save(tmp_path / "truth.png")
+
+    task = task_of(tmp_path / "a.png", tmp_path / "truth.png")
+    record = predict_file(grey_is_the_probability, task, tmp_path, settings_of())
+
+    assert record.pixels == {"correct (TP)": 400, "false (FP)": 400, "missed (FN)": 400}
+    picture = read(tmp_path / "a_errors.png")
+    for code, corner in ((1, (0, 19)), (2, (20, 0)), (3, (0, 20))):  # beside the seams
+        assert np.array_equal(picture[corner], ERROR_COLOURS[code])
+    assert np.array_equal(picture[39, 39], [0, 0, 0])
+    legend = picture[40:]
+    assert len(legend) > 30
+    shown = {tuple(colour) for colour in legend.reshape(-1, 3).tolist()}
+    assert shown >= {tuple(colour) for colour in ERROR_COLOURS[1:].tolist()}
+    assert read_json(tmp_path / "a_prediction.json")["pixels"] == record.pixels
+
+
+def test_codes_of_errors():
+    decided = np.array([[0, 1, 1, 2, 0, 1, 1]], np.uint8)
+    truth = np.array([[0, 1, 0, 1, 2, IGNORE, 1]], np.uint8)
+    inside = np.array([[1, 1, 1, 1, 1, 1, 0]], np.bool_)
+    assert error_codes(decided, truth, inside).tolist() == [[0, 1, 2, 2, 3, 0, 0]]
+
+
+# Machado, Oliveira and Fernandes, IEEE TVCG 15 (2009), table 1, severity 1.
+COLOUR_BLINDNESS = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", COLOUR_BLINDNESS)
+def test_the_colour_blind_can_tell_the_errors_apart(kind):
+    linear = (ERROR_COLOURS[1:] / 255) ** 2.2
+    seen = np.clip(linear @ np.array(COLOUR_BLINDNESS[kind]).T, 0, 1).astype(np.float32) ** (
+        1 / 2.2
+    )
+    lab = cv2.cvtColor(seen[None].astype(np.float32), cv2.COLOR_RGB2LAB)[0]
+    distances = [np.linalg.norm(lab[i] - lab[j]) for i in range(3) for j in range(i)]
+    assert min(distances) > 15  # CIE 1976; 2.3 is just noticeable
+
+
+def test_borders_of_objects_do_not_break_where_bands_of_the_truth_do(tmp_path):
+    objects = np.kron(np.arange(1, 13).reshape(4, 3), np.ones((20, 15))).astype(np.uint8)
+    Image.fromarray(objects).save(tmp_path / "truth.png")
+    write_image(tmp_path / "a.png", 80, 45)
+    settings = settings_of("data.classes=3", kind="instances_border")
+
+    def border_class(x_nchw):
+        parts = np.zeros((len(x_nchw), 3, *x_nchw.shape[2:]), np.float32)
+        parts[:, 2] = 1
+        return parts
+
+    task = task_of(tmp_path / "a.png", tmp_path / "truth.png")
+    record = predict_file(border_class, task, tmp_path, settings)
+
+    # 3 seams between rows of objects and 2 between columns, each 2 pixels wide, crossing.
+    border = 6 * 45 + 4 * 80 - 6 * 4
+    assert record.pixels["correct (TP)"] == border
+    assert record.pixels["false (FP)"] == 80 * 45 - border
+
+
+def test_a_truth_of_another_size_is_a_fault(tmp_path):
+    write_image(tmp_path / "a.png", 30, 20)
+    write_image(tmp_path / "truth.png", 20, 30)
+    task = task_of(tmp_path / "a.png", tmp_path / "truth.png")
+    with pytest.raises(UserError, match=r"20 x 30 pixels but its mask .* 30 x 20"):
+        predict_file(grey_is_the_probability, task, tmp_path / "out", settings_of())
+
+
+@pytest.mark.usefixtures("large")
+def test_an_interrupted_image_leaves_nothing_behind(tmp_path):
+    write_image(tmp_path / "a.tif")
+
+    def interrupt(row, rows):
+        if row > 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(
+            grey_is_the_probability,
+            task_of(tmp_path / "a.tif"),
+            tmp_path / "out",
+            settings_of(),
+            on_rows=interrupt,
+        )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_half_done(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png")
+    out = tmp_path / "out"
+    predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), out, settings_of())
+    (out / ".a_mask.png.1.part").write_bytes(b"of a killed job")
+
+    def full(self, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prediction.PngSink, "finish", full)
+    with pytest.raises(UserError, match=r"a_mask.png: cannot be written: No space left"):
+        predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), out, settings_of())
+    assert not list(out.glob(".*"))
+    assert (out / "a_prediction.json").exists()  # the results before it are whole
+
+
+def test_a_folder_that_is_a_file_is_a_fault_of_the_user(tmp_path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "taken").write_text("not a folder")
+    with pytest.raises(UserError, match=r"taken.*cannot be written: "):
+        predict_file(
+            grey_is_the_probability, task_of(tmp_path / "a.png"), tmp_path / "taken", settings_of()
+        )
+    assert (tmp_path / "taken").read_text() == "not a folder"
+
+
+def test_an_image_too_wide_for_its_tiles_is_refused(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png")
+    monkeypatch.setattr(prediction, "MAX_WORKING_BYTES", 1000)
+    with pytest.raises(UserError, match="37 columns by tiles of 16 rows"):
+        predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), tmp_path, settings_of())
+
+
+def test_the_overlay_leaves_the_background_as_it_was_and_outlines_the_rest():
+    image = GENERATOR.integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    mask = np.zeros((24, 32), np.uint8)
+    mask[5:15, 5:15] = 1
+    colours = np.array([(0, 0, 0), (0, 229, 255)], np.uint8)
+
+    got = overlays.overlay(image, mask, colours)
+
+    assert np.array_equal(got[:5], image[:5])
+    assert (got[5, 5:15] == [0, 229, 255]).all()
+    assert (got[5:15, 14] == [0, 229, 255]).all()
+    expected = np.floor(image[6:14, 6:14] * 0.75 + colours[1] * 0.25 + 0.5)
+    assert np.array_equal(got[6:14, 6:14], expected)
+
+
+def test_an_overlay_larger_than_a_screen_is_reduced_and_keeps_thin_structures(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(overlays, "MAX_SIDE", 25)
+    values = np.full((50, 37), 51, np.uint8)
+    values[:, 7] = 255
+    Image.fromarray(values).save(tmp_path / "a.png")
+    predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), tmp_path, settings_of())
+    picture = read(tmp_path / "a_overlay.png")
+    assert picture.shape == (25, 19, 3)
+    assert (picture[:, 3] == [0, 229, 255]).all()  # columns 6 and 7, of which 7 is foreground
+    assert (picture[:, [2, 4]] == 51).all()
+
+
+@pytest.mark.usefixtures("large")
+def test_memory_grows_with_the_width_of_an_image_not_with_its_area(tmp_path):
+    peaks = {}
+    for height in (750, 6000):
+        path = tmp_path / f"{height}.tif"
+        tifffile.imwrite(
+            path,
+            (np.full((256, 256), 50, np.uint8) for _ in range(-(-height // 256) * 24)),
+            shape=(height, 6000),
+            dtype=np.uint8,
+            tile=(256, 256),
+            compression="zlib",
+        )
+        settings = settings_of("evaluate.tile=128", "evaluate.batch=16", "evaluate.overlap=0")
+        tracemalloc.start()
+        predict_file(grey_is_the_probability, task_of(path), tmp_path / "out", settings)
+        peaks[height] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    # 6000 x 6000 as float32 are 144 MB for the image and as much for the probabilities. What grows
+    # is the overlay, at most 4096 pixels on a side.
+    assert peaks[6000] - peaks[750] < 160e6
+    assert peaks[750] < 60e6

@@ -1,0 +1,129 @@
+"""What stands in a folder of predictions: a record beside the files of each image.
+
+The record is removed before the files of an image are replaced and written after them, so where
+it stands its files are whole and were made as it says.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_dist.data.sample import ImageRef
+from unet_dist.errors import UserError
+from unet_dist.runs import read_json, write_json
+
+SCHEMA = 1
+_SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRecord:
+    image: ImageRef
+    image_sha256: str
+    """Of the file; all pages of a stack share it."""
+    truth_sha256: str
+    """Of the file of the truth mask; empty without one."""
+    height: int
+    width: int
+    made_by: Mapping[str, Any]
+    """Weights, threshold and settings, each of which the files depend on."""
+    files: tuple[str, ...]
+    pixels: Mapping[str, int]
+    """Of correct, false and missed foreground; empty without a truth."""
+
+    def to_json(self) -> dict[str, Any]:
+        image = {"path": str(self.image.path), "page": self.image.page}
+        return {"schema": SCHEMA, **asdict(self), "image": image}
+
+
+def record_path(folder: Path, stem: str) -> Path:
+    return folder / f"{stem}_prediction.json"
+
+
+def show_results(
+    folder: Path, stem: str, record: PredictionRecord, parts: Mapping[Path, Path]
+) -> None:
+    """Moves complete files (``parts``, by their final path) to their names and writes the record.
+
+    Raises:
+        OSError: the record, if there was one, is gone, so the image counts as not predicted.
+    """
+    path = record_path(folder, stem)
+    path.unlink(missing_ok=True)
+    for final, part in parts.items():
+        part.replace(final)
+    write_json(path, record.to_json())
+
+
+def is_finished(
+    folder: Path,
+    stem: str,
+    image: ImageRef,
+    truth: ImageRef | None,
+    made_by: Mapping[str, Any],
+) -> tuple[bool, str]:
+    """Whether the image need not be predicted again, and why its results must not be replaced
+    unasked: they are of another image, or were made in another way. Empty if they may be.
+    """
+    path = record_path(folder, stem)
+    if not path.is_file():
+        return False, ""
+    try:
+        record = read_json(path)
+    except UserError:
+        return False, ""  # records are written in one piece: it is no record of ours
+    if record.get("schema") != SCHEMA:
+        return False, f"{path.name} has schema {record.get('schema')!r}, not {SCHEMA}"
+    differences = []
+    stored_image = record.get("image")
+    page = stored_image.get("page") if isinstance(stored_image, dict) else None
+    if (record.get("image_sha256"), page) != (file_digest(image.path), image.page):
+        differences.append("the image is another")
+    if record.get("truth_sha256") != (file_digest(truth.path) if truth else ""):
+        differences.append("the truth is another")
+    stored = record.get("made_by")
+    differences += _differences(stored if isinstance(stored, dict) else {}, made_by)
+    if differences:
+        return False, f"{stem}: {', '.join(differences[:_SHOWN])}"
+    names = record.get("files")
+    files = names if isinstance(names, list) else []
+    return bool(files) and all((folder / Path(str(name)).name).is_file() for name in files), ""
+
+
+def refuse_to_replace(folder: Path, conflicts: Sequence[str]) -> None:
+    """Raises UserError if there are conflicts, as ``is_finished`` tells them."""
+    if conflicts:
+        more = len(conflicts) - _SHOWN
+        raise UserError(
+            str(folder),
+            [
+                *conflicts[:_SHOWN],
+                *([f"and {more} more"] if more > 0 else []),
+                "these results were made otherwise: add --force to replace them, or choose "
+                "another --out",
+            ],
+        )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "..."

@@ -1,0 +1,322 @@
+"""From an image file of any size to its results, from top to bottom.
+
+Whether an image is small or does not fit in memory, it goes the same way: bands of rows are read,
+resized, predicted by tiles, resized back and written. In memory are the rows of one batch of
+tiles, a reduced picture for the overlay, and for small images the PNG files.
+"""
+
+import contextlib
+import glob
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from unet_dist.config import Config
+from unet_dist.data.bands import Bands, resize_bands, watched
+from unet_dist.data.colours import CLASS_COLOURS, class_colours
+from unet_dist.data.dataset import resized
+from unet_dist.data.image_rows import ImageRows, open_rows
+from unet_dist.data.images import to_unit_range
+from unet_dist.data.light_bands import even_light_bands
+from unet_dist.data.masks import MaskCoding
+from unet_dist.data.sample import ImageRef
+from unet_dist.errors import UserError
+from unet_dist.evaluate.finished import PredictionRecord, file_digest, show_results
+from unet_dist.evaluate.metrics import hard_prediction
+from unet_dist.evaluate.outputs import OVERLAY_COLOUR
+from unet_dist.evaluate.overlays import (
+    ERROR_NAMES,
+    ReducedImage,
+    ReducedLabels,
+    error_codes,
+    error_overlay,
+    overlay,
+    reduction,
+)
+from unet_dist.evaluate.sinks import Picture, PngSink, Sink, TiffSink
+from unet_dist.evaluate.tiles import Forward, predict_bands
+from unet_dist.evaluate.views import RowsOf, open_truth, view_of
+
+PNG_PIXELS = 1 << 26
+"""Larger images get tiled TIFF files, which no reader must load whole."""
+MAX_WORKING_BYTES = 8 << 30
+
+Uncertainty = Literal["none", "entropy", "std"]
+UNCERTAINTIES: tuple[Uncertainty, ...] = ("none", "entropy", "std")
+"""entropy: of the mean probability, 0 where one class is certain to 1 where all are equally
+probable. std: standard deviation over the views of test-time augmentation and the members of an
+ensemble, of the class that varies most: 0 where they agree, 0.5 at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSettings:
+    """How probabilities become files."""
+
+    config: Config
+    threshold: float | None
+    """None: the most probable of several classes."""
+    uncertainty: Uncertainty
+    coding: MaskCoding
+    """Meaning of the values of truth masks."""
+    made_by: Mapping[str, Any]
+    """What else the results depend on, for their record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionTask:
+    """One image to predict."""
+
+    image: ImageRef
+    stem: str
+    truth: ImageRef | None
+
+
+def predict_file(
+    forward: Forward,
+    task: PredictionTask,
+    out: Path,
+    settings: PredictionSettings,
+    *,
+    on_rows: Callable[[int, int], None] = lambda done, total: None,
+) -> PredictionRecord:
+    """Writes the results of one image, ``STEM_...``, and last the record that tells of them.
+
+    mask: 0 and 255, or class numbers with a palette. probability: 16-bit grey, 65535 being 1, of
+    the foreground or of the most probable foreground class. uncertainty: 16-bit grey likewise.
+    overlay, and errors if there is a truth: RGB pictures, reduced to ``MAX_SIDE``.
+
+    Args:
+        forward: with uncertainty std, the variance is its last channel.
+        on_rows: told the rows done and their total; what it raises ends the work, leaving nothing.
+
+    Raises:
+        UserError: the image or its truth cannot be read or the results not be written.
+    """
+    image = open_rows(task.image)
+    _check_memory(image, settings)
+    view = view_of(image, settings.config.data.fov)
+    truth = open_truth(task.truth, image, settings.coding) if task.truth else None
+    with _Results(out, task.stem, image, settings, has_truth=truth is not None) as results:
+        done = 0
+        for prob_hwk in _probabilities(forward, image, view, settings, results.image.add):
+            rows = (done, done + len(prob_hwk))
+            results.add(
+                prob_hwk,
+                inside_hw=view(*rows),
+                truth_hw=truth.of_rows(*rows) if truth else None,
+            )
+            done += len(prob_hwk)
+            on_rows(done, image.height)
+        return results.complete(task)
+
+
+def _check_memory(image: ImageRows, settings: PredictionSettings) -> None:
+    config = settings.config
+    width = max(image.width, resized((1, image.width), config.data.resize)[1])
+    channels = 2 * config.data.in_channels + 4 * (config.data.classes + 1)
+    # Each of two blurs looks 4 windows ahead, in which the channels wait.
+    ahead = 8 * config.data.even_light * (config.data.in_channels + 2)
+    needed = round(4 * width * (config.evaluate.tile * channels + ahead))
+    if needed > MAX_WORKING_BYTES:
+        raise UserError(
+            str(image.ref.path),
+            f"{image.width} columns by tiles of {config.evaluate.tile} rows, "
+            f"{config.data.classes} classes and data.even_light {config.data.even_light:g} take "
+            f"about {needed >> 30} GiB, more than "
+            f"{MAX_WORKING_BYTES >> 30}: cut the image into narrower ones",
+        )
+
+
+def _probabilities(
+    forward: Forward,
+    image: ImageRows,
+    view: RowsOf,
+    settings: PredictionSettings,
+    on_image: Callable[[NDArray[np.float32]], None],
+) -> Iterator[NDArray[np.float32]]:
+    """Bands [n, W, K] in the image's own size; with std the variance is one channel more."""
+    data, evaluate = settings.config.data, settings.config.evaluate
+    size = (image.height, image.width)
+    small = resized(size, data.resize)
+    unit = (to_unit_range(band, data.channels) for band in image.pixels())
+    seen: Bands = watched(unit, on_image)
+    if data.even_light:
+        seen = even_light_bands(_with_view(seen, view), size, data.even_light)
+    predicted = predict_bands(
+        forward,
+        resize_bands(seen, size, small, area=data.resize < 1),
+        small,
+        tile=evaluate.tile,
+        overlap=evaluate.overlap,
+        batch=evaluate.batch,
+    )
+    row = 0
+    for band_hwk in resize_bands(predicted, small, size, area=False):
+        outside_hw = ~view(row, row + len(band_hwk))
+        band_hwk[outside_hw] = 0  # nor is there any variance
+        if data.classes > 2:
+            band_hwk[outside_hw, 0] = 1
+        row += len(band_hwk)
+        yield band_hwk
+
+
+def _with_view(bands: Bands, view: RowsOf) -> Iterator[NDArray[np.float32]]:
+    """One channel more: 1 inside the field of view."""
+    row = 0
+    for band in bands:
+        inside_hw = view(row, row + len(band)).astype(np.float32)
+        row += len(band)
+        yield np.concatenate([band, inside_hw[:, :, None]], axis=2)
+
+
+class _Results:
+    """The files of one image: hidden while they grow, under their names once all are complete."""
+
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        image: ImageRows,
+        settings: PredictionSettings,
+        *,
+        has_truth: bool,
+    ) -> None:
+        assert stem == Path(stem).name, stem
+        self._folder, self._stem, self._settings = folder, stem, settings
+        self._size = (image.height, image.width)
+        factor = reduction(image.height, image.width)
+        self.image = ReducedImage(factor)
+        self._labels = ReducedLabels(factor)
+        self._errors = ReducedLabels(factor) if has_truth else None
+        self._error_pixels = dict.fromkeys(ERROR_NAMES, 0)
+        classes = settings.config.data.classes
+        two = settings.threshold is not None
+        self._colours = np.array(
+            [CLASS_COLOURS[0], OVERLAY_COLOUR] if two else class_colours(classes), np.uint8
+        )
+        grey = Picture(
+            height=image.height, width=image.width, dtype=np.uint16, resolution=image.resolution
+        )
+        pictures = {
+            "mask": Picture(
+                height=image.height,
+                width=image.width,
+                dtype=np.uint8,
+                palette=None if two else self._colours,
+                resolution=image.resolution,
+            ),
+            "probability": grey,
+            **({"uncertainty": grey} if settings.uncertainty != "none" else {}),
+        }
+        self._parts: dict[Path, Path] = {}
+        is_large = image.height * image.width > PNG_PIXELS
+        self._ending = "tif" if is_large else "png"
+        with self._told():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._sinks: dict[str, Sink] = {
+                name: TiffSink(picture, folder) if is_large else PngSink(picture)
+                for name, picture in pictures.items()
+            }
+
+    def __enter__(self) -> "_Results":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sink in self._sinks.values():
+            sink.close()
+        for part in self._parts.values():
+            with contextlib.suppress(OSError):  # what went wrong before has told the reason
+                part.unlink(missing_ok=True)
+
+    def add(
+        self,
+        prob_hwk: NDArray[np.float32],
+        *,
+        inside_hw: NDArray[np.bool_],
+        truth_hw: NDArray[np.uint8] | None,
+    ) -> None:
+        uncertainty = self._settings.uncertainty
+        variance_hw = None
+        if uncertainty == "std":
+            prob_hwk, variance_hw = prob_hwk[:, :, :-1], prob_hwk[:, :, -1]
+        mask_hw = hard_prediction(prob_hwk, self._settings.threshold)
+        self._labels.add(mask_hw)
+        two = self._settings.threshold is not None
+        foreground_hw = prob_hwk[:, :, -1] if two else prob_hwk[:, :, 1:].max(axis=2)
+        rows = {"mask": mask_hw * np.uint8(255) if two else mask_hw}
+        rows["probability"] = _sixteen_bits(foreground_hw)
+        if variance_hw is not None:
+            rows["uncertainty"] = _sixteen_bits(np.sqrt(np.maximum(variance_hw, 0)) * inside_hw)
+        elif uncertainty == "entropy":
+            rows["uncertainty"] = _sixteen_bits(entropy(prob_hwk) * inside_hw)
+        with self._told():
+            for name, sink in self._sinks.items():
+                sink.add(rows[name])
+        if truth_hw is not None:
+            assert self._errors is not None
+            codes_hw = error_codes(mask_hw, truth_hw, inside_hw)
+            self._errors.add(codes_hw)
+            for code in self._error_pixels:
+                self._error_pixels[code] += int(np.count_nonzero(codes_hw == code))
+
+    def complete(self, task: PredictionTask) -> PredictionRecord:
+        """Writes what is still held and gives all files their names."""
+        image_hwc, labels_hw = self.image.finished(), self._labels.finished()
+        pictures = {"overlay": overlay(image_hwc, labels_hw, self._colours)}
+        if self._errors is not None:
+            codes_hw = self._errors.finished()
+            pictures["errors"] = error_overlay(image_hwc, codes_hw, self._error_pixels)
+        for leftover in self._folder.glob(f".{glob.escape(self._stem)}_*.part"):
+            leftover.unlink(missing_ok=True)  # of a job that was killed
+        with self._told():
+            for name, sink in self._sinks.items():
+                sink.finish(self._part(f"{self._stem}_{name}.{self._ending}"))
+            for name, picture_hwc in pictures.items():
+                part = self._part(f"{self._stem}_{name}.png")
+                Image.fromarray(picture_hwc).save(part, format="PNG")
+        pixels = {ERROR_NAMES[code]: number for code, number in self._error_pixels.items()}
+        record = PredictionRecord(
+            image=task.image,
+            image_sha256=file_digest(task.image.path),
+            truth_sha256=file_digest(task.truth.path) if task.truth else "",
+            height=self._size[0],
+            width=self._size[1],
+            made_by=self._settings.made_by,
+            files=tuple(path.name for path in self._parts),
+            pixels=pixels if self._errors is not None else {},
+        )
+        with self._told():
+            show_results(self._folder, self._stem, record, self._parts)
+        return record
+
+    def _part(self, name: str) -> Path:
+        path = self._folder / name
+        self._parts[path] = path.with_name(f".{name}.{os.getpid()}.part")
+        return self._parts[path]
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = self._folder / f"{self._stem}_mask.{self._ending}"
+            raise UserError(str(where), f"cannot be written: {error.strerror or error}") from error
+
+
+def entropy(prob_hwk: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shannon's, as a share of the largest possible one; one channel is a probability of two."""
+    if prob_hwk.shape[2] == 1:
+        prob_hwk = np.concatenate([prob_hwk, 1 - prob_hwk], axis=2)
+    likely_hwk = np.clip(prob_hwk, 1e-12, 1)
+    bits_hw = -(prob_hwk * np.log2(likely_hwk)).sum(axis=2) / np.log2(prob_hwk.shape[2])
+    return np.asarray(bits_hw, np.float32)
+
+
+def _sixteen_bits(values_hw: NDArray[np.float32]) -> NDArray[np.uint16]:
+    return np.rint(np.clip(values_hw, 0, 1) * 65535).astype(np.uint16)

@@ -1,0 +1,111 @@
+"""Prediction of image files on ranks: each image belongs to one of them.
+
+A single large image is not divided: the ranks would have to write into one file.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unet_dist.comm import Communicator, barrier, gather_objects
+from unet_dist.data.sample import ImageRef
+from unet_dist.errors import UserError
+from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.prediction import PredictionSettings, PredictionTask, predict_file
+from unet_dist.evaluate.score import shard
+from unet_dist.records import RecordWriter
+from unet_dist.runs import AttemptDir, write_json
+
+
+class _Stopped(Exception):
+    """Somebody wished an end in the middle of an image."""
+
+
+def predict_images(
+    job: Mapping[str, Any],
+    predictor: Predictor,
+    settings: PredictionSettings,
+    step: int,
+    records: RecordWriter,
+    attempt: AttemptDir,
+    comm: Communicator,
+    *,
+    stop_requested: Callable[[], bool],
+) -> None:
+    """Writes the results of each image; a bad image does not stop the rest. A wish to stop drops
+    the images at hand: those that are finished have their record, and the next call goes on."""
+    written, faults = [], []
+    mine = shard(job["images"], comm.rank, comm.world)
+    total = len(job["images"])
+    forward = predictor.forward
+    if settings.uncertainty == "std":
+        forward = predictor.forward_with_variance
+    stopped = False
+    out = Path(job["out"])
+    for number, image in enumerate(mine):
+        task = _task(image)
+        done = min(number * comm.world, total)
+
+        on_rows = partial(
+            _on_rows, comm, records, stop_requested, task.image.path.name, step, done, total
+        )
+        try:
+            on_rows(0, 1)
+            record = predict_file(forward, task, out, settings, on_rows=on_rows)
+            files = [str(out / name) for name in record.files]
+            written.append({**image, "files": files, "pixels": record.pixels})
+        except UserError as error:
+            faults.append(str(error))
+        except _Stopped:
+            stopped = True
+            break
+        records.write(
+            "progress",
+            step=step,
+            phase="predicting",
+            done=min((number + 1) * comm.world, total),
+            total=total,
+        )
+    parts = gather_objects(comm, [written, faults, stopped])
+    if comm.rank == 0:
+        by_stem = {one["stem"]: one for part in parts for one in part[0]}
+        result = {
+            "threshold": settings.threshold,
+            "written": [by_stem[i["stem"]] for i in job["images"] if i["stem"] in by_stem],
+            "skipped": job["skipped"],
+            "faults": [fault for part in parts for fault in part[1]],
+        }
+        if any(part[2] for part in parts):
+            result["stopped_at_step"] = step
+        write_json(attempt.result(), result)
+    barrier(comm)
+
+
+def _on_rows(
+    comm: Communicator,
+    records: RecordWriter,
+    stop_requested: Callable[[], bool],
+    name: str,
+    step: int,
+    done: int,
+    total: int,
+    row: int,
+    rows: int,
+) -> None:
+    doing = f"{row * 100 // rows} % of {name}"
+    comm.heartbeat.beat("prediction", step=step, doing=doing)
+    if row < rows:
+        phase = f"predicting ({doing})"
+        records.write("progress", step=step, phase=phase, done=done, total=total)
+    if stop_requested():
+        raise _Stopped
+
+
+def _task(image: Mapping[str, Any]) -> PredictionTask:
+    truth = image["truth"]
+    return PredictionTask(
+        image=ImageRef(path=Path(image["path"]), page=image["page"]),
+        stem=image["stem"],
+        truth=ImageRef(path=Path(truth["path"]), page=truth["page"]) if truth else None,
+    )
