@@ -38,6 +38,11 @@ class SplitConfig(Section):
     """Number of folds (by: fold)."""
     fold: int = Field(0, ge=0)
     """The fold that validates; the rest trains (by: fold)."""
+    test_by: Literal["auto", "official", "ratio", "order", "list"] = "auto"
+    """The rule that sets the test images aside, the same in all folds (by: fold). auto: official
+    where the data set has test images of its own, else ratio."""
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    """Of what is drawn (by: ratio and fold); empty: the seed of the run."""
     val: Fraction = 0.2
     """Share of the patients beside the test that validate (by: ratio, order and official)."""
     test: Fraction = 0.2
@@ -48,11 +53,19 @@ class SplitConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.by == "list" and not self.file:
-            raise ValueError("split.by is list, so split.file must name a YAML file")
+        if self.rule == "list" and not self.file:
+            key = "test_by" if self.by == "fold" else "by"
+            raise ValueError(f"split.{key} is list, so split.file must name a YAML file")
+        if self.by != "fold" and self.test_by != "auto":
+            raise ValueError(f"split.test_by is for split.by: fold, but split.by is {self.by}")
         if self.by == "fold" and self.fold >= self.folds:
             raise ValueError(f"fold is {self.fold} but there are {self.folds}: 0..{self.folds - 1}")
         return self
+
+    @property
+    def rule(self) -> str:
+        """Who decides which images are the test's, and how ``file`` is read."""
+        return self.test_by if self.by == "fold" else self.by
 
 
 class DataConfig(Section):

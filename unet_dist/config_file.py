@@ -86,7 +86,7 @@ def with_absolute_paths(config: Config) -> Config:
     split = config.data.split
     if split.file:
         # An order belongs to the data set; a list, to whoever divides it anew.
-        below = Path(config.data.root) if split.by == "order" else Path()
+        below = Path(config.data.root) if split.rule == "order" else Path()
         split = split.model_copy(update={"file": str((below / split.file).resolve())})
     root = str(Path(config.data.root).resolve()) if config.data.root else ""
     data = config.data.model_copy(update={"root": root, "split": split})

@@ -4,10 +4,11 @@ It is told by rank 0's records alone, so it is the same for every way of startin
 """
 
 import contextlib
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import Progress as Bar
@@ -30,6 +31,29 @@ def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]
             bar.update(task, completed=done, total=total)
 
         yield show
+
+
+class _Prefixed(io.TextIOBase):
+    """Passes whole lines on to a console, each with what it is of."""
+
+    def __init__(self, console: Console, prefix: str) -> None:
+        self._console = console
+        self._prefix = prefix
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._console.print(self._prefix + line, markup=False)
+        return len(text)
+
+
+def prefixed(console: Console, name: str) -> Console:
+    """For one of several jobs beside each other: plain lines that begin with its name."""
+    stream = _Prefixed(console, f"{name}: ")
+    return Console(
+        file=cast(IO[str], stream), force_terminal=False, highlight=False, soft_wrap=True
+    )
 
 
 class Progress:

@@ -7,9 +7,9 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unet_dist.config import Config
 from unet_dist.config_file import load_config
@@ -92,6 +92,41 @@ class RunDir:
     def picture(self) -> Path:
         return self.path / "report.png"
 
+    @property
+    def members_file(self) -> Path:
+        """Only a folder of several runs, an ensemble, has it; see ``Members``."""
+        return self.path / "members.json"
+
+    @property
+    def threshold(self) -> Path:
+        """Of an ensemble, chosen on images that its members were not trained on; written when the
+        evaluation after the trainings is complete."""
+        return self.path / "threshold.json"
+
+    @property
+    def summary(self) -> Path:
+        """Of an ensemble: every member, and mean and deviation over them."""
+        return self.path / "summary.json"
+
+    def is_ensemble(self) -> bool:
+        return self.members_file.is_file()
+
+    def load_members(self) -> "Members":
+        tree = read_json(self.members_file)
+        try:
+            return Members.of_json(tree)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(str(self.members_file), f"does not name runs: {error!r}") from error
+
+    def networks(self) -> list["RunDir"]:
+        """The runs whose weights predict together: this one, or the members of an ensemble."""
+        if not self.is_ensemble():
+            return [self]
+        return [self.member(name) for name in self.load_members().names]
+
+    def member(self, name: str) -> "RunDir":
+        return RunDir(self.path / name)
+
     def evaluation(self, split: str) -> Path:
         return self.path / f"evaluation_{split}.json"
 
@@ -144,8 +179,54 @@ class RunDir:
                     return content
         return {}
 
+    def last_placement(self) -> dict[str, Any]:
+        """Where the last training ran, to do what follows in the same place."""
+        if self.is_ensemble():
+            return dict(self.load_members().placement)
+        placement: dict[str, Any] = self.last_plan().get("job", {}).get("placement", {})
+        return placement
+
     def read_status(self) -> dict[str, Any]:
         return read_json(self.status) if self.status.exists() else {}
+
+    def state(self) -> str:
+        """done, stopped, failed, running (or killed while it did), or not started."""
+        return str(self.read_status().get("state", "not started"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """Runs of one configuration below one folder that differ in their fold or their seed."""
+
+    vary: Literal["fold", "seed"]
+    values: tuple[int, ...]
+    parallel: int
+    """Trainings beside each other."""
+    placement: Mapping[str, Any]
+    """Where all of them ran last."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of their folders: ``fold_0``, ``fold_1``, ..."""
+        return tuple(f"{self.vary}_{value}" for value in self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": 1, **asdict(self)}
+
+    @classmethod
+    def of_json(cls, tree: Mapping[str, Any]) -> "Members":
+        """Raises KeyError, TypeError or ValueError if ``to_json`` did not write it."""
+        if tree["vary"] not in ("fold", "seed"):
+            raise ValueError(f"vary is {tree['vary']!r}")
+        values = tuple(int(value) for value in tree["values"])
+        if not values or min(values) < 0 or len(set(values)) < len(values):
+            raise ValueError(f"values are {tree['values']!r}")
+        return cls(
+            vary=tree["vary"],
+            values=values,
+            parallel=max(1, int(tree["parallel"])),
+            placement=dict(tree["placement"]),
+        )
 
 
 @dataclass(frozen=True)

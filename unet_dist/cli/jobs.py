@@ -1,10 +1,13 @@
 """``unet-dist train`` and ``eval``: the jobs of a run on its own images."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from unet_dist.cli.folds import Folds, Parallel, Seeds, chosen_members, train_ensemble
+from unet_dist.cli.run_config import check_fit, config_of_run
 from unet_dist.cli.shared import Json, TtaOption, checked_tta, console_for, run_to_end, show_plan
 from unet_dist.cli.where import (
     BindCores,
@@ -24,14 +27,11 @@ from unet_dist.cli.where import (
     supervision_of,
     warn_of_table,
 )
-from unet_dist.cluster.topology import fitting_ranks, parts_of_batch
-from unet_dist.config import Config
+from unet_dist.cluster.topology import fitting_ranks
 from unet_dist.config_file import (
     build_config,
     dump_config,
-    known_keys,
     read_yaml_mapping,
-    value_of,
     with_absolute_paths,
 )
 from unet_dist.errors import UserError
@@ -39,17 +39,6 @@ from unet_dist.launching.datasets import begin_run
 from unet_dist.launching.job import Job
 from unet_dist.launching.overfit import GOAL, begin_overfit, overfit_config
 from unet_dist.runs import RunDir, default_run_path, write_text_atomically
-
-FIXED_SECTIONS = ("data.", "model.")
-FIXED_KEYS = (
-    "seed",
-    "augment.crops_per_image",
-    "train.batch",
-    "train.optimizer",
-    "train.amp",
-    "train.ema",
-)
-MOVABLE_KEYS = ("data.root", "data.cache_mb")
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as train.lr=0.001")
@@ -72,6 +61,9 @@ def train(
     hang_limit: HangLimit = None,
     grace: Grace = 1.0,
     tee: Tee = "",
+    folds: Folds = 0,
+    seeds: Seeds = "",
+    parallel: Parallel = 0,
     run: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     overfit: Annotated[
@@ -97,6 +89,8 @@ def train(
       unet-dist train configs/vessels.yaml --simulate 4 --dry-run
       unet-dist train configs/vessels.yaml --simulate 4 --hosts a:2,b:2
       unet-dist train configs/drive.yaml --rank-table 4x8.json --part 1/4 --run /shared/drive
+      unet-dist train configs/vessels.yaml --folds 5 --parallel 2 --run runs/cv
+      unet-dist train configs/vessels.yaml --seeds 0,1,2 --run runs/seeds
     """
     console = console_for(as_json)
     placement = placement_of(
@@ -109,15 +103,35 @@ def train(
         master=master,
         bind_cores=bind_cores,
     )
+    supervise = partial(
+        supervision_of,
+        max_restarts=max_restarts,
+        min_ranks=min_ranks,
+        hang_limit=hang_limit,
+        grace=grace,
+        tee=tee,
+    )
+    if resume and run is not None:
+        raise UserError("--run", f"--resume goes on in {target}; leave --run out")
+    vary = chosen_members(target, folds=folds, seeds=seeds, parallel=parallel, resume=resume)
+    if vary is not None:
+        train_ensemble(
+            target,
+            overrides or [],
+            vary,
+            placement=placement,
+            supervise=supervise,
+            run=run,
+            dry_run=dry_run,
+            as_json=as_json,
+        )
     if resume:
-        if run is not None:
-            raise UserError("--run", f"--resume goes on in {target}; leave --run out")
         if overfit:
             raise UserError("--overfit", f"--resume goes on in {target}; leave --overfit out")
         folder = RunDir(target)
-        config = _config_of_run(folder, overrides or [])
+        config = config_of_run(folder, overrides or [])
         before = folder.last_plan().get("job", {})
-        placement = placement.or_else(before.get("placement", {}))
+        placement = placement.or_else(folder.last_placement())
         until_dice, split = before.get("until_dice", 0.0), before.get("split", "")
         doubts = before.get("doubts", [])
     else:
@@ -135,15 +149,7 @@ def train(
     whole = config
     if overfit:
         config = overfit_config(config, images=overfit, world=topology.world)
-    _check_fit(config, topology.world, topology.target)
-    supervision = supervision_of(
-        topology,
-        max_restarts=max_restarts,
-        min_ranks=min_ranks,
-        hang_limit=hang_limit,
-        grace=grace,
-        tee=tee,
-    )
+    check_fit(config, topology.world, topology.target)
     job = Job(
         run=folder,
         what={
@@ -154,7 +160,7 @@ def train(
             "doubts": doubts,
         },
         placement=placement,
-        supervision=supervision,
+        supervision=supervise(topology),
         console=console,
         fitting=fitting_ranks(config.train.batch, config.train.accumulation),
     )
@@ -200,7 +206,7 @@ def evaluate(
     placement = placement_of(
         simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm
     )
-    placement = placement.or_else(folder.last_plan().get("job", {}).get("placement", {}))
+    placement = placement.or_else(folder.last_placement())
     topology = placement.topology()
     job = Job(
         run=folder,
@@ -210,29 +216,3 @@ def evaluate(
         console=console_for(as_json),
     )
     run_to_end(job, topology.part, as_json)
-
-
-def _config_of_run(folder: RunDir, overrides: list[str]) -> Config:
-    """The run's configuration with overrides, which change it for good: train.epochs=100."""
-    before = folder.load_config()
-    after = build_config(read_yaml_mapping(folder.config), overrides, where=str(folder.config))
-    fixed = [
-        key
-        for key, _ in known_keys()
-        if key in FIXED_KEYS or key.startswith(FIXED_SECTIONS)
-        if key not in MOVABLE_KEYS and value_of(before, key) != value_of(after, key)
-    ]
-    if fixed:
-        raise UserError(
-            str(folder.path),
-            [f"{key} cannot change when a run is resumed; start a new run" for key in fixed],
-        )
-    return after
-
-
-def _check_fit(config: Config, world: int, target: str) -> None:
-    parts_of_batch(config.train.batch, config.train.accumulation, world)
-    if target == "CPU" and config.train.amp == "bf16":
-        raise UserError(
-            "train.amp", "bf16 has no convolution kernels on the CPU; use fp16 or off there"
-        )

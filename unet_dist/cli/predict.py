@@ -72,7 +72,7 @@ def predict(
     if own := checked_tta(tta):
         config = with_tta(config, own)  # type: ignore[arg-type]  # checked a line above
     one_of("--uncertainty", uncertainty, UNCERTAINTIES)
-    if uncertainty == "std" and config.evaluate.tta == "none":
+    if uncertainty == "std" and config.evaluate.tta == "none" and not folder.is_ensemble():
         raise UserError(
             "--uncertainty", "std needs several views of each image: add --tta flip or d4"
         )
@@ -139,9 +139,12 @@ def _reference(ref: ImageRef | None) -> dict[str, Any] | None:
 
 
 def _made_by(folder: RunDir, config: Config, uncertainty: str) -> dict[str, Any]:
-    checkpoint, _ = load_best(folder.checkpoints)
-    _, normalisation = read_manifest(folder.dataset, config.data)
-    return made_by(config, [(checkpoint, normalisation)], uncertainty=uncertainty)
+    trained = []
+    for run in folder.networks():
+        checkpoint, _ = load_best(run.checkpoints)
+        _, normalisation = read_manifest(run.dataset, run.load_config().data)
+        trained.append((checkpoint, normalisation))
+    return made_by(config, trained, uncertainty=uncertainty)
 
 
 def _unfinished(

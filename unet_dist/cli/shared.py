@@ -17,6 +17,8 @@ from unet_dist.launching.job import Job, JobResult
 from unet_dist.launching.overfit import verdict_of
 from unet_dist.launching.placement import plan_job
 
+EXIT_CODES = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 TtaOption = Annotated[
@@ -107,5 +109,4 @@ def finish(job: Job, result: JobResult, as_json: bool) -> NoReturn:
     answer(job.console, as_json, text, report)
     if ending == "done" and result.answer.get("faults"):
         ending = "failed"
-    codes = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
-    raise typer.Exit(codes[ending])
+    raise typer.Exit(EXIT_CODES[ending])

@@ -48,9 +48,16 @@ class Interruptions:
 
     def __init__(self) -> None:
         self.received: list[int] = []
+        self._counting = False
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
+        """Counts from the outermost on: jobs beside each other, in threads of their own, share
+        what their launcher's main thread counts, since only that one can set handlers."""
+        if self._counting:
+            yield
+            return
+
         def note(number: int, frame: FrameType | None) -> None:
             self.received.append(number)
 
@@ -59,9 +66,11 @@ class Interruptions:
             for number in STOP_SIGNALS
             if signal.getsignal(number) != signal.SIG_IGN  # as by nohup
         }
+        self._counting = True
         try:
             yield
         finally:
+            self._counting = False
             for number, handler in old.items():
                 signal.signal(number, handler)
 

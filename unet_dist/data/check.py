@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.config import DataConfig
+from unet_dist.config import DataConfig, SplitConfig
 from unet_dist.data.balance import class_balance, missing_classes
 from unet_dist.data.dataset import (
     READERS,
@@ -82,8 +82,13 @@ def check_and_open(
     *,
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
+    other_splits: Sequence[SplitConfig] = (),
 ) -> tuple[DatasetReport, Dataset | None]:
-    """As ``check_dataset``, with the data set itself if it has no fault."""
+    """As ``check_dataset``, with the data set itself if it has no fault.
+
+    Args:
+        other_splits: divisions besides the configured one that must keep equal pictures together.
+    """
     listing = scan_samples(config)
     findings, levels = _examine_all(listing.samples, config, on_progress)
     faults = list(listing.faults)
@@ -105,6 +110,9 @@ def check_and_open(
     if splits is not None:
         warnings += [f"the part {part} is empty" for part, s in splits.parts().items() if not s]
     repeated, harmless = _repeated_images(readable, splits)
+    for other in other_splits if splits is not None and not repeated else ():
+        divided = split_samples(listing.samples, other, seed=seed)
+        repeated = repeated or _repeated_images(readable, divided)[0]
     if coding is not None:
         warnings += _mask_warnings(readable, coding)
     facts = _facts(readable, coding, splits, config, levels)

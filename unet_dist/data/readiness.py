@@ -1,10 +1,10 @@
 """Whether a data set is ready for a training as it is configured: warnings with what to do."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from unet_dist.config import AugmentConfig, Config
+from unet_dist.config import AugmentConfig, Config, SplitConfig
 from unet_dist.data.balance import interval_warnings
 from unet_dist.data.check import check_and_open
 from unet_dist.data.dataset import Dataset, ImageCache, resized
@@ -27,10 +27,15 @@ EXAMINED_SIDE = 512
 
 
 def check_for_training(
-    config: Config, *, on_progress: Callable[[int, int], None] | None = None
+    config: Config,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    other_splits: Sequence[SplitConfig] = (),
 ) -> tuple[DatasetReport, Dataset | None]:
     """``check_and_open``, with the warnings that depend on how it is to be trained."""
-    report, dataset = check_and_open(config.data, seed=config.seed, on_progress=on_progress)
+    report, dataset = check_and_open(
+        config.data, seed=config.seed, on_progress=on_progress, other_splits=other_splits
+    )
     if dataset is None:
         return report, None
     more = [

@@ -38,15 +38,16 @@ def split_samples(samples: Sequence[Sample], config: SplitConfig, *, seed: int) 
     Raises:
         UserError: with all faults, such as too few patients or a patient on both sides.
     """
+    seed = seed if config.seed is None else config.seed
     if config.by == "list":
         return _by_list(samples, Path(config.file))
+    if config.by == "fold":
+        return _fold(samples, config, seed)
     if config.by == "order":
         samples = _in_order(samples, config.file)
     groups = sorted({sample.group for sample in samples}, key=natural_key)
     if config.by == "official":
         part_of_group = _official(samples, groups, config)
-    elif config.by == "fold":
-        part_of_group = _fold(samples, groups, config, seed)
     elif config.by == "order":
         in_order = list(dict.fromkeys(sample.group for sample in samples))
         part_of_group = _shares(in_order[::-1], config, "data.split.by=order")
@@ -59,13 +60,7 @@ def _official(
     samples: Sequence[Sample], groups: Sequence[str], config: SplitConfig
 ) -> dict[str, str]:
     """The data set's own parts; without its own val, the last of the training patients."""
-    nowhere = [sample.id for sample in samples if sample.subset not in PARTS]
-    if nowhere:
-        raise UserError(
-            "data.split.by=official",
-            f"the data set does not say where {_some(nowhere)} belong: use ratio, fold or list",
-        )
-    part_of_group = _subsets(samples)
+    part_of_group = _official_parts(samples, "data.split.by=official")
     if "val" in part_of_group.values():
         return _need_train(part_of_group, "data.split.by=official")
     train = [group for group in groups if part_of_group[group] == "train"]
@@ -74,6 +69,15 @@ def _official(
         {"val": number, "train": len(train) - number}, len(train), "data.split.by=official"
     )
     return part_of_group | dict.fromkeys(train[len(train) - number :], "val")
+
+
+def _official_parts(samples: Sequence[Sample], where: str) -> dict[str, str]:
+    nowhere = [sample.id for sample in samples if sample.subset not in PARTS]
+    if nowhere:
+        raise UserError(
+            where, f"the data set does not say where {_some(nowhere)} belong: use ratio or list"
+        )
+    return _subsets(samples)
 
 
 def _shares(order: Sequence[str], config: SplitConfig, where: str) -> dict[str, str]:
@@ -114,28 +118,38 @@ def _in_order(samples: Sequence[Sample], file: str) -> list[Sample]:
     return [known[id_] for id_ in listed]
 
 
-def _fold(
-    samples: Sequence[Sample], groups: Sequence[str], config: SplitConfig, seed: int
-) -> dict[str, str]:
-    """Sets the test patients aside, the official ones if there are any, and deals the others."""
-    official = _subsets(samples) if any(sample.subset == "test" for sample in samples) else {}
-    order = _shuffled(groups, seed)
-    if official:
-        tests = [group for group in order if official[group] == "test"]
-    else:
-        tests = order[: _share(config.test, len(order))]
-    rest = [group for group in order if group not in set(tests)]
+def _fold(samples: Sequence[Sample], config: SplitConfig, seed: int) -> Splits:
+    """Sets the test patients aside, and deals the others; the same tests in every fold."""
+    rule = config.test_by
+    tests: set[str] | None = None
+    if rule in ("order", "list"):
+        aside = split_samples(samples, config.model_copy(update={"by": rule}), seed=seed).parts()
+        samples = [sample for part in aside.values() for sample in part]
+        tests = {sample.group for sample in aside["test"]}
+    elif rule == "official":
+        tests = _tests_of(_official_parts(samples, "data.split.test_by=official"))
+    elif rule == "auto" and any(sample.subset == "test" for sample in samples):
+        tests = _tests_of(_subsets(samples))
+    order = _shuffled(sorted({s.group for s in samples}, key=natural_key), seed)
+    if tests is None:
+        tests = set(order[: _share(config.test, len(order))])
+    rest = [group for group in order if group not in tests]
     if len(rest) < config.folds:
         raise UserError(
             "data.split.by=fold",
             f"{config.folds} folds need as many patients, but {len(rest)} of {len(order)} are "
             "left beside the test: set data.split.folds or data.split.test lower",
         )
-    return (
+    part_of_group = (
         dict.fromkeys(tests, "test")
         | dict.fromkeys(rest, "train")
         | dict.fromkeys(rest[config.fold :: config.folds], "val")
     )
+    return _gather(samples, {sample.id: part_of_group[sample.group] for sample in samples})
+
+
+def _tests_of(part_of_group: Mapping[str, str]) -> set[str]:
+    return {group for group, part in part_of_group.items() if part == "test"}
 
 
 def _by_list(samples: Sequence[Sample], path: Path) -> Splits:

@@ -1,5 +1,6 @@
 """The trained network as a function from images to probabilities."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 
 import mindspore as ms
@@ -77,6 +78,16 @@ class Predictor:
         self.config = config
         self.members = [Member(config, normalisation) for normalisation in normalisations]
         self._symmetries = symmetries(config.evaluate.tta)
+        self.left_out_by: dict[str, int] = {}
+        """Of folds, the member whose training left a sample out, by the sample's id."""
+
+    def for_sample(self, sample_id: str) -> "Predictor":
+        """The one member that never saw the sample, where the others trained on it; else all."""
+        if sample_id not in self.left_out_by:
+            return self
+        alone = copy.copy(self)
+        alone.members = [self.members[self.left_out_by[sample_id]]]
+        return alone
 
     def views(self, image_nchw: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """Probabilities ``[N, K, H, W]`` of square tiles (0..1, resized, not yet normalised) by
@@ -133,7 +144,8 @@ class Predictor:
         return prob_hwk
 
     def of_sample(self, dataset: Dataset, sample: Sample) -> NDArray[np.float32]:
-        return self.probabilities(dataset.read_native(sample), dataset.read(sample))
+        predictor = self.for_sample(sample.id)
+        return predictor.probabilities(dataset.read_native(sample), dataset.read(sample))
 
     def score(self, dataset: Dataset, sample: Sample) -> ImageScore:
         native = dataset.read_native(sample)

@@ -1,11 +1,82 @@
 """The data set of a run, checked before any rank starts."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
-from unet_dist.config import Config
+from unet_dist.config import Config, SplitConfig
 from unet_dist.errors import UserError
 from unet_dist.progress import counter
 from unet_dist.runs import RunDir
+
+if TYPE_CHECKING:
+    from unet_dist.data.dataset import Dataset
+
+
+def begin_run(folder: RunDir, config: Config, console: Console) -> None:
+    """Checks the whole data set and writes down what the ranks need of it; a faulty data set
+    leaves no run behind."""
+    from unet_dist.data.dataset import normalisation
+    from unet_dist.data.manifest import write_manifest
+
+    refuse_used(folder)
+    try:
+        dataset, warnings = _checked(config, console)
+        write_manifest(folder.dataset, dataset, normalisation(dataset))
+    except BaseException:
+        folder.discard()
+        raise
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False)
+    sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
+    console.print(
+        f"{sizes['train']} images to train, {sizes['val']} to validate, {sizes['test']} to test; "
+        f"masks {dataset.coding.describe()}",
+        markup=False,
+    )
+
+
+def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Console) -> None:
+    """The same for several runs of one configuration, by name, and for the folder of all: what
+    none of its members is tested on and each other trains on, all together validate."""
+    from unet_dist.data.dataset import normalisation
+    from unet_dist.data.manifest import write_manifest
+    from unet_dist.data.splits import Splits, split_samples
+
+    refuse_used(folder)
+    members = {name: folder.member(name) for name in configs}
+    first, *others = configs.values()
+    try:
+        whole, warnings = _checked(first, console, [config.data.split for config in others])
+        samples = [sample for part in whole.splits.parts().values() for sample in part]
+        for name, config in configs.items():
+            members[name].path.mkdir()
+            splits = split_samples(samples, config.data.split, seed=config.seed)
+            divided = replace(whole, config=config.data, splits=splits)
+            write_manifest(members[name].dataset, divided, normalisation(divided))
+        if first.data.split.by == "fold":
+            beside = Splits(train=(*whole.splits.train, *whole.splits.val), val=(), test=())
+            norm = normalisation(replace(whole, splits=beside))
+            ordered = [s for s in samples if s not in set(whole.splits.test)]
+            held_out = replace(beside, train=(), val=tuple(ordered), test=whole.splits.test)
+            write_manifest(folder.dataset, replace(whole, splits=held_out), norm)
+        else:
+            write_manifest(folder.dataset, whole, normalisation(whole))
+    except BaseException:
+        for member in members.values():
+            member.discard()
+        folder.discard()
+        raise
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False)
+    splits = whole.splits
+    console.print(
+        f"{len(splits.train) + len(splits.val)} images to train and to validate, "
+        f"{len(splits.test)} to test; masks {whole.coding.describe()}",
+        markup=False,
+    )
 
 
 def refuse_used(folder: RunDir) -> None:
@@ -20,30 +91,18 @@ def refuse_used(folder: RunDir) -> None:
         raise UserError(str(folder.path), "is not empty, and not a run; choose another --run")
 
 
-def begin_run(folder: RunDir, config: Config, console: Console) -> None:
-    """Checks the whole data set and writes down what the ranks need of it; a faulty data set
-    leaves no run behind."""
-    from unet_dist.data.dataset import normalisation
-    from unet_dist.data.manifest import write_manifest
+def _checked(
+    config: Config, console: Console, other_splits: Sequence[SplitConfig] = ()
+) -> "tuple[Dataset, tuple[str, ...]]":
+    """The data set without a fault, and warnings."""
     from unet_dist.data.readiness import check_for_training
     from unet_dist.evaluate.structure import structure_of
 
-    refuse_used(folder)
-    try:
-        with counter(console, "checking images") as count_images:
-            report, dataset = check_for_training(config, on_progress=count_images)
-        if dataset is None:
-            raise UserError(config.data.root or "data.root", report.faults)
-        structure_of(config, dataset.coding)  # what the end would refuse, the start does
-        write_manifest(folder.dataset, dataset, normalisation(dataset))
-    except BaseException:
-        folder.discard()
-        raise
-    for warning in report.warnings:
-        console.print(f"warning: {warning}", markup=False)
-    sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
-    console.print(
-        f"{sizes['train']} images to train, {sizes['val']} to validate, {sizes['test']} to test; "
-        f"masks {dataset.coding.describe()}",
-        markup=False,
-    )
+    with counter(console, "checking images") as count_images:
+        report, dataset = check_for_training(
+            config, on_progress=count_images, other_splits=other_splits
+        )
+    if dataset is None:
+        raise UserError(config.data.root or "data.root", report.faults)
+    structure_of(config, dataset.coding)  # what the end would refuse, the start does
+    return dataset, report.warnings

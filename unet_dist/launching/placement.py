@@ -40,6 +40,8 @@ class Placement:
     comm: CommKind = "mpi"
     bind_cores: bool = True
     """Give the rank of each card CPU cores of the card's NUMA node."""
+    cores: tuple[int, ...] = ()
+    """CPU cores that simulated ranks size their thread pools by; empty: all."""
 
     def __post_init__(self) -> None:
         parse_part(self.part)
@@ -79,7 +81,7 @@ class Placement:
     @classmethod
     def of_json(cls, value: Mapping[str, Any]) -> "Placement":
         hosts = tuple(Host(**host) for host in value.get("hosts", ()))
-        return cls(**{**value, "hosts": hosts})
+        return cls(**{**value, "hosts": hosts, "cores": tuple(value.get("cores", ()))})
 
     def or_else(self, earlier: Mapping[str, Any]) -> "Placement":
         """This placement if it says where the ranks run, else the one of an earlier attempt with
@@ -93,7 +95,7 @@ class Placement:
             for each in fields(self)
             if getattr(self, each.name) != getattr(usual, each.name)
         }
-        anew = {"part": "", "server_id": ""}
+        anew: dict[str, Any] = {"part": "", "server_id": "", "cores": ()}
         if before.part and not self.part:
             anew |= {"master": "", "comm": "mpi"}
         return replace(before, **{**anew, **said})
@@ -109,7 +111,8 @@ class Placement:
                 server_id = here.server_id if here else ""
             return from_rank_table(table, path, server_id=server_id, part=part, hosts=self.hosts)
         ranks = self.simulate or sum(each.slots or 1 for each in self.hosts) or 1
-        return simulated(ranks, host.usable_cores(), hosts=self.hosts, part=part)
+        cores = self.cores or host.usable_cores()
+        return simulated(ranks, cores, hosts=self.hosts, part=part)
 
     def master_address(self) -> tuple[str, int]:
         """Where MindSpore's scheduler listens."""

@@ -53,8 +53,18 @@ def cards_that_work_together(table: RankTable, bad: int, size: int) -> RankTable
         return None
     ranks = [device.rank for device in table.servers[0].devices if device.device_id != bad]
     for kept in combinations(ranks, size):
-        smaller = slice_table(table, ranks=Numbers(tuple((rank, rank) for rank in kept), "ranks"))
-        problems = check_tree(tree_of(smaller), "910A").problems
-        if not any(problem.rule == "R15" for problem in problems):
+        smaller = with_ranks(table, kept)
+        if work_together(smaller):
             return smaller
     return None
+
+
+def with_ranks(table: RankTable, ranks: Sequence[int]) -> RankTable:
+    """A table of these ranks, numbered anew."""
+    return slice_table(table, ranks=Numbers(tuple((rank, rank) for rank in ranks), "ranks"))
+
+
+def work_together(table: RankTable) -> bool:
+    """Whether a 910A lets the cards of each server make a job."""
+    problems = check_tree(tree_of(table), "910A").problems
+    return not any(problem.rule == "R15" for problem in problems)

@@ -7,23 +7,23 @@ from typing import Any
 
 from unet_dist.comm import Communicator, barrier
 from unet_dist.config import Config, with_tta
-from unet_dist.data.dataset import Dataset, Normalisation
+from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.metrics import pool
-from unet_dist.evaluate.on_ranks import summary_of, threshold_for
+from unet_dist.evaluate.on_ranks import summary_of
 from unet_dist.evaluate.prediction import PredictionSettings
-from unet_dist.evaluate.score import EvalSummary, ThresholdSource
+from unet_dist.evaluate.score import EvalSummary
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.report.pictures import Heading, report_picture
 from unet_dist.runs import AttemptDir, RunDir, write_json
-from unet_dist.train.checkpoint import Checkpoint, TrainState, load_best, weights_digest
 from unet_dist.train.loop import train
 from unet_dist.train.predict import predict_images
 from unet_dist.train.rows import picture_row
+from unet_dist.train.trained import Trained, choose_for_ensemble, load_trained
 
 
 def run_job(
@@ -40,25 +40,27 @@ def run_job(
     dataset, normalisation = read_manifest(run.dataset, config.data)
     if job["kind"] == "predict":
         with RecordWriter(run.records(comm.rank)) as records:
-            predictor, checkpoint = best_weights(run, config, normalisation, records)
-            threshold, _ = stored_threshold(checkpoint.state, config)
+            trained = load_trained(run, config, normalisation, records)
             settings = PredictionSettings(
                 config=config,
-                threshold=threshold,
+                threshold=trained.threshold,
                 uncertainty=job["uncertainty"],
                 coding=dataset.coding,
                 made_by=job["made_by"],
             )
             predict_images(
                 job,
-                predictor,
+                trained.predictor,
                 settings,
-                checkpoint.state.step,
+                trained.step,
                 records,
                 attempt,
                 comm,
                 stop_requested=stop_requested,
             )
+        return
+    if job["kind"] == "ensemble":
+        evaluate_ensemble(run, config, dataset, attempt, comm)
         return
     if job["kind"] == "train":
         outcome = train(
@@ -78,9 +80,37 @@ def run_job(
         barrier(comm)  # rank 0 may still be writing the last checkpoint
     splits = dataset.splits.parts()
     split = job["split"] or next(name for name in ("test", "val", "train") if splits[name])
-    result = evaluate_split(split, run, config, dataset, normalisation, comm)
+    with RecordWriter(run.records(comm.rank)) as records:
+        trained = load_trained(run, config, normalisation, records)
+    result = evaluate_split(split, run, config, dataset, trained, comm)
     if comm.rank == 0:
         write_json(attempt.result(), result)
+    barrier(comm)
+
+
+def evaluate_ensemble(
+    run: RunDir, config: Config, dataset: Dataset, attempt: AttemptDir, comm: Communicator
+) -> None:
+    """What follows when all members are trained: their threshold, and every split that has images
+    none of them was trained on."""
+
+    def beat(done: int, total: int) -> None:
+        doing = f"the threshold, {done} of {total} images"
+        comm.heartbeat.beat("evaluation", step=0, doing=doing)
+
+    beat(0, len(dataset.splits.val))
+    with RecordWriter(run.records(comm.rank)) as records:
+        trained = choose_for_ensemble(run, config, dataset, records, comm, on_image=beat)
+    splits = dataset.splits.parts()
+    results = {
+        split: evaluate_split(split, run, config, dataset, trained, comm)
+        for split in ("val", "test")
+        if splits[split]
+    }
+    if comm.rank == 0:
+        chosen = {"threshold": trained.threshold, "threshold_source": trained.source}
+        write_json(run.threshold, chosen)
+        write_json(attempt.result(), results)
     barrier(comm)
 
 
@@ -89,10 +119,10 @@ def evaluate_split(
     run: RunDir,
     config: Config,
     dataset: Dataset,
-    normalisation: Normalisation,
+    trained: Trained,
     comm: Communicator,
 ) -> dict[str, Any]:
-    """Measures a split with the best checkpoint and thresholds chosen on validation images."""
+    """Measures a split with the best weights and thresholds chosen on validation images."""
     # Here, since importing scikit-image takes time that the start of a training need not wait for.
     from unet_dist.evaluate.final import decide, fingerprint_of, measure_samples
     from unet_dist.evaluate.results import result_of
@@ -102,54 +132,52 @@ def evaluate_split(
         raise UserError("--split", f"the {split} split of this run has no images")
     structure = structure_of(config, dataset.coding)
     with RecordWriter(run.records(comm.rank)) as records:
-        predictor, checkpoint = best_weights(run, config, normalisation, records)
-        state = checkpoint.state
-        threshold, source = stored_threshold(state, config)
         decision = decide(
             structure,
-            predictor,
+            trained.predictor,
             dataset,
             comm,
-            threshold=threshold,
-            source=source,
+            threshold=trained.threshold,
+            source=trained.source,
             on_image=_progress(
                 comm,
                 records,
-                state.step,
+                trained.step,
                 f"choosing the threshold of {structure}",
                 len(dataset.splits.val),
             ),
         )
         results = measure_samples(
-            predictor,
+            trained.predictor,
             dataset,
             samples,
             decision,
             comm,
             on_image=_progress(
-                comm, records, state.step, f"evaluating the {split} split", len(samples)
+                comm, records, trained.step, f"evaluating the {split} split", len(samples)
             ),
         )
     scores = [result.model.score for result in results]
     groups = {result.id: result.group for result in results}
-    summary = summary_of(config, split, scores, threshold, source, groups=groups)
+    summary = summary_of(config, split, scores, trained.threshold, trained.source, groups=groups)
     fingerprint = fingerprint_of(
         config,
         split,
         results,
         decision,
-        checkpoint_step=state.step,
-        weights_sha256=weights_digest({**checkpoint.weights, **checkpoint.average}),
+        checkpoint_step=trained.step,
+        weights_sha256=trained.weights_sha256,
     )
     result = {
         **result_of(summary, results, decision, fingerprint),
         "class_names": list(config.data.names),
-        "checkpoint_step": state.step,
+        "checkpoint_step": trained.step,
+        "members": list(trained.members),
     }
     if comm.rank == 0:
-        comm.heartbeat.beat("evaluation", step=state.step, doing="the report picture")
+        comm.heartbeat.beat("evaluation", step=trained.step, doing="the report picture")
         write_json(run.evaluation(split), result)
-        _draw(run, config, dataset, predictor, summary, comm.world)
+        _draw(run, config, dataset, trained.predictor, summary, comm.world)
     return result
 
 
@@ -164,26 +192,6 @@ def _progress(
         records.write("progress", step=step, phase=phase, done=done, total=number)
 
     return progress
-
-
-def best_weights(
-    run: RunDir, config: Config, normalisation: Normalisation, records: RecordWriter
-) -> tuple[Predictor, Checkpoint]:
-    checkpoint, warnings = load_best(run.checkpoints)
-    for warning in warnings:
-        records.write("warning", step=checkpoint.state.step, message=warning)
-    predictor = Predictor(config, [normalisation])
-    predictor.members[0].load({**checkpoint.weights, **checkpoint.average})
-    return predictor, checkpoint
-
-
-def stored_threshold(state: TrainState, config: Config) -> tuple[float | None, ThresholdSource]:
-    """The configured one, else the one chosen at the best validation, else a half."""
-    if config.data.classes > 2 or config.evaluate.threshold > 0:
-        return threshold_for(config, [])
-    if state.threshold is None:
-        return 0.5, "default"
-    return state.threshold, "validation"
 
 
 def _draw(

@@ -199,3 +199,33 @@ def test_order_tells_every_id_that_is_wrong(tmp_path):
         "p1-0 is not listed",
         "there is no sample p1-O; the closest name is p1-0",
     ]
+
+
+@pytest.mark.parametrize("rule", ["official", "order", "list"])
+def test_folds_leave_the_test_to_the_rule_that_set_it_aside(tmp_path, rule):
+    samples = [sample(f"s{n:02}", subset="test" if n >= 9 else "train") for n in range(12)]
+    lists = tmp_path / "lists.yaml"
+    lists.write_text("train: [s00, s01, s02]\nval: [s03, s04, s05]\ntest: [s09, s10, s11]\n")
+    before = SplitConfig(by=rule, file=str(lists) if rule == "list" else "", test=0.25)
+    tests = ids(split_samples(samples, before, seed=0).test)
+    assert tests == ["s09", "s10", "s11"]
+    validated = []
+    for fold in range(3):
+        settings = {"by": "fold", "test_by": rule, "folds": 3, "fold": fold}
+        splits = split_samples(samples, before.model_copy(update=settings), seed=0)
+        assert ids(splits.test) == tests
+        validated += ids(splits.val)
+    listed = 6 if rule == "list" else 9
+    assert sorted(validated) == [f"s{n:02}" for n in range(listed)]
+
+
+def test_a_seed_of_the_split_keeps_the_division_when_the_run_has_another():
+    samples = numbered(20)
+    split = SplitConfig(by="ratio", seed=0)
+    assert split_samples(samples, split, seed=0) == split_samples(samples, split, seed=7)
+    drawn_anew = split_samples(samples, SplitConfig(by="ratio"), seed=7)
+    assert split_samples(samples, split, seed=7) != drawn_anew
+
+
+def test_the_official_test_that_is_not_there_is_refused():
+    assert "does not say where" in fault_of(numbered(8), by="fold", test_by="official")

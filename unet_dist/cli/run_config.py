@@ -1,0 +1,45 @@
+"""The configuration of a run that is to go on, and whether it can."""
+
+from unet_dist.cluster.topology import parts_of_batch
+from unet_dist.config import Config
+from unet_dist.config_file import build_config, known_keys, read_yaml_mapping, value_of
+from unet_dist.errors import UserError
+from unet_dist.runs import RunDir
+
+FIXED_SECTIONS = ("data.", "model.")
+FIXED_KEYS = (
+    "seed",
+    "augment.crops_per_image",
+    "train.batch",
+    "train.optimizer",
+    "train.amp",
+    "train.ema",
+)
+MOVABLE_KEYS = ("data.root", "data.cache_mb")
+
+
+def config_of_run(folder: RunDir, overrides: list[str]) -> Config:
+    """The run's configuration with overrides, which change it for good: train.epochs=100."""
+    before = folder.load_config()
+    after = build_config(read_yaml_mapping(folder.config), overrides, where=str(folder.config))
+    fixed = [
+        key
+        for key, _ in known_keys()
+        if key in FIXED_KEYS or key.startswith(FIXED_SECTIONS)
+        if key not in MOVABLE_KEYS and value_of(before, key) != value_of(after, key)
+    ]
+    if fixed:
+        raise UserError(
+            str(folder.path),
+            [f"{key} cannot change when a run is resumed; start a new run" for key in fixed],
+        )
+    return after
+
+
+def check_fit(config: Config, world: int, target: str) -> None:
+    """Raises UserError for what cannot work, whoever computes it."""
+    parts_of_batch(config.train.batch, config.train.accumulation, world)
+    if target == "CPU" and config.train.amp == "bf16":
+        raise UserError(
+            "train.amp", "bf16 has no convolution kernels on the CPU; use fp16 or off there"
+        )
