@@ -50,10 +50,8 @@ class _Prefixed(io.TextIOBase):
 
 def prefixed(console: Console, name: str) -> Console:
     """For one of several jobs beside each other: plain lines that begin with its name."""
-    stream = _Prefixed(console, f"{name}: ")
-    return Console(
-        file=cast(IO[str], stream), force_terminal=False, highlight=False, soft_wrap=True
-    )
+    stream = cast(IO[str], _Prefixed(console, f"{name}: "))
+    return Console(file=stream, force_terminal=False, highlight=False, soft_wrap=True)
 
 
 class Progress:
