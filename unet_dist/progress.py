@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.status import Status
 
+from unet_dist.evaluate.names import decimals
 from unet_dist.records import parse_record
 
 PLAIN_EVERY_S = 5.0
@@ -195,10 +196,6 @@ def describe_arithmetic(record: dict[str, Any]) -> str:
     if record["step"] >= record["total_steps"]:
         return text + f"; step {record['step']} was the last, so nothing is left to train"
     return text + (f"; going on from step {record['step']}" if record["step"] else "")
-
-
-def decimals(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _decision(record: Mapping[str, Any]) -> str:

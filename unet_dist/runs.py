@@ -130,6 +130,14 @@ class RunDir:
     def evaluation(self, split: str) -> Path:
         return self.path / f"evaluation_{split}.json"
 
+    def case(self, split: str, number: int) -> Path:
+        """A picture of one evaluated image, for the report."""
+        return self.path / "cases" / f"{split}_{number}.png"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
     def records(self, rank: int) -> Path:
         return self.path / "records" / f"{rank_name(rank)}.jsonl"
 

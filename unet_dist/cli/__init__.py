@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from unet_dist.cli import compare, data, doctor, jobs, launch, predict, rank_table
+from unet_dist.cli import compare, data, doctor, jobs, launch, predict, rank_table, report
 from unet_dist.cli.shared import new_app
 from unet_dist.errors import EXIT_ASKED_WRONGLY, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
 
@@ -13,6 +13,7 @@ app.command()(jobs.train)
 app.command(name="eval")(jobs.evaluate)
 app.command()(predict.predict)
 app.command()(compare.compare)
+app.command()(report.report)
 app.command()(launch.launch)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")

@@ -28,6 +28,21 @@ def average_precision(positive: NDArray[np.int64], negative: NDArray[np.int64]) 
     return float(np.sum(positive[::-1] * (tp / np.maximum(predicted, 1))) / total)
 
 
+def calibration_curve(
+    positive: NDArray[np.int64], negative: NDArray[np.int64]
+) -> list[tuple[float, float]]:
+    """Mean probability and share of true pixels of each bin of ``calibration_error`` that has
+    any pixel."""
+    middles = (np.arange(len(positive)) + 0.5) / len(positive)
+    pixels = (positive + negative).reshape(CALIBRATION_BINS, -1)
+    true = positive.reshape(CALIBRATION_BINS, -1).sum(axis=1)
+    expected = (middles.reshape(CALIBRATION_BINS, -1) * pixels).sum(axis=1)
+    counts = pixels.sum(axis=1)
+    return [
+        (float(expected[i] / counts[i]), float(true[i] / counts[i])) for i in np.flatnonzero(counts)
+    ]
+
+
 def calibration_error(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> float:
     """Expected calibration error (Naeini et al., AAAI 2015) of the foreground probability.
 

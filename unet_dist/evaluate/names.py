@@ -38,3 +38,8 @@ METRICS = {
     "dice_with_background": Metric("mean Dice with the background"),
     "soft_dice_with_background": Metric("soft Dice with the background"),
 }
+
+
+def decimals(value: float | None) -> str:
+    """As metrics are shown; None where one is not defined."""
+    return "undefined" if value is None else f"{value:.4f}"

@@ -2,7 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from unet_dist.data.colours import Rgb
 from unet_dist.errors import UserError
@@ -10,6 +15,12 @@ from unet_dist.runs import write_files_atomically
 
 OVERLAY_COLOUR: Rgb = (0, 229, 255)
 """Cyan, since neither tissue nor fundus nor electron micrographs have it."""
+
+
+def to_png(image_hwc: NDArray[np.uint8]) -> bytes:
+    stream = BytesIO()
+    Image.fromarray(image_hwc).save(stream, format="PNG")
+    return stream.getvalue()
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:

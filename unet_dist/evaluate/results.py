@@ -9,16 +9,20 @@ from numpy.typing import NDArray
 
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
+from unet_dist.evaluate.curves import calibration_curve
 from unet_dist.evaluate.fingerprint import FileDigests, Fingerprint, short_form
 from unet_dist.evaluate.measures import Decision, Measured, measure
-from unet_dist.evaluate.metrics import Confusion, quality
+from unet_dist.evaluate.metrics import BINS, Confusion, confusions, pool, quality
 from unet_dist.evaluate.names import METRICS
 from unet_dist.evaluate.objects import pool_objects
 from unet_dist.evaluate.score import EvalSummary, null_if_nan
 from unet_dist.evaluate.table import MetricTable, table_of
+from unet_dist.evaluate.thresholds import dice_by_threshold
 
 OF_PROBABILITIES = ("auc", "average_precision", "calibration_error", "soft_dice_with_background")
 """Metrics that a hard mask does not have."""
+PLOT_STEP = 20
+"""Of BINS, between the thresholds of a curve."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,3 +202,30 @@ def _intervals_json(table: MetricTable) -> dict[str, list[float] | None]:
 
 def _json(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: null_if_nan(value) for name, value in values.items()}
+
+
+def plots_of(summary: EvalSummary) -> dict[str, Any]:
+    """What curves are drawn from, JSON values: ``dice_by_threshold`` (pairs, two classes only),
+    ``calibration`` (pairs for each foreground class) and ``confusion`` (pixels by true and by
+    predicted class), of all images of the summary."""
+    scores = [score for score, _ in summary.per_image]
+    pooled = pool(scores)
+    by_threshold: list[list[float | None]] = []
+    if summary.threshold is not None:
+        dice = dice_by_threshold(scores)
+        by_threshold = [
+            [number / BINS, null_if_nan(float(dice[number]))]
+            for number in range(PLOT_STEP, BINS, PLOT_STEP)
+        ]
+    matrix_kk = pooled.matrix_kk
+    if matrix_kk is None:
+        [one] = confusions(pooled, summary.threshold)
+        confusion = [[one.tn, one.fp], [one.fn, one.tp]]
+    else:
+        confusion = matrix_kk.tolist()
+    curves = map(calibration_curve, pooled.positive_fb, pooled.negative_fb)
+    return {
+        "dice_by_threshold": by_threshold,
+        "calibration": [[list(pair) for pair in curve] for curve in curves],
+        "confusion": confusion,
+    }

@@ -6,8 +6,7 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.plan import LaunchPlan
-from unet_dist.evaluate.names import METRICS
-from unet_dist.progress import decimals
+from unet_dist.evaluate.names import METRICS, decimals
 from unet_dist.runs import RunDir
 
 VICTIMS_SHOWN = 8
@@ -49,7 +48,7 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
         return f"done; logs of all ranks in {run.path / 'attempts'}"
     if not answer:
         return "done on this server; the server of rank 0 has the result"
-    return describe_evaluation(answer, f"report picture {run.picture}")
+    return describe_evaluation(answer, f"report {run.report}, picture {run.picture}")
 
 
 def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 
 from unet_dist.config import AugmentConfig, Config
+from unet_dist.evaluate.names import decimals
 from unet_dist.launching.datasets import refuse_used
-from unet_dist.progress import decimals
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir
 

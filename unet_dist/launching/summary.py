@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_dist.cluster.failure import Failure
-from unet_dist.progress import decimals
+from unet_dist.evaluate.names import decimals
 from unet_dist.runs import Members, RunDir, read_json
 
 NO_METRICS = ("threshold", "dice_std", "dice_interval")

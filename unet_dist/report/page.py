@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 150
 WIDTH = 12.0  # inches, as all lengths below
 MARGIN = 0.3
+COLUMN_WIDTH = 3.0
 
 
 def new_figure(height: float) -> "Figure":
@@ -61,9 +62,13 @@ def shorten(text: str, length: int) -> str:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
+    write_files({path: figure_png(figure)})
+
+
+def figure_png(figure: "Figure") -> bytes:
     stream = BytesIO()
     with warnings.catch_warnings():
         # A name in Chinese shows as boxes where no font has it, which is not worth a warning.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stream, format="png")
-    write_files({path: stream.getvalue()})
+    return stream.getvalue()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +16,18 @@ WHITE = (255, 255, 255)
 ORANGE = (230, 111, 0)
 BLUE = (86, 180, 233)
 BLACK = (0, 0, 0)
+
+MEANINGS = (
+    (WHITE, "found (true positive)"),
+    (ORANGE, "not there, or another class (false positive)"),
+    (BLUE, "missed (false negative)"),
+    (GREY, "not counted"),
+)
+"""Colours of the errors."""
+
+STRIP_SIDE = 420
+"""Longer side of a picture of ``strip``, in pixels."""
+STRIP_GAP = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,3 +74,14 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
         picture_hwc[unknown_hw] = GREY
     prediction_hwc[~row.fov_hw] = GREY
     return to_rgb_bytes(row.image_hwc), shown_hwc, prediction_hwc, errors_hwc
+
+
+def strip(row: PictureRow) -> NDArray[np.uint8]:
+    """The four pictures side by side, reduced."""
+    height, width = row.truth_hw.shape
+    factor = min(1.0, STRIP_SIDE / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in panels(row)]
+    gap_hwc = np.full((size[1], STRIP_GAP, 3), 255, np.uint8)
+    joined = [part for one in small for part in (one, gap_hwc)]
+    return np.concatenate(joined[:-1], axis=1)

@@ -21,12 +21,13 @@ from unet_dist.report.page import (
     MARGIN,
     WIDTH,
     axes_at,
+    figure_png,
     new_figure,
     save_figure,
     shorten,
     write_text,
 )
-from unet_dist.report.panels import BLUE, GREY, ORANGE, WHITE, PictureRow, panels
+from unet_dist.report.panels import MEANINGS, PictureRow, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,11 +95,11 @@ def comparison_picture(rows: Sequence[PictureRow], path: Path, title: str) -> No
     save_figure(figure, path)
 
 
-def curves_picture(steps: Sequence[Record], evals: Sequence[Record], path: Path) -> None:
-    """Writes a PNG with loss, Dice, learning rate and time spent waiting for data."""
+def curves_png(steps: Sequence[Record], evals: Sequence[Record]) -> bytes:
+    """A PNG of loss, Dice, learning rate and time spent waiting for data."""
     figure = new_figure(COLUMN_TITLE + CURVE_HEIGHT + AXIS_LABEL + MARGIN / 2)
     _draw_curves(figure, steps, evals, COLUMN_TITLE)
-    save_figure(figure, path)
+    return figure_png(figure)
 
 
 def report_picture(
@@ -202,14 +203,7 @@ def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -
             part = [(colour, shorten(name, 20)) for colour, name in kinds[first:][:CLASSES_A_LINE]]
             _draw_patches(figure, top + LEGEND / 2, part)
             top += LEGEND
-    wrong = "wrong class or not there (false positive)" if several else "not there (false positive)"
-    meanings = (
-        (WHITE, "found (true positive)"),
-        (ORANGE, wrong),
-        (BLUE, "missed (false negative)"),
-        (GREY, "not counted"),
-    )
-    _draw_patches(figure, top + LEGEND / 2, meanings)
+    _draw_patches(figure, top + LEGEND / 2, MEANINGS)
 
 
 def _draw_patches(figure: "Figure", middle: float, meanings: Sequence[tuple[Rgb, str]]) -> None:

@@ -1,7 +1,7 @@
 """What ranks can be asked to do: train, evaluate a split, predict images."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from unet_dist.errors import UserError
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.metrics import pool
 from unet_dist.evaluate.on_ranks import summary_of
+from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.prediction import PredictionSettings
-from unet_dist.evaluate.score import EvalSummary
+from unet_dist.evaluate.score import EvalSummary, null_if_nan
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
+from unet_dist.report.html import report_html
+from unet_dist.report.panels import PictureRow, strip
 from unet_dist.report.pictures import Heading, report_picture
-from unet_dist.runs import AttemptDir, RunDir, write_json
+from unet_dist.runs import AttemptDir, RunDir, write_json, write_text_atomically
 from unet_dist.train.loop import train
 from unet_dist.train.predict import predict_images
 from unet_dist.train.rows import picture_row
@@ -125,7 +128,7 @@ def evaluate_split(
     """Measures a split with the best weights and thresholds chosen on validation images."""
     # Here, since importing scikit-image takes time that the start of a training need not wait for.
     from unet_dist.evaluate.final import decide, fingerprint_of, measure_samples
-    from unet_dist.evaluate.results import result_of
+    from unet_dist.evaluate.results import plots_of, result_of
 
     samples = dataset.splits.parts()[split]
     if not samples:
@@ -171,13 +174,17 @@ def evaluate_split(
     result = {
         **result_of(summary, results, decision, fingerprint),
         "class_names": list(config.data.names),
+        "plots": plots_of(summary),
         "checkpoint_step": trained.step,
         "members": list(trained.members),
     }
     if comm.rank == 0:
         comm.heartbeat.beat("evaluation", step=trained.step, doing="the report picture")
+        rows = _rows(config, dataset, trained.predictor, summary)
+        result["cases"] = _write_cases(run, split, rows)
         write_json(run.evaluation(split), result)
-        _draw(run, config, dataset, trained.predictor, summary, comm.world)
+        _draw(run, config, rows, summary, comm.world)
+        write_text_atomically(run.report, report_html(run, split))
     return result
 
 
@@ -194,23 +201,33 @@ def _progress(
     return progress
 
 
-def _draw(
-    run: RunDir,
-    config: Config,
-    dataset: Dataset,
-    predictor: Predictor,
-    summary: EvalSummary,
-    world: int,
-) -> None:
-    """The report picture: the worst, the best and the images between them."""
+def _rows(
+    config: Config, dataset: Dataset, predictor: Predictor, summary: EvalSummary
+) -> list[PictureRow]:
+    """The worst, the best and the images between them."""
     ranked = sorted(summary.per_image, key=lambda pair: (math.isnan(pair[1].dice), pair[1].dice))
     wanted = min(max(1, config.log.images), len(ranked))
     picks = [ranked[round(i * (len(ranked) - 1) / max(1, wanted - 1))] for i in range(wanted)]
     samples = {sample.id: sample for sample in dataset.splits.parts()[summary.protocol.split]}
-    rows = [
+    return [
         picture_row(predictor, dataset, samples[score.id], summary.threshold, quality.dice)
         for score, quality in picks
     ]
+
+
+def _write_cases(run: RunDir, split: str, rows: Sequence[PictureRow]) -> list[dict[str, Any]]:
+    """Pictures for the report; what it needs to know of each."""
+    write_files({run.case(split, number): to_png(strip(row)) for number, row in enumerate(rows)})
+    return [
+        {"number": number, "id": row.id, "dice": null_if_nan(row.dice)}
+        for number, row in enumerate(rows)
+    ]
+
+
+def _draw(
+    run: RunDir, config: Config, rows: Sequence[PictureRow], summary: EvalSummary, world: int
+) -> None:
+    """The report picture."""
     records = list(read_records(run.records(0)))
     report_picture(
         rows,

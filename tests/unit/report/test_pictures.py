@@ -13,7 +13,7 @@ from unet_dist.report.panels import BLUE, GREY, ORANGE, WHITE, PictureRow, panel
 from unet_dist.report.pictures import (
     Heading,
     comparison_picture,
-    curves_picture,
+    curves_png,
     report_picture,
 )
 
@@ -155,7 +155,7 @@ def test_any_file_name_can_be_a_title(tmp_path, name):
     ],
 )
 def test_curves_are_drawn_from_whatever_records_there_are(tmp_path, steps, evals):
-    curves_picture(steps, evals, tmp_path / "curves.png")
+    (tmp_path / "curves.png").write_bytes(curves_png(steps, evals))
     assert pixels_of(tmp_path / "curves.png").shape[1] == 1800
 
 
@@ -163,8 +163,8 @@ def test_steps_repeated_after_a_resumption_are_drawn_once(tmp_path):
     once = step_records(20)
     stale = [{**record, "loss": 50.0} for record in once[10:15]]
 
-    curves_picture(once, EVALS, tmp_path / "once.png")
-    curves_picture(once[:10] + stale + once[10:], EVALS, tmp_path / "resumed.png")
+    (tmp_path / "once.png").write_bytes(curves_png(once, EVALS))
+    (tmp_path / "resumed.png").write_bytes(curves_png(once[:10] + stale + once[10:], EVALS))
 
     assert np.array_equal(pixels_of(tmp_path / "once.png"), pixels_of(tmp_path / "resumed.png"))
 
@@ -202,7 +202,7 @@ def test_a_report_can_be_made_before_there_is_anything_to_report(tmp_path):
 def test_pictures_can_be_drawn_in_several_threads(tmp_path):
     def draw(number):
         path = tmp_path / f"{number}.png"
-        curves_picture(step_records(10 + number), EVALS, path)
+        path.write_bytes(curves_png(step_records(10 + number), EVALS))
         return pixels_of(path)
 
     alone = [draw(number) for number in range(3)]
@@ -214,8 +214,8 @@ def test_pictures_can_be_drawn_in_several_threads(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_a_fault_of_the_user(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"curves.png: cannot be written"):
-        curves_picture([], [], tmp_path / "file" / "curves.png")
+    with pytest.raises(UserError, match=r"rows.png: cannot be written"):
+        comparison_picture([picture_row()], tmp_path / "file" / "rows.png", "rows")
 
 
 def test_page_of_several_classes_has_their_matrix_bars_and_legend(tmp_path):

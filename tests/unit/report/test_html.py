@@ -1,0 +1,171 @@
+"""The report of a run that was written down by hand, read by a parser as a browser reads it."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unet_dist.config_file import dump_config, load_config
+from unet_dist.data.dataset import normalisation, open_dataset
+from unet_dist.data.manifest import write_manifest
+from unet_dist.data.synthetic import write_synthetic
+from unet_dist.errors import UserError
+from unet_dist.evaluate.outputs import to_png, write_files
+from unet_dist.report.html import report_html
+from unet_dist.runs import RunDir
+
+VOID = {"meta", "img", "br", "hr", "link"}
+HOSTILE = "<script>alert('1')</script>"
+
+
+class Page(HTMLParser):
+    """Raises if an element is not closed in its order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def evaluation(**changes: Any) -> dict[str, Any]:
+    metrics = {"dice": 0.81, "iou": 0.68, "cldice": 0.9, "hausdorff_95": 4.5}
+    rows = [{"id": HOSTILE, **metrics, "dice": 0.7}, {"id": "eye 2", **metrics, "dice": 0.92}]
+    return {
+        "split": "test",
+        "images": 2,
+        **metrics,
+        "intervals": {"dice": [0.8, 0.82], "iou": None},
+        "pooled": {"dice": 0.805},
+        "per_class": [{"class": 1, **metrics}],
+        "per_image": rows,
+        "class_names": ["background", "vessel"],
+        "protocol": {"sentence": "Per image.", "bootstrap": {"unit": "image"}},
+        "observers": [
+            {"row": "second observer against first", "images": 2, "dice": 0.78, "intervals": {}}
+        ],
+        "fingerprint": {"short": "fingerprint 1234", "versions": {"numpy": "2.4"}},
+        "threshold": 0.5,
+        "threshold_source": "validation",
+        "checkpoint_step": 7,
+        "plots": {
+            "dice_by_threshold": [[0.2, 0.7], [0.5, 0.81], [0.8, None]],
+            "calibration": [[[0.1, 0.2], [0.9, 0.8]]],
+            "confusion": [[90, 2], [3, 5]],
+        },
+        "cases": [{"number": 0, "id": HOSTILE, "dice": 0.7}],
+        **changes,
+    }
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    write_synthetic("vessels", tmp_path / "v", count=6, size=32, seed=0)
+    config = load_config(tmp_path / "v" / "config.yaml", ["train.lr=0.0123"])
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text(dump_config(config))
+    dataset = open_dataset(config.data, seed=0)
+    write_manifest(run.dataset, dataset, normalisation(dataset))
+    write_files({run.case("test", 0): to_png(np.zeros((4, 9, 3), np.uint8))})
+    step = {"schema": 1, "kind": "step", "loss": 1.0, "dice": 0.5, "lr": 0.1, "data_wait_s": 0.0}
+    lines = [json.dumps({**step, "step": number, "images_per_s": 3.0}) for number in (1, 2, 3)]
+    run.records(0).parent.mkdir()
+    run.records(0).write_text("\n".join(lines) + "\n")
+    return run
+
+
+def page(run: RunDir, **changes: Any) -> tuple[str, Page]:
+    run.evaluation("test").write_text(json.dumps(evaluation(**changes)))
+    html = report_html(run, "test")
+    return html, Page(html)
+
+
+def test_a_report_says_what_was_measured_and_how_to_repeat_it(run: RunDir) -> None:
+    _, seen = page(run)
+    for text in (
+        "Dice 0.8100 (95 %: 0.800 to 0.820)",
+        "Per image.",
+        "centre line Dice (clDice)",
+        "second observer against first, 2 images",
+        "fingerprint 1234",
+        "numpy 2.4",
+        "train.lr: 0.0123",
+        "unet-dist train",
+    ):
+        assert text in seen.text, text
+    headings = [tag for tag, _ in seen.tags if tag == "h2"]
+    assert len(headings) == 6
+    pictures = [attributes for tag, attributes in seen.tags if tag == "img"]
+    assert len(pictures) == 3  # a case, the plots, the curves
+    assert all(picture["alt"] for picture in pictures)
+
+
+def test_it_needs_nothing_from_elsewhere_and_runs_nothing(run: RunDir) -> None:
+    html, seen = page(run)
+    assert "://" not in html
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in seen.tags}
+    sources = [attributes["src"] for tag, attributes in seen.tags if tag == "img"]
+    assert all(source and source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_a_name_is_shown_and_never_becomes_markup(run: RunDir) -> None:
+    html, seen = page(run)
+    assert HOSTILE not in html
+    assert HOSTILE in seen.text
+
+
+def test_the_worst_image_comes_first_and_an_undefined_dice_last(run: RunDir) -> None:
+    rows = evaluation()["per_image"]
+    _, seen = page(run, per_image=[{**rows[0], "id": "empty", "dice": None}, rows[1], rows[0]])
+    places = [seen.text.rindex(name) for name in (HOSTILE, "eye 2", "empty")]
+    assert places == sorted(places)
+
+
+def test_several_classes_have_a_table_and_no_threshold(run: RunDir) -> None:
+    config = load_config(run.config, ["data.classes=3", "data.mask=labels"])
+    run.config.write_text(dump_config(config))
+    one = {"dice": 0.5, "iou": 0.4, "sensitivity": 0.6, "auc": None}
+    plots = evaluation()["plots"]
+    _, seen = page(
+        run,
+        threshold=None,
+        class_names=["background", "liver", "kidney"],
+        per_class=[{"class": 1, **one}, {"class": 2, **one}],
+        plots={
+            "dice_by_threshold": [],
+            "calibration": plots["calibration"] * 2,
+            "confusion": [[9, 0, 1], [0, 5, 0], [2, 0, 3]],
+        },
+    )
+    assert "kidney" in seen.text
+    assert "undefined" in seen.text
+    assert "The threshold" not in seen.text
+
+
+def test_what_is_missing_is_told_with_the_command_that_makes_it(run: RunDir) -> None:
+    with pytest.raises(UserError, match=r"unet-dist eval .* --split val"):
+        report_html(run, "val")
+    old = {key: value for key, value in evaluation().items() if key != "plots"}
+    run.evaluation("test").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"plots.*unet-dist eval"):
+        report_html(run, "test")
+    _, seen = page(run, cases=[])
+    assert re.search(r"No pictures were stored; unet-dist eval", seen.text)
