@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from unet_dist.config_file import dump_config, load_config
 from unet_dist.data.dataset import normalisation, open_dataset
@@ -18,6 +21,7 @@ from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.report.html import report_html
 from unet_dist.runs import RunDir
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 VOID = {"meta", "img", "br", "hr", "link"}
 HOSTILE = "<script>alert('1')</script>"
 
@@ -169,3 +173,25 @@ def test_what_is_missing_is_told_with_the_command_that_makes_it(run: RunDir) -> 
         report_html(run, "test")
     _, seen = page(run, cases=[])
     assert re.search(r"No pictures were stored; unet-dist eval", seen.text)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium on the PATH")
+def test_a_browser_shows_it_without_a_complaint(run: RunDir, tmp_path: Path) -> None:
+    html, _ = page(run)
+    run.report.write_text(html)
+    browser = next(path for path in map(shutil.which, BROWSERS) if path)
+    shot = tmp_path / "shot.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    done = subprocess.run(
+        [browser, *options, f"--screenshot={shot}", f"--user-data-dir={tmp_path / 'profile'}"]
+        + ["--window-size=900,1200", run.report.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CONSOLE" not in done.stderr
+    with Image.open(shot) as picture:
+        assert picture.size == (900, 1200)
+        pixels = np.asarray(picture.convert("L"))
+    assert 0.001 < (pixels < 128).mean() < 0.5  # text and pictures on white
