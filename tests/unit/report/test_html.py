@@ -182,9 +182,9 @@ def test_a_browser_shows_it_without_a_complaint(run: RunDir, tmp_path: Path) -> 
     browser = next(path for path in map(shutil.which, BROWSERS) if path)
     shot = tmp_path / "shot.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    options += [f"--screenshot={shot}", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(
-        [browser, *options, f"--screenshot={shot}", f"--user-data-dir={tmp_path / 'profile'}"]
-        + ["--window-size=900,1200", run.report.as_uri()],
+        [browser, *options, "--window-size=900,1200", run.report.as_uri()],
         capture_output=True,
         text=True,
         timeout=60,
