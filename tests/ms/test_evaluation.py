@@ -5,6 +5,8 @@ from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Normalisation
 from unet_dist.data.sample import Example
 from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.metrics import score_image
+from unet_dist.evaluate.on_ranks import summary_of
 from unet_dist.model.unet import build_unet
 
 
@@ -108,3 +110,11 @@ def test_the_variance_is_that_of_the_views_and_of_the_class_that_varies_most() -
     np.testing.assert_allclose(got[:, :3], views.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(got[:, 3], views.var(axis=0).max(axis=1), atol=1e-7)
     assert got[:, 3].max() > 1e-6
+
+
+def test_the_protocol_tells_how_many_views_were_averaged() -> None:
+    config = build_config({}, ["evaluate.tta=d4"], where="test")
+    truth = np.array([[0, 1]], np.uint8)
+    score = score_image("a", np.full((1, 2, 1), 0.7, np.float32), truth, np.ones((1, 2), np.bool_))
+    summary = summary_of(config, "test", [score], 0.5, "default")
+    assert summary.protocol.views == 8

@@ -9,6 +9,7 @@ from unet_dist.data.sample import Sample
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.metrics import ImageScore
 from unet_dist.evaluate.score import EvalSummary, Protocol, ThresholdSource, shard, summarise
+from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.thresholds import choose_threshold, snap_threshold
 
 
@@ -64,6 +65,7 @@ def summary_of(
         resize=data.resize,
         tile=config.evaluate.tile,
         overlap=config.evaluate.overlap,
+        views=len(symmetries(config.evaluate.tta)),
     )
     return summarise(
         scores, threshold=threshold, threshold_source=source, protocol=protocol, groups=groups

@@ -50,6 +50,8 @@ class Protocol:
     """Side of a tile in pixels after resize."""
     overlap: float
     """Share of a tile that its neighbour covers too."""
+    views: int = 1
+    """Mirrored and turned views of each tile, whose mean is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +215,10 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
     if protocol.observer:
         sentences.append(f"The truth is drawn by the {protocol.observer} observer.")
     size = "" if protocol.resize == 1 else f" after resizing by {protocol.resize:g}"
+    views = "" if protocol.views == 1 else f", as the mean of {protocol.views} views of each"
     sentences.append(
         f"Whole images are predicted{size} by tiles of {protocol.tile} pixels that overlap by "
-        f"{protocol.overlap:.0%}; metrics are computed at the true size."
+        f"{protocol.overlap:.0%}{views}; metrics are computed at the true size."
     )
     return sentences
 

@@ -121,6 +121,8 @@ def test_the_protocol_says_what_the_number_must_be_read_with():
     for fact in ("4 images of the test split", "field of view", ">= 0.43", "first observer", "256"):
         assert fact in sentence["sentence"]
     assert sentence["tile"] == 256
+    assert "views" not in sentence["sentence"]
+    assert "the mean of 8 views" in summary_of(scores, views=8).sentence()
     assert sentence["resize"] == 1.0
     assert "All pixels" in on_validation
     assert "optimistic" in on_validation
