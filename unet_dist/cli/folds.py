@@ -60,7 +60,7 @@ class Vary:
 
 
 def chosen_members(
-    target: Path, *, folds: int, seeds: str, parallel: int, resume: bool
+    target: Path, *, folds: int, seeds: str, parallel: int, resume: bool, overfit: int
 ) -> Vary | None:
     """None for an ordinary run.
 
@@ -77,6 +77,9 @@ def chosen_members(
         faults.append(f"--resume goes on with what {target} holds; leave {given[0]} out")
     if parallel and not given and not goes_on:
         faults.append("--parallel has no effect without --folds or --seeds")
+    if overfit and (given or goes_on):
+        what = given[0] if given else f"{target}, which holds several runs"
+        faults.append(f"--overfit checks one run, not {what}; leave --overfit out")
     if folds == 1 or (seeds and len(values) < 2):
         faults.append(f"{given[0]}: 2 or more are needed for a mean; or leave it out")
     if faults:

@@ -113,7 +113,9 @@ def train(
     )
     if resume and run is not None:
         raise UserError("--run", f"--resume goes on in {target}; leave --run out")
-    vary = chosen_members(target, folds=folds, seeds=seeds, parallel=parallel, resume=resume)
+    vary = chosen_members(
+        target, folds=folds, seeds=seeds, parallel=parallel, resume=resume, overfit=overfit
+    )
     if vary is not None:
         train_ensemble(
             target,
