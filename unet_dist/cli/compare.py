@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_dist.cli.shared import Json, answer, console_for
+from unet_dist.cli.shared import Json, answer, checked_split, console_for
 from unet_dist.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def compare(
     from unet_dist.evaluate import compare as paired
     from unet_dist.evaluate.names import METRICS
 
-    if split not in ("train", "val", "test"):
-        raise UserError("--split", f"is {split!r}, but must be train, val or test")
+    checked_split(split)
     if metric not in METRICS:
         raise UserError("--metric", f"is {metric!r}, but must be one of {', '.join(METRICS)}")
     if not against and len(runs) != 2:

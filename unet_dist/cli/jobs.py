@@ -8,7 +8,15 @@ import typer
 
 from unet_dist.cli.folds import Folds, Parallel, Seeds, chosen_members, train_ensemble
 from unet_dist.cli.run_config import check_fit, config_of_run
-from unet_dist.cli.shared import Json, TtaOption, checked_tta, console_for, run_to_end, show_plan
+from unet_dist.cli.shared import (
+    Json,
+    TtaOption,
+    checked_split,
+    checked_tta,
+    console_for,
+    run_to_end,
+    show_plan,
+)
 from unet_dist.cli.where import (
     BindCores,
     Comm,
@@ -201,8 +209,7 @@ def evaluate(
     Example:
       unet-dist eval runs/chase --split test --json
     """
-    if split not in ("train", "val", "test"):
-        raise UserError("--split", f"is {split!r}, but must be train, val or test")
+    checked_split(split)
     folder = RunDir(run)
     folder.load_config()
     placement = placement_of(

@@ -1,6 +1,5 @@
 """``unet-dist predict``: a run's network on images of the user's."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,19 +15,11 @@ from unet_dist.cli.shared import (
     run_to_end,
 )
 from unet_dist.cli.where import RankTable, ServerId, Simulate, placement_of, supervision_of
-from unet_dist.config import Config, with_tta
-from unet_dist.data.dataset import Dataset
-from unet_dist.data.manifest import read_manifest
-from unet_dist.data.sample import ImageRef
+from unet_dist.config import with_tta
 from unet_dist.errors import EXIT_DONE, UserError
-from unet_dist.evaluate.finished import is_finished, refuse_to_replace
-from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset
-from unet_dist.evaluate.prediction import UNCERTAINTIES
 from unet_dist.launching.describe import describe_predictions
 from unet_dist.launching.job import Job
 from unet_dist.runs import RunDir
-from unet_dist.train.checkpoint import load_best
-from unet_dist.train.made_by import made_by
 
 
 def predict(
@@ -67,6 +58,11 @@ def predict(
       unet-dist predict runs/chase slides/ --out predictions --tta d4 --uncertainty std
       unet-dist predict runs/chase images/ --truth masks/ --out predictions --simulate 2
     """
+    # Here, since other commands do without NumPy and OpenCV.
+    from unet_dist.data.manifest import read_manifest
+    from unet_dist.evaluate.prediction import UNCERTAINTIES
+    from unet_dist.launching.predictions import list_inputs, made_by_run, unfinished
+
     folder = RunDir(run)
     config = folder.load_config()
     if own := checked_tta(tta):
@@ -78,7 +74,7 @@ def predict(
         )
     dataset, _ = read_manifest(folder.dataset, config.data)
     console = console_for(as_json)
-    listed, without = _listed(images, truth, dataset)
+    listed, without = list_inputs(images, truth, dataset)
     if without:
         console.print(f"no mask in {truth} for {without} of {len(listed)} images", markup=False)
     try:
@@ -97,8 +93,8 @@ def predict(
 
     def prepare() -> None:
         """With the run locked, so that the weights stay what they are."""
-        made = _made_by(folder, config, uncertainty)
-        todo = listed if force else _unfinished(out, listed, made)
+        made = made_by_run(folder, config, uncertainty)
+        todo = listed if force else unfinished(out, listed, made)
         skipped = len(listed) - len(todo)
         if not todo:
             nothing: dict[str, Any] = {"written": [], "skipped": skipped, "faults": []}
@@ -110,58 +106,3 @@ def predict(
         job.what = {**job.what, "images": todo, "skipped": skipped, "made_by": made}
 
     run_to_end(job, topology.part, as_json, prepare)
-
-
-def _listed(
-    images: Sequence[Path], truth: Path | None, dataset: Dataset
-) -> tuple[list[dict[str, Any]], int]:
-    """The images as the ranks are told of them, and how many of them lack a mask in --truth."""
-    inputs = list_images(images)
-    if truth is None:
-        truths, without = truths_of_dataset(dataset, inputs), 0
-    else:
-        truths = truths_in(truth, inputs, suffix=dataset.config.mask_suffix)
-        without = len(inputs) - len(truths)
-    listed = [
-        {
-            "path": str(image.ref.path.resolve()),
-            "page": image.ref.page,
-            "stem": image.stem,
-            "truth": _reference(truths.get(image.stem)),
-        }
-        for image in inputs
-    ]
-    return listed, without
-
-
-def _reference(ref: ImageRef | None) -> dict[str, Any] | None:
-    return {"path": str(ref.path), "page": ref.page} if ref else None
-
-
-def _made_by(folder: RunDir, config: Config, uncertainty: str) -> dict[str, Any]:
-    trained = []
-    for run in folder.networks():
-        checkpoint, _ = load_best(run.checkpoints)
-        _, normalisation = read_manifest(run.dataset, run.load_config().data)
-        trained.append((checkpoint, normalisation))
-    return made_by(config, trained, uncertainty=uncertainty)
-
-
-def _unfinished(
-    out: Path, listed: Sequence[Mapping[str, Any]], made: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
-    """Raises UserError where other results would be replaced."""
-    todo, conflicts = [], []
-    for image in listed:
-        references = [
-            ImageRef(path=Path(ref["path"]), page=ref["page"]) if ref else None
-            for ref in (image, image["truth"])
-        ]
-        assert references[0] is not None
-        finished, conflict = is_finished(out, image["stem"], references[0], references[1], made)
-        if conflict:
-            conflicts.append(conflict)
-        elif not finished:
-            todo.append(image)
-    refuse_to_replace(out, conflicts)
-    return todo

@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-from unet_dist.cli.shared import Json, answer, console_for
+from unet_dist.cli.shared import SPLITS, Json, answer, checked_split, console_for
 from unet_dist.errors import UserError
 from unet_dist.runs import RunDir
-
-SPLITS = ("test", "val", "train")
 
 
 def report(
@@ -34,8 +32,8 @@ def report(
 
     folder = RunDir(run)
     folder.load_config()
-    if split and split not in SPLITS:
-        raise UserError("--split", f"is {split!r}, but must be train, val or test")
+    if split:
+        checked_split(split)
     evaluated = [one for one in SPLITS if folder.evaluation(one).exists()]
     if not split and not evaluated:
         raise UserError(str(run), f"was not evaluated yet: unet-dist eval {run}")

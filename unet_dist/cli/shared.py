@@ -31,6 +31,16 @@ TtaOption = Annotated[
 ]
 
 
+SPLITS = ("test", "val", "train")
+"""The parts of a data set, the one that reports are about first."""
+
+
+def checked_split(split: str) -> str:
+    if split not in SPLITS:
+        raise UserError("--split", f"is {split!r}, but must be train, val or test")
+    return split
+
+
 def checked_tta(tta: str) -> str:
     """The option's value; empty if the run's own holds."""
     return one_of("--tta", tta, ("", *get_args(Tta)))

@@ -13,7 +13,7 @@ TYPICAL_SPREAD = 0.05
 WIDEST = 0.03
 """Half-width of the 95 % interval from which a part is called small: fewer than 11 images."""
 SMALLEST_SAMPLE = 3
-"""Fewer images have no bootstrap interval (``evaluate.score.bootstrap_interval``)."""
+"""Fewer images, or patients, have no bootstrap interval (``evaluate/table.py``)."""
 
 
 def class_balance(

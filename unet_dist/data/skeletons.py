@@ -4,7 +4,6 @@ arXiv:2404.03010)."""
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.morphology import skeletonize
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -12,6 +11,8 @@ _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 def skeletons(classes_hw: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Class numbers on the skeleton of each foreground class and the 4 neighbours of its pixels
     that are of the class (the paper's tube), 0 elsewhere."""
+    from skimage.morphology import skeletonize  # whose import no other training need wait for
+
     tubes_hw = np.zeros_like(classes_hw)
     for number in np.unique(classes_hw[classes_hw > 0]):
         inside_hw = classes_hw == number

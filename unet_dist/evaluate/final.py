@@ -4,8 +4,9 @@ Only this and what it imports needs scikit-image, for whose import no training s
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from unet_dist.comm import Communicator, gather_objects
+from unet_dist.comm import Communicator
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
@@ -20,9 +21,9 @@ from unet_dist.evaluate.fingerprint import (
 )
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.measures import Decision
-from unet_dist.evaluate.on_ranks import observer_of
+from unet_dist.evaluate.on_ranks import observer_of, over_ranks
 from unet_dist.evaluate.results import ImageResult, measure_sample
-from unet_dist.evaluate.score import ThresholdSource, shard
+from unet_dist.evaluate.score import ThresholdSource
 from unet_dist.evaluate.structure import Structure
 
 
@@ -46,14 +47,13 @@ def decide(
         structure_threshold = threshold
         fitted = structure == "partition" or source == "argmax"
         if fitted and validation and source != "configured":
-            mine, verdicts = shard(validation, comm.rank, comm.world), []
-            on_image(0, len(mine))
-            for number, sample in enumerate(mine, start=1):
+
+            def verdict(sample: Sample) -> list[Any]:
                 prob_hwk = predictor.of_sample(dataset, sample)
                 native = dataset.read_native(sample)
-                verdicts.append([sample.id, judge(structure, sample.id, prob_hwk, native)])
-                on_image(number, len(mine))
-            gathered = [item for part in gather_objects(comm, verdicts) for item in part]
+                return [sample.id, judge(structure, sample.id, prob_hwk, native)]
+
+            gathered = over_ranks(validation, comm, verdict, on_image=on_image)
             gathered.sort(key=lambda item: item[0])
             structure_threshold = choose(structure, [verdict for _, verdict in gathered])
             structure_source = "validation"
@@ -79,14 +79,13 @@ def measure_samples(
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[ImageResult]:
     """Everything that is measured of all samples, on every rank, in the order of their ids."""
-    mine = shard(samples, comm.rank, comm.world)
-    digests, results = FileDigests(), []
-    on_image(0, len(mine))
-    for number, sample in enumerate(mine, start=1):
+    digests = FileDigests()
+
+    def measured(sample: Sample) -> dict[str, Any]:
         prob_hwk = predictor.of_sample(dataset, sample)
-        results.append(measure_sample(dataset, sample, prob_hwk, decision, digests).to_json())
-        on_image(number, len(mine))
-    gathered = (tree for part in gather_objects(comm, results) for tree in part)
+        return measure_sample(dataset, sample, prob_hwk, decision, digests).to_json()
+
+    gathered = over_ranks(samples, comm, measured, on_image=on_image)
     return sorted(map(ImageResult.from_json, gathered), key=lambda result: result.id)
 
 

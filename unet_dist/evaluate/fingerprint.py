@@ -88,6 +88,15 @@ def versions() -> dict[str, str]:
     return {"unet_dist": __version__, **{name: version(name) for name in LIBRARIES}}
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+
+
 class FileDigests:
     """SHA-256 of samples; a stack of pages is read once."""
 
@@ -104,11 +113,7 @@ class FileDigests:
         if ref is None:
             return None
         if ref.path not in self._known:
-            try:
-                with ref.path.open("rb") as stream:
-                    self._known[ref.path] = hashlib.file_digest(stream, "sha256").hexdigest()
-            except OSError as error:
-                raise UserError(str(ref.path), f"cannot be read: {error.strerror}") from error
+            self._known[ref.path] = file_digest(ref.path)
         return self._known[ref.path], ref.page
 
 

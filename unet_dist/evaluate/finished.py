@@ -4,7 +4,6 @@ The record is removed before the files of an image are replaced and written afte
 it stands its files are whole and were made as it says.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
+from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.runs import read_json, write_json
 
 SCHEMA = 1
@@ -105,15 +105,6 @@ def refuse_to_replace(folder: Path, conflicts: Sequence[str]) -> None:
                 "another --out",
             ],
         )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from unet_dist.data.sample import Example, Sample
 from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.tiles import predict_bands
+from unet_dist.evaluate.views import blank_outside
 from unet_dist.model.target import on_cpu
 from unet_dist.model.unet import UNet, build_unet, probabilities, put, set_precision
 
@@ -137,10 +138,7 @@ class Predictor:
             batch=settings.batch,
         )
         prob_hwk = np.concatenate(list(resize_bands(bands, small, size, area=False)))
-        if prob_hwk.shape[2] == 1:
-            prob_hwk = prob_hwk * native.fov_hw[:, :, None]
-        elif not native.fov_hw.all():
-            prob_hwk[~native.fov_hw] = np.eye(1, prob_hwk.shape[2], dtype=np.float32)
+        blank_outside(prob_hwk, native.fov_hw, classes=self.config.data.classes)
         return prob_hwk
 
     def of_sample(self, dataset: Dataset, sample: Sample) -> NDArray[np.float32]:

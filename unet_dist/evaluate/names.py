@@ -40,6 +40,14 @@ METRICS = {
 }
 
 
+def title_of(name: str, *, several: bool) -> str:
+    """For a reader; with several foreground classes Dice and IoU are means over them."""
+    title = METRICS[name].title
+    if several and name in ("dice", "iou"):
+        return title.replace("of the foreground", "of each class, mean")
+    return title
+
+
 def decimals(value: float | None) -> str:
     """As metrics are shown; None where one is not defined."""
     return "undefined" if value is None else f"{value:.4f}"

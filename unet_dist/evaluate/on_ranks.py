@@ -1,6 +1,7 @@
 """Evaluation shared between ranks: each image is scored once, and every rank knows all scores."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from unet_dist.comm import Communicator, gather_objects
 from unet_dist.config import Config
@@ -13,6 +14,22 @@ from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.thresholds import choose_threshold, snap_threshold
 
 
+def over_ranks(
+    samples: Sequence[Sample],
+    comm: Communicator,
+    work: Callable[[Sample], Any],
+    *,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Any]:
+    """What ``work`` makes of each sample, JSON values, on every rank; each is done on one rank."""
+    mine, done = shard(samples, comm.rank, comm.world), []
+    on_image(0, len(mine))
+    for number, sample in enumerate(mine, start=1):
+        done.append(work(sample))
+        on_image(number, len(mine))
+    return [value for part in gather_objects(comm, done) for value in part]
+
+
 def score_samples(
     predictor: Predictor,
     dataset: Dataset,
@@ -22,13 +39,13 @@ def score_samples(
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[ImageScore]:
     """The scores of all samples, on every rank."""
-    mine = shard(samples, comm.rank, comm.world)
-    scores = []
-    for number, sample in enumerate(mine, start=1):
-        scores.append(predictor.score(dataset, sample).to_json())
-        on_image(number, len(mine))
-    gathered = gather_objects(comm, scores)
-    return [ImageScore.from_json(tree) for part in gathered for tree in part]
+
+    def score(sample: Sample) -> dict[str, Any]:
+        return predictor.score(dataset, sample).to_json()
+
+    return [
+        ImageScore.from_json(tree) for tree in over_ranks(samples, comm, score, on_image=on_image)
+    ]
 
 
 def threshold_for(

@@ -27,7 +27,8 @@ from unet_dist.data.light_bands import even_light_bands
 from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
-from unet_dist.evaluate.finished import PredictionRecord, file_digest, show_results
+from unet_dist.evaluate.fingerprint import file_digest
+from unet_dist.evaluate.finished import PredictionRecord, show_results
 from unet_dist.evaluate.metrics import hard_prediction
 from unet_dist.evaluate.outputs import OVERLAY_COLOUR
 from unet_dist.evaluate.overlays import (
@@ -41,7 +42,7 @@ from unet_dist.evaluate.overlays import (
 )
 from unet_dist.evaluate.sinks import Picture, PngSink, Sink, TiffSink
 from unet_dist.evaluate.tiles import Forward, predict_bands
-from unet_dist.evaluate.views import RowsOf, open_truth, view_of
+from unet_dist.evaluate.views import RowsOf, blank_outside, open_truth, view_of
 
 PNG_PIXELS = 1 << 26
 """Larger images get tiled TIFF files, which no reader must load whole."""
@@ -158,10 +159,7 @@ def _probabilities(
     )
     row = 0
     for band_hwk in resize_bands(predicted, small, size, area=False):
-        outside_hw = ~view(row, row + len(band_hwk))
-        band_hwk[outside_hw] = 0  # nor is there any variance
-        if data.classes > 2:
-            band_hwk[outside_hw, 0] = 1
+        blank_outside(band_hwk, view(row, row + len(band_hwk)), classes=data.classes)
         row += len(band_hwk)
         yield band_hwk
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_dist.data.balance import SMALLEST_SAMPLE
+
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 0
-FEWEST = 3
-"""Images, or patients, from which on there is an interval."""
 
 Interval = tuple[float, float]
 
@@ -62,7 +62,7 @@ def table_of(
 def bootstrap_unit(groups: Sequence[str]) -> str:
     """What is drawn: patients if some have several images, unless they are too few."""
     number = len(set(groups))
-    return "patient" if FEWEST <= number < len(groups) else "image"
+    return "patient" if SMALLEST_SAMPLE <= number < len(groups) else "image"
 
 
 def bootstrap_intervals(
@@ -87,7 +87,7 @@ def bootstrap_intervals(
         pick = generator.integers(0, len(order), len(order))
         count_m = counts_um[pick].sum(axis=0)
         np.divide(sums_um[pick].sum(axis=0), count_m, out=mean_m, where=count_m > 0)
-    enough = (counts_um > 0).sum(axis=0) >= FEWEST
+    enough = (counts_um > 0).sum(axis=0) >= SMALLEST_SAMPLE
     return [
         _percentiles(column) if ok else None for column, ok in zip(means_rm.T, enough, strict=True)
     ]

@@ -12,21 +12,6 @@ Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Images in NCHW to outputs in NKHW, always of the same shape, as a compiled graph wants."""
 
 
-def predict_tiled(
-    forward: Forward,
-    image_hwc: NDArray[np.float32],
-    *,
-    tile: int,
-    overlap: float,
-    batch: int,
-) -> NDArray[np.float32]:
-    """Returns the outputs [H, W, K] of an image in memory, as ``predict_bands`` makes them."""
-    bands = predict_bands(
-        forward, [image_hwc], image_hwc.shape[:2], tile=tile, overlap=overlap, batch=batch
-    )
-    return np.concatenate(list(bands))
-
-
 def predict_bands(
     forward: Forward,
     image: Bands,

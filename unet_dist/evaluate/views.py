@@ -23,6 +23,17 @@ RowsOf = Callable[[int, int], NDArray[np.bool_]]
 """The field of view of the rows from the first to before the second number."""
 
 
+def blank_outside(
+    prob_hwk: NDArray[np.float32], inside_hw: NDArray[np.bool_], *, classes: int
+) -> None:
+    """In place: outside the field of view all is background, without any doubt. Channels beyond
+    the classes, such as a variance, become 0."""
+    outside_hw = ~inside_hw
+    prob_hwk[outside_hw] = 0
+    if classes > 2:
+        prob_hwk[outside_hw, 0] = 1
+
+
 def view_of(image: ImageRows, fov: Literal["file", "estimate", "none"]) -> RowsOf:
     """Of an image on its own, so that ``file`` means an estimate, too."""
     if fov == "none":

@@ -6,7 +6,7 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.plan import LaunchPlan
-from unet_dist.evaluate.names import METRICS, decimals
+from unet_dist.evaluate.names import METRICS, decimals, title_of
 from unet_dist.runs import RunDir
 
 VICTIMS_SHOWN = 8
@@ -77,9 +77,7 @@ def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
 def _metric_line(name: str, answer: Mapping[str, Any], pooled: float | str | None) -> str:
     interval = answer["intervals"].get(name)
     between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
-    title = METRICS[name].title
-    if name in ("dice", "iou") and len(answer.get("per_class", ())) > 1:
-        title = title.replace("of the foreground", "of each class, mean")
+    title = title_of(name, several=len(answer.get("per_class", ())) > 1)
     shown = pooled if isinstance(pooled, str) else decimals(pooled)
     return f"{title:{_TITLE_WIDTH}} {decimals(answer[name]):>9}  {between:18} {shown}".rstrip()
 

@@ -14,7 +14,7 @@ from unet_dist.config import Config
 from unet_dist.config_file import known_keys, value_of
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
-from unet_dist.evaluate.names import METRICS, decimals
+from unet_dist.evaluate.names import METRICS, decimals, title_of
 from unet_dist.records import read_records
 from unet_dist.report.classes import draw_confusion
 from unet_dist.report.page import COLUMN_WIDTH, axes_at, figure_png, new_figure
@@ -79,7 +79,7 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
         ],
         plots=_data_uri(_plots(evaluation, names)),
         curves=_curves(run),
-        columns=[METRICS[name].title for name in columns],
+        columns=[title_of(name, several=several) for name in columns],
         per_image=[
             {"id": row["id"], "cells": [decimals(row[name]) for name in columns]}
             for row in sorted(evaluation["per_image"], key=_by_dice)
@@ -104,12 +104,12 @@ def _headline(evaluation: Mapping[str, Any]) -> str:
 
 def _metric_rows(values: Mapping[str, Any], pooled: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = []
-    for name, metric in METRICS.items():
+    for name in METRICS:
         if name in values:
             interval = values["intervals"].get(name)
             rows.append(
                 {
-                    "title": metric.title,
+                    "title": title_of(name, several=len(values.get("per_class", ())) > 1),
                     "mean": decimals(values[name]),
                     "interval": f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else "",
                     "pooled": decimals(pooled[name]) if name in pooled else "",

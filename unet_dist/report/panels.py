@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.evaluate.metrics import hard_prediction
-from unet_dist.evaluate.overlays import to_rgb_bytes
+from unet_dist.evaluate.overlays import CORRECT, FALSE, MISSED, error_codes, to_rgb_bytes
 
 GREY = (70, 74, 82)  # pixels outside the field of view or with unknown truth
 WHITE = (255, 255, 255)
 ORANGE = (230, 111, 0)
 BLUE = (86, 180, 233)
 BLACK = (0, 0, 0)
+
+ERROR_COLOURS = np.zeros((4, 3), np.uint8)
+ERROR_COLOURS[[CORRECT, FALSE, MISSED]] = WHITE, ORANGE, BLUE
 
 MEANINGS = (
     (WHITE, "found (true positive)"),
@@ -65,10 +68,7 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
     else:
         colours = np.array([BLACK, WHITE], np.uint8)
         prediction_hwc = to_rgb_bytes(row.prob_hwk[:, :, -1:])
-    errors_hwc = np.zeros((*truth_hw.shape, 3), np.uint8)
-    errors_hwc[(truth_hw > 0) & (decided_hw == truth_hw)] = WHITE
-    errors_hwc[(decided_hw > 0) & (decided_hw != truth_hw)] = ORANGE
-    errors_hwc[(truth_hw > 0) & (decided_hw == 0)] = BLUE
+    errors_hwc = ERROR_COLOURS[error_codes(decided_hw, row.truth_hw, row.fov_hw)]
     shown_hwc = colours[truth_hw]
     for picture_hwc in (shown_hwc, errors_hwc):
         picture_hwc[unknown_hw] = GREY

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unet_dist.comm import Communicator, barrier
 from unet_dist.config import Config, with_tta
@@ -19,7 +19,6 @@ from unet_dist.evaluate.score import EvalSummary, null_if_nan
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
-from unet_dist.report.html import report_html
 from unet_dist.report.panels import PictureRow, strip
 from unet_dist.report.pictures import Heading, report_picture
 from unet_dist.runs import AttemptDir, RunDir, write_json, write_text_atomically
@@ -27,6 +26,9 @@ from unet_dist.train.loop import train
 from unet_dist.train.predict import predict_images
 from unet_dist.train.rows import picture_row
 from unet_dist.train.trained import Trained, choose_for_ensemble, load_trained
+
+if TYPE_CHECKING:
+    from unet_dist.evaluate.measures import Decision
 
 
 def run_job(
@@ -85,7 +87,10 @@ def run_job(
     split = job["split"] or next(name for name in ("test", "val", "train") if splits[name])
     with RecordWriter(run.records(comm.rank)) as records:
         trained = load_trained(run, config, normalisation, records)
-    result = evaluate_split(split, run, config, dataset, trained, comm)
+    if not splits[split]:
+        raise UserError("--split", f"the {split} split of this run has no images")
+    decision = choose_thresholds(run, config, dataset, trained, comm)
+    result = evaluate_split(split, run, config, dataset, trained, decision, comm)
     if comm.rank == 0:
         write_json(attempt.result(), result)
     barrier(comm)
@@ -104,9 +109,10 @@ def evaluate_ensemble(
     beat(0, len(dataset.splits.val))
     with RecordWriter(run.records(comm.rank)) as records:
         trained = choose_for_ensemble(run, config, dataset, records, comm, on_image=beat)
+    decision = choose_thresholds(run, config, dataset, trained, comm)
     splits = dataset.splits.parts()
     results = {
-        split: evaluate_split(split, run, config, dataset, trained, comm)
+        split: evaluate_split(split, run, config, dataset, trained, decision, comm)
         for split in ("val", "test")
         if splits[split]
     }
@@ -117,39 +123,43 @@ def evaluate_ensemble(
     barrier(comm)
 
 
-def evaluate_split(
-    split: str,
-    run: RunDir,
-    config: Config,
-    dataset: Dataset,
-    trained: Trained,
-    comm: Communicator,
-) -> dict[str, Any]:
-    """Measures a split with the best weights and thresholds chosen on validation images."""
-    # Here, since importing scikit-image takes time that the start of a training need not wait for.
-    from unet_dist.evaluate.final import decide, fingerprint_of, measure_samples
-    from unet_dist.evaluate.results import plots_of, result_of
+def choose_thresholds(
+    run: RunDir, config: Config, dataset: Dataset, trained: Trained, comm: Communicator
+) -> "Decision":
+    """Those of the structure besides the one of the foreground."""
+    from unet_dist.evaluate.final import decide  # as below
 
-    samples = dataset.splits.parts()[split]
-    if not samples:
-        raise UserError("--split", f"the {split} split of this run has no images")
     structure = structure_of(config, dataset.coding)
+    phase = f"choosing the threshold of {structure}"
     with RecordWriter(run.records(comm.rank)) as records:
-        decision = decide(
+        return decide(
             structure,
             trained.predictor,
             dataset,
             comm,
             threshold=trained.threshold,
             source=trained.source,
-            on_image=_progress(
-                comm,
-                records,
-                trained.step,
-                f"choosing the threshold of {structure}",
-                len(dataset.splits.val),
-            ),
+            on_image=_progress(comm, records, trained.step, phase, len(dataset.splits.val)),
         )
+
+
+def evaluate_split(
+    split: str,
+    run: RunDir,
+    config: Config,
+    dataset: Dataset,
+    trained: Trained,
+    decision: "Decision",
+    comm: Communicator,
+) -> dict[str, Any]:
+    """Measures a split with the best weights and thresholds chosen on validation images."""
+    # Here, since importing scikit-image takes time that the start of a training need not wait for.
+    from unet_dist.evaluate.final import fingerprint_of, measure_samples
+    from unet_dist.evaluate.results import plots_of, result_of
+    from unet_dist.report.html import report_html
+
+    samples = dataset.splits.parts()[split]
+    with RecordWriter(run.records(comm.rank)) as records:
         results = measure_samples(
             trained.predictor,
             dataset,

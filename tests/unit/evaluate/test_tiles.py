@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_dist.evaluate.tiles import predict_bands, predict_tiled
+from unet_dist.evaluate.tiles import predict_bands
 
 sides = st.integers(1, 70)
 tiles = st.sampled_from([1, 2, 7, 16, 33])
@@ -14,6 +14,12 @@ batches = st.integers(1, 5)
 def random_image(height, width, channels=1):
     generator = np.random.default_rng(height * 1000 + width)
     return generator.normal(size=(height, width, channels)).astype(np.float32)
+
+
+def predict_tiled(forward, image_hwc, **options):
+    """The outputs of an image in memory."""
+    bands = predict_bands(forward, [image_hwc], image_hwc.shape[:2], **options)
+    return np.concatenate(list(bands))
 
 
 @settings(deadline=None, max_examples=80)
