@@ -144,6 +144,10 @@ class TwoHosts:
             yield
         finally:
             subprocess.run([*cable, "up"], check=True)
+            # A search for the other's address that began during the cut ends seconds after it, and
+            # fails what connects meanwhile: "No route to host".
+            for host in (self.a, self.b):
+                subprocess.run(["ip", "-n", host, "neigh", "flush", "dev", "eth0"], check=True)
 
     def kill_all_of(self, host: str) -> None:
         for pid in self.pids(host):
