@@ -279,6 +279,9 @@ class EvaluateConfig(Section):
     tubular for drive, chasedb1 and stare, partition for isbi2012, objects for numbered masks."""
     min_object: int = Field(16, ge=0)
     """Predicted objects of fewer pixels are dropped (structure: objects)."""
+    cell_smoothing: float = Field(2.0, ge=0, le=50)
+    """Standard deviation of the Gaussian over membranes before cells are divided, in pixels of the
+    image (structure: partition)."""
 
 
 class CheckpointConfig(Section):

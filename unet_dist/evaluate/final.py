@@ -10,7 +10,7 @@ from unet_dist.comm import Communicator
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
-from unet_dist.evaluate.candidates import choose, judge
+from unet_dist.evaluate.candidates import DEFAULT_DEPTH, choose, judge
 from unet_dist.evaluate.fingerprint import (
     AVERAGING,
     FileDigests,
@@ -37,28 +37,31 @@ def decide(
     source: ThresholdSource,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Decision:
-    """All thresholds of the final evaluation. Those of cells and of objects with a border class
-    are chosen on the validation images, which are predicted again for it; without such images,
-    or if one is configured, the threshold of the foreground, or a half, serves them too."""
+    """All thresholds of the final evaluation. The depth of cells, and the threshold of objects with
+    a border class unless one is configured, are chosen on the validation images, which are
+    predicted again for it; without such images they have a default."""
     config, validation = predictor.config, dataset.splits.val
     structure_threshold: float | None = None
     structure_source = source
     if structure in ("partition", "objects"):
         structure_threshold = threshold
-        fitted = structure == "partition" or source == "argmax"
-        if fitted and validation and source != "configured":
+        if structure == "partition":
+            structure_threshold, structure_source = DEFAULT_DEPTH, "default"
+        elif source == "argmax":
+            structure_threshold, structure_source = 0.5, "default"
+        if structure_source == "default" and validation:
 
             def verdict(sample: Sample) -> list[Any]:
                 prob_hwk = predictor.of_sample(dataset, sample)
                 native = dataset.read_native(sample)
-                return [sample.id, judge(structure, sample.id, prob_hwk, native)]
+                smoothing = config.evaluate.cell_smoothing
+                judged = judge(structure, sample.id, prob_hwk, native, cell_smoothing=smoothing)
+                return [sample.id, judged]
 
             gathered = over_ranks(validation, comm, verdict, on_image=on_image)
             gathered.sort(key=lambda item: item[0])
             structure_threshold = choose(structure, [verdict for _, verdict in gathered])
             structure_source = "validation"
-        elif source == "argmax":
-            structure_threshold, structure_source = 0.5, "default"
     return Decision(
         structure=structure,
         threshold=threshold,
@@ -66,6 +69,7 @@ def decide(
         structure_threshold=structure_threshold,
         structure_source=structure_source,
         min_object=config.evaluate.min_object,
+        cell_smoothing=config.evaluate.cell_smoothing,
     )
 
 
@@ -108,6 +112,7 @@ def fingerprint_of(
         averaging=AVERAGING,
         structure=decision.structure,
         min_object=decision.min_object,
+        cell_smoothing=decision.cell_smoothing,
         threshold=decision.threshold,
         threshold_source=decision.source,
         structure_threshold=decision.structure_threshold,

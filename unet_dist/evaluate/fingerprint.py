@@ -46,6 +46,7 @@ class Fingerprint:
     averaging: str
     structure: str
     min_object: int
+    cell_smoothing: float
     threshold: float | None
     threshold_source: str
     structure_threshold: float | None

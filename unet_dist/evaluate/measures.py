@@ -41,8 +41,10 @@ class Decision:
     """Of the foreground; None with several foreground classes."""
     source: ThresholdSource
     structure_threshold: float | None
-    """Of membranes that divide cells, or of the pixels of objects; None for other structures."""
+    """Of the pixels of objects, or how deep cells lie between membranes; None for others."""
     structure_source: ThresholdSource
+    cell_smoothing: float
+    """Of the membranes' probabilities, in pixels."""
     min_object: int
     """Predicted objects of fewer pixels are dropped."""
 
@@ -103,7 +105,16 @@ def measure(
     if decision.structure in ("tubular", "partition"):
         shape["cldice"] = cldice(truth_hw == 1, predicted_hw == 1)
     if decision.structure == "partition":
-        shape |= _partition(prob_hwk[:, :, -1], truth_hw == 1, counted_hw, decision)
+        depth = decision.structure_threshold
+        assert depth is not None
+        cells = cells_at(
+            prob_hwk[:, :, -1],
+            truth_hw == 1,
+            counted_hw,
+            depth,
+            smoothing=decision.cell_smoothing,
+        )
+        shape |= asdict(cells)
     return Measured(score=score, shape=shape)
 
 
@@ -111,10 +122,12 @@ def cells_at(
     membrane_p_hw: NDArray[np.float32],
     membrane_hw: NDArray[np.bool_],
     counted_hw: NDArray[np.bool_],
-    threshold: float,
+    depth: float,
+    *,
+    smoothing: float,
 ) -> PartitionScore:
     """The cells between predicted membranes against those between true ones."""
-    predicted = predicted_cells(membrane_p_hw, threshold)
+    predicted = predicted_cells(membrane_p_hw, depth, smoothing=smoothing)
     return partition_score(true_cells(membrane_hw, counted_hw), predicted)
 
 
@@ -125,23 +138,6 @@ def _surface(
     metrics = [surface_metrics(truth_hw, predicted_hw) for truth_hw, predicted_hw in pairs]
     hausdorff, assd = zip(*metrics, strict=True)
     return {"hausdorff_95": mean_defined(hausdorff)[0], "assd": mean_defined(assd)[0]}
-
-
-def _partition(
-    membrane_p_hw: NDArray[np.float32],
-    membrane_hw: NDArray[np.bool_],
-    counted_hw: NDArray[np.bool_],
-    decision: Decision,
-) -> dict[str, float]:
-    assert decision.threshold is not None
-    assert decision.structure_threshold is not None
-    chosen = cells_at(membrane_p_hw, membrane_hw, counted_hw, decision.structure_threshold)
-    beside = cells_at(membrane_p_hw, membrane_hw, counted_hw, decision.threshold)
-    return {
-        **asdict(chosen),
-        "v_rand_at_dice_threshold": beside.v_rand,
-        "v_info_at_dice_threshold": beside.v_info,
-    }
 
 
 def _measure_objects(

@@ -23,8 +23,6 @@ METRICS = {
     "v_info": Metric("V_info after border thinning"),
     "v_info_split": Metric("V_info, split part"),
     "v_info_merge": Metric("V_info, merge part"),
-    "v_rand_at_dice_threshold": Metric("V_rand at the threshold of Dice"),
-    "v_info_at_dice_threshold": Metric("V_info at the threshold of Dice"),
     "cldice": Metric("centre line Dice (clDice)"),
     "sensitivity": Metric("sensitivity (recall)"),
     "specificity": Metric("specificity"),

@@ -122,6 +122,7 @@ def result_of(
             "threshold": decision.structure_threshold,
             "threshold_source": decision.structure_source,
             "min_object": decision.min_object,
+            "cell_smoothing": decision.cell_smoothing,
             "connectivity": 4,
         },
         "observers": _observer_rows(summary.protocol.observer, results, decision),

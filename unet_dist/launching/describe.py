@@ -67,10 +67,14 @@ def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
         lines += [_metric_line(name, row, "") for name in SHOWN_OF_OBSERVERS if name in row]
     structure = answer["structure"]
     lines.append(answer["protocol"]["sentence"])
-    if structure["threshold"] not in (None, answer["threshold"]):
-        what = "Cells are divided" if structure["kind"] == "partition" else "Objects are found"
-        origin = f"threshold from {structure['threshold_source']}"
-        lines.append(f"{what} at probability >= {structure['threshold']:g} ({origin}).")
+    chosen, origin = structure["threshold"], structure["threshold_source"]
+    if structure["kind"] == "partition":
+        lines.append(
+            f"Cells lie at least {chosen:g} deep between membranes (from {origin}), in the square "
+            f"root of the probability, smoothed by {structure['cell_smoothing']:g} pixels."
+        )
+    elif chosen not in (None, answer["threshold"]):
+        lines.append(f"Objects are found at probability >= {chosen:g} (threshold from {origin}).")
     return "\n".join([*lines, answer["fingerprint"]["short"], last])
 
 

@@ -14,7 +14,7 @@ from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
 from unet_dist.data.splits import Splits
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
-from unet_dist.evaluate.candidates import CANDIDATES, best_candidate, choose, judge
+from unet_dist.evaluate.candidates import DEFAULT_DEPTH, DEPTHS, best_depth, choose, judge
 from unet_dist.evaluate.measures import Decision, Measured, measure
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.launching.datasets import begin_run
@@ -38,6 +38,7 @@ def decision(structure, threshold=0.5, cells=0.5, **changes):
             "structure_threshold": cells,
             "structure_source": "validation",
             "min_object": 0,
+            "cell_smoothing": 0.0,
             **changes,
         }
     )
@@ -106,17 +107,19 @@ def test_distances_of_several_classes_are_the_mean_over_those_present():
     assert got == {"hausdorff_95": 0.5, "assd": 0.5}
 
 
-def test_cells_have_their_own_threshold_beside_that_of_dice():
+def test_cells_have_a_depth_of_their_own_and_a_smoothing():
     truth = np.zeros((21, 41), np.uint8)
     truth[:, 20] = 1
-    prob = np.float32(0.9) * truth[:, :, None]
-    prob[10, 20] = 0.2  # a gap for whoever asks for more
+    prob = np.float32(0.81) * truth[:, :, None]
+    prob[10, 20] = 0.01  # a gap, 0.1 deep
 
-    got = measure("a", prob, truth, truth < 2, decision("partition", 0.5, 0.1)).shape
+    def v_rand(depth, smoothing=0.0):
+        asked = decision("partition", 0.5, depth, cell_smoothing=smoothing)
+        return measure("a", prob, truth, truth < 2, asked).shape["v_rand"]
 
-    assert (got["v_rand"], got["v_info"]) == (1, 1)
-    assert got["v_rand_at_dice_threshold"] == pytest.approx(2 / 3)
-    assert got["v_info_at_dice_threshold"] == pytest.approx(0, abs=1e-9)
+    assert v_rand(0.05) == 1
+    assert v_rand(0.2) == pytest.approx(2 / 3)
+    assert v_rand(0.2, smoothing=1.0) == 1
 
 
 def test_objects_are_measured_with_their_numbers_from_the_file():
@@ -158,24 +161,26 @@ def example(truth):
     return Example(np.zeros((*truth.shape, 1), np.float32), truth, np.ones(truth.shape, bool))
 
 
-def test_the_threshold_of_cells_is_the_best_on_validation_images():
+def test_the_depth_of_cells_is_the_best_on_validation_images():
     truth = np.zeros((21, 41), np.uint8)
     truth[:, 20] = 1
-    gap, bridge = (np.float32(0.9) * truth[:, :, None] for _ in range(2))
-    gap[10, 20] = 0.12  # whole below 0.1 and at it
-    bridge[10, 21:] = 0.06  # splits a cell below 0.06
+    gap, bridge = (np.float32(0.81) * truth[:, :, None] for _ in range(2))
+    gap[10, 20] = 0.09  # divided up to a depth of 0.3
+    bridge[:, 30] = 0.0225  # splits a cell up to a depth of 0.15
 
-    verdicts = [judge("partition", "a", prob, example(truth)) for prob in (gap, bridge)]
+    verdicts = [
+        judge("partition", "a", prob, example(truth), cell_smoothing=0) for prob in (gap, bridge)
+    ]
 
-    assert choose("partition", verdicts) == 0.07
-    assert len(verdicts[0]) == len(CANDIDATES)
+    assert choose("partition", verdicts) == 0.2
+    assert len(verdicts[0]) == len(DEPTHS)
 
 
 def test_images_without_cells_have_no_vote():
-    nan = [math.nan] * len(CANDIDATES)
-    best = [float(number == 4) for number in range(len(CANDIDATES))]
-    assert best_candidate([nan, best]) == CANDIDATES[4]
-    assert best_candidate([nan]) == 0.5
+    nan = [math.nan] * len(DEPTHS)
+    best = [float(number == 4) for number in range(len(DEPTHS))]
+    assert best_depth([nan, best]) == DEPTHS[4]
+    assert best_depth([nan]) == DEFAULT_DEPTH
 
 
 def test_the_threshold_of_objects_is_that_of_the_best_dice_of_any_object():
@@ -184,7 +189,7 @@ def test_the_threshold_of_objects_is_that_of_the_best_dice_of_any_object():
     prob[0, :, 0] = [0.9, 0.8, 0.4, 0.6]
     prob[0, :, 1] = 1 - prob[0, :, 0]
     # Foreground is 0.1, 0.2, 0.6, 0.4: everything above 0.2 up to 0.4 is right.
-    chosen = choose("objects", [judge("objects", "a", prob, example(truth))])
+    chosen = choose("objects", [judge("objects", "a", prob, example(truth), cell_smoothing=0)])
     assert 0.2 < chosen <= 0.4
 
 

@@ -32,6 +32,7 @@ FINGERPRINT = Fingerprint(
     averaging="per image, then mean over images",
     structure="tubular",
     min_object=0,
+    cell_smoothing=0.0,
     threshold=0.5,
     threshold_source="configured",
     structure_threshold=None,
@@ -51,6 +52,7 @@ def decision(structure, **changes):
         structure_threshold=None,
         structure_source="configured",
         min_object=0,
+        cell_smoothing=0.0,
     )
     return replace(fixed, **changes)
 
@@ -159,7 +161,7 @@ def test_the_console_shows_each_number_with_its_interval_and_the_fingerprint():
     cells = describe_evaluation(
         evaluated("partition", structure_threshold=0.1, structure_source="validation"), "x"
     )
-    assert "Cells are divided at probability >= 0.1 (threshold from validation)." in cells
+    assert "Cells lie at least 0.1 deep between membranes (from validation)" in cells
 
 
 def sample(folder, name="a", *, mask=b"mask", page=0):
