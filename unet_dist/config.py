@@ -299,7 +299,7 @@ class LogConfig(Section):
     every_steps: int = Field(1, ge=1)
     """Steps between records and progress lines."""
     images: int = Field(4, ge=0)
-    """Validation images shown in TensorBoard and in the report picture."""
+    """Images shown: in TensorBoard of the validation, in reports the worst and the best."""
 
 
 class Config(Section):

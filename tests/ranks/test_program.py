@@ -47,7 +47,12 @@ def test_a_run_leaves_everything_one_looks_for(run: Path) -> None:
     assert (folder.checkpoints / "BEST").exists()
     log = folder.attempt(0).rank_log(1).read_text()
     assert "Traceback" not in log, "what follows a failure would be read as its cause"
-    assert read_json(folder.evaluation("test"))["threshold_source"] == "validation"
+    evaluation = read_json(folder.evaluation("test"))
+    assert evaluation["threshold_source"] == "validation"
+    assert folder.report.read_text().count("data:image/png") == 2 + len(evaluation["cases"])
+    chosen = [r for r in read_records(folder.records(0)) if r["kind"] == "eval" and r["best"]][-1]
+    assert chosen["step"] == evaluation["checkpoint_step"]
+    assert max(dice for _, dice in chosen["dice_by_threshold"]) <= chosen["dice"] + 1e-5
 
 
 def test_records_say_how_long_a_step_waited_for_data(run: Path) -> None:

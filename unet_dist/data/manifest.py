@@ -5,7 +5,7 @@ masks and the normalisation, and writes them down; each rank reads them back and
 images of its own shard. A resumed run sees the very same samples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,13 @@ from unet_dist.runs import read_json, write_json
 SCHEMA = 1
 
 
-def write_manifest(path: Path, dataset: Dataset, normalisation: Normalisation) -> None:
+def write_manifest(
+    path: Path, dataset: Dataset, normalisation: Normalisation, *, warnings: Sequence[str] = ()
+) -> None:
+    """
+    Args:
+        warnings: of the check, for whoever reads the run later.
+    """
     root = Path(dataset.config.root).resolve()
     coding = asdict(dataset.coding)
     coding["shares"] = {str(value): share for value, share in dataset.coding.shares.items()}
@@ -30,6 +36,7 @@ def write_manifest(path: Path, dataset: Dataset, normalisation: Normalisation) -
         {
             "schema": SCHEMA,
             "masks": dataset.coding.describe(),
+            "warnings": list(warnings),
             "normalisation": normalisation._asdict(),
             "coding": coding,
             "splits": {

@@ -12,17 +12,15 @@ from unet_dist.data.sample import Sample
 from unet_dist.evaluate.curves import calibration_curve
 from unet_dist.evaluate.fingerprint import FileDigests, Fingerprint, short_form
 from unet_dist.evaluate.measures import Decision, Measured, measure
-from unet_dist.evaluate.metrics import BINS, Confusion, confusions, pool, quality
+from unet_dist.evaluate.metrics import Confusion, confusions, pool, quality
 from unet_dist.evaluate.names import METRICS
 from unet_dist.evaluate.objects import pool_objects
 from unet_dist.evaluate.score import EvalSummary, null_if_nan
 from unet_dist.evaluate.table import MetricTable, table_of
-from unet_dist.evaluate.thresholds import dice_by_threshold
+from unet_dist.evaluate.thresholds import threshold_curve
 
 OF_PROBABILITIES = ("auc", "average_precision", "calibration_error", "soft_dice_with_background")
 """Metrics that a hard mask does not have."""
-PLOT_STEP = 20
-"""Of BINS, between the thresholds of a curve."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -211,13 +209,6 @@ def plots_of(summary: EvalSummary) -> dict[str, Any]:
     predicted class), of all images of the summary."""
     scores = [score for score, _ in summary.per_image]
     pooled = pool(scores)
-    by_threshold: list[list[float | None]] = []
-    if summary.threshold is not None:
-        dice = dice_by_threshold(scores)
-        by_threshold = [
-            [number / BINS, null_if_nan(float(dice[number]))]
-            for number in range(PLOT_STEP, BINS, PLOT_STEP)
-        ]
     matrix_kk = pooled.matrix_kk
     if matrix_kk is None:
         [one] = confusions(pooled, summary.threshold)
@@ -226,7 +217,7 @@ def plots_of(summary: EvalSummary) -> dict[str, Any]:
         confusion = matrix_kk.tolist()
     curves = map(calibration_curve, pooled.positive_fb, pooled.negative_fb)
     return {
-        "dice_by_threshold": by_threshold,
+        "dice_by_threshold": threshold_curve(scores),
         "calibration": [[list(pair) for pair in curve] for curve in curves],
         "confusion": confusion,
     }

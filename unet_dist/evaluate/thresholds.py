@@ -6,6 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.evaluate.metrics import BINS, ImageScore
+from unet_dist.evaluate.score import null_if_nan
+
+CURVE_STEP = 20
+"""Of BINS, between the thresholds of a curve that is kept."""
 
 
 def snap_threshold(threshold: float) -> float:
@@ -26,6 +30,18 @@ def dice_by_threshold(scores: Sequence[ImageScore]) -> NDArray[np.float64]:
     mean = np.full(BINS, np.nan)
     np.divide(total, num_images, out=mean, where=num_images > 0)
     return mean
+
+
+def threshold_curve(scores: Sequence[ImageScore]) -> list[list[float | None]]:
+    """Pairs of a threshold and the mean Dice there, JSON values: null where no image counts.
+    Empty with several foreground classes, where none is used."""
+    if not scores or scores[0].counts.num_foreground > 1:
+        return []
+    dice = dice_by_threshold(scores)
+    return [
+        [number / BINS, null_if_nan(round(float(dice[number]), 5))]
+        for number in range(CURVE_STEP, BINS, CURVE_STEP)
+    ]
 
 
 def choose_threshold(scores: Sequence[ImageScore]) -> float | None:

@@ -24,7 +24,7 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
     refuse_used(folder)
     try:
         dataset, warnings = _checked(config, console)
-        write_manifest(folder.dataset, dataset, normalisation(dataset))
+        write_manifest(folder.dataset, dataset, normalisation(dataset), warnings=warnings)
     except BaseException:
         folder.discard()
         raise

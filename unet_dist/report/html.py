@@ -1,31 +1,37 @@
 """One file that tells how a run went: it needs no network, no script and no other file."""
 
 import base64
-import math
+import shlex
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from numpy.typing import NDArray
 
 from unet_dist.config import Config
 from unet_dist.config_file import known_keys, value_of
+from unet_dist.data.colours import class_colours
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
+from unet_dist.evaluate.metrics import CLASS_QUALITIES
 from unet_dist.evaluate.names import METRICS, decimals, title_of
 from unet_dist.records import read_records
-from unet_dist.report.classes import draw_confusion
-from unet_dist.report.page import COLUMN_WIDTH, axes_at, figure_png, new_figure
 from unet_dist.report.panels import MEANINGS
 from unet_dist.report.pictures import curves_png
+from unet_dist.report.plots import plots_png
 from unet_dist.runs import RunDir, read_json
 
 TEMPLATE = "report.html.j2"
+HEADLINE = {
+    "dice": "Dice",
+    "foreground_dice": "Dice",
+    "ap_50": "AP at IoU 0.5",
+    "v_rand": "V_rand",
+    "v_info": "V_info",
+}
 SHOWN_PER_IMAGE = ("dice", "foreground_dice", "ap_50", "v_rand", "v_info", "cldice", "hausdorff_95")
 CURVES_FROM_STEPS = 2
-LINE, CHOSEN = "#0072B2", "#D55E00"
 
 
 def report_html(run: RunDir, split: str) -> str:
@@ -43,7 +49,7 @@ def report_html(run: RunDir, split: str) -> str:
     evaluation = read_json(path)
     try:
         return _page(run, evaluation)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, jinja2.UndefinedError) as error:
         raise UserError(
             str(path),
             f"lacks what a report shows ({error!r}): unet-dist eval {run.path} --split {split} "
@@ -53,77 +59,177 @@ def report_html(run: RunDir, split: str) -> str:
 
 def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
     config = run.load_config()
-    several = config.data.classes > 2
-    names = list(evaluation["class_names"])
+    split, names = evaluation["split"], list(evaluation["class_names"])
+    records = list(read_records(run.records(0)))
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
     )
     columns = [name for name in SHOWN_PER_IMAGE if name in evaluation["per_image"][0]]
+    cases = _cases(run, evaluation)
+    half = -(-len(cases) // 2)
+    plots = plots_png(
+        evaluation["plots"],
+        names,
+        split=split,
+        threshold=evaluation["threshold"],
+        validation=_validation_curve(run, evaluation, records),
+    )
     return environment.get_template(TEMPLATE).render(
         run=run.path.name,
         headline=_headline(evaluation),
         evaluation=evaluation,
-        metrics=_metric_rows(evaluation, evaluation["pooled"]),
-        classes=_class_rows(evaluation, names) if several else [],
-        observers=[
-            {"title": row["row"], "images": row["images"], "rows": _metric_rows(row, {})}
-            for row in evaluation["observers"]
-        ],
+        metrics=_metric_rows(evaluation),
+        remarks=_remarks(evaluation),
+        class_columns=[METRICS[name].title for name in CLASS_QUALITIES],
+        classes=_class_rows(evaluation, names) if len(names) > 2 else [],
+        observers=evaluation["observers"],
         members=_member_rows(run),
         legend=MEANINGS,
-        cases=[
-            {**case, "dice": decimals(case["dice"]), "picture": _data_uri(picture.read_bytes())}
-            for case in evaluation.get("cases", ())
-            if (picture := run.case(evaluation["split"], case["number"])).exists()
-        ],
-        plots=_data_uri(_plots(evaluation, names)),
-        curves=_curves(run),
-        columns=[title_of(name, several=several) for name in columns],
+        colours=list(zip(class_colours(len(names)), names, strict=True))[1:],
+        cases={"Worst": cases[:half], "Best": cases[half:][::-1]},
+        plots=_data_uri(plots),
+        balance=_balance(evaluation["plots"]["confusion"], names),
+        curves=_curves(records),
+        columns=[title_of(name, several=len(names) > 2) for name in columns],
         per_image=[
             {"id": row["id"], "cells": [decimals(row[name]) for name in columns]}
             for row in sorted(evaluation["per_image"], key=_by_dice)
         ],
-        facts=_facts(run, config, evaluation),
+        warnings=read_json(run.dataset).get("warnings", []),
+        facts=_facts(run, config, evaluation, records),
+        fingerprint={
+            key: value
+            for key, value in evaluation["fingerprint"].items()
+            if key not in ("short", "images", "versions")
+        },
         command=_command(run),
         differing=_settings(config, Config()),
         whole=_settings(config, None),
     )
 
 
+def _cases(run: RunDir, evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
+    """From the worst to the best; those whose picture is there."""
+    pictures = {
+        run.case(evaluation["split"], int(one["number"])): one for one in evaluation["cases"]
+    }
+    return [
+        {
+            "id": case["id"],
+            "dice": decimals(case["dice"]),
+            "picture": _data_uri(picture.read_bytes()),
+        }
+        for picture, case in pictures.items()
+        if picture.exists()
+    ]
+
+
 def _headline(evaluation: Mapping[str, Any]) -> str:
     shown = []
-    for name in ("dice", "foreground_dice", "ap_50", "v_rand", "v_info"):
+    for name, title in HEADLINE.items():
         if name in evaluation and not (name == "dice" and "foreground_dice" in evaluation):
             interval = evaluation["intervals"].get(name)
             between = f" (95 %: {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-            title = {"dice": "Dice", "foreground_dice": "Dice", "ap_50": "AP at IoU 0.5"}
-            shown.append(f"{title.get(name, name)} {decimals(evaluation[name])}{between}")
+            shown.append(f"{title} {decimals(evaluation[name])}{between}")
     return ", ".join(shown)
 
 
-def _metric_rows(values: Mapping[str, Any], pooled: Mapping[str, Any]) -> list[dict[str, str]]:
+def _metric_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the model has of ``METRICS``, beside it what the observers have."""
     rows = []
+    several = len(evaluation.get("per_class", ())) > 1
     for name in METRICS:
-        if name in values:
-            interval = values["intervals"].get(name)
-            rows.append(
-                {
-                    "title": title_of(name, several=len(values.get("per_class", ())) > 1),
-                    "mean": decimals(values[name]),
-                    "interval": f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else "",
-                    "pooled": decimals(pooled[name]) if name in pooled else "",
-                }
-            )
+        if name not in evaluation:
+            continue
+        counted = evaluation["counted"][name]
+        where = "" if counted == evaluation["images"] else f", {counted} images"
+        pooled = evaluation["pooled"]
+        rows.append(
+            {
+                "title": f"{title_of(name, several=several)}{where}",
+                "mean": decimals(evaluation[name]),
+                "interval": _interval(evaluation, name),
+                "pooled": decimals(pooled[name]) if name in pooled else "",
+                "observers": [
+                    _short(row[name], row["intervals"].get(name)) if name in row else ""
+                    for row in evaluation["observers"]
+                ],
+            }
+        )
     return rows
 
 
-def _class_rows(evaluation: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, str]]:
-    keys = ("dice", "iou", "sensitivity", "auc")
+def _interval(values: Mapping[str, Any], name: str) -> str:
+    interval = values["intervals"].get(name)
+    return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+
+
+def _short(mean: float | None, interval: Sequence[float] | None) -> str:
+    if mean is None:
+        return decimals(mean)
+    return f"{mean:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+def _remarks(evaluation: Mapping[str, Any]) -> list[str]:
+    """What one must know of the numbers beside the protocol."""
+    structure = evaluation["structure"]
+    remarks = []
+    if evaluation["dice_std"] is not None:
+        remarks.append(f"Standard deviation of Dice over images: {evaluation['dice_std']:.4f}.")
+    if evaluation["dice_at_half"] is not None:
+        remarks.append(f"Dice at threshold 0.5: {evaluation['dice_at_half']:.4f}.")
+    if structure["threshold"] is not None:
+        remarks.append(
+            f"Structure {structure['kind']}, at threshold {structure['threshold']:g} "
+            f"({structure['threshold_source']})"
+            + (
+                f", objects of {structure['min_object']} pixels or more."
+                if structure["kind"] == "objects"
+                else "."
+            )
+        )
+    return remarks
+
+
+def _class_rows(evaluation: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        {"name": names[row["class"]], **{key: decimals(row[key]) for key in keys}}
+        {"name": names[row["class"]], "cells": [decimals(row[key]) for key in CLASS_QUALITIES]}
         for row in evaluation["per_class"]
     ]
+
+
+def _balance(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Of the pixels that count, the share of each class in truth and prediction, and what is
+    right and wrong of it."""
+    total = max(1, sum(map(sum, confusion)))
+    rows = []
+    for number, name in enumerate(names):
+        true, right = sum(confusion[number]), confusion[number][number]
+        predicted = sum(row[number] for row in confusion)
+        counts = (true, predicted, right, predicted - right, true - right)
+        rows.append({"name": name, "cells": [f"{count / total:.2%}" for count in counts]})
+    return rows
+
+
+def _validation_curve(
+    run: RunDir, evaluation: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> list[list[float | None]]:
+    """Dice by threshold when the threshold was chosen; empty if that was not written down."""
+    if evaluation["threshold_source"] != "validation" or evaluation["split"] == "val":
+        return []
+    if run.is_ensemble():  # it is evaluated on both splits at its end
+        path = run.evaluation("val")
+        curve = read_json(path)["plots"]["dice_by_threshold"] if path.exists() else []
+    else:
+        curves = [
+            record["dice_by_threshold"]
+            for record in records
+            if record.get("kind") == "eval" and record.get("step") == evaluation["checkpoint_step"]
+            if "dice_by_threshold" in record
+        ]
+        curve = curves[-1] if curves else []
+    return list(curve)
 
 
 def _member_rows(run: RunDir) -> list[dict[str, str]]:
@@ -148,67 +254,56 @@ def _by_dice(row: Mapping[str, Any]) -> tuple[bool, float]:
     return dice is None, dice or 0.0
 
 
-def _curves(run: RunDir) -> str:
-    records = list(read_records(run.records(0))) if run.records(0).exists() else []
-    steps = [record for record in records if record["kind"] == "step"]
+def _curves(records: Sequence[Mapping[str, Any]]) -> str:
+    steps = [record for record in records if record.get("kind") == "step"]
     if len(steps) < CURVES_FROM_STEPS:
         return ""
-    return _data_uri(curves_png(steps, [one for one in records if one["kind"] == "eval"]))
+    evals = [record for record in records if record.get("kind") == "eval"]
+    return _data_uri(curves_png(steps, evals))
 
 
-def _plots(evaluation: Mapping[str, Any], names: Sequence[str]) -> bytes:
-    """Dice by threshold (two classes), calibration, confusion."""
-    plots = evaluation["plots"]
-    figure = new_figure(3.6)
-    tops = 0.4, COLUMN_WIDTH, 2.5
-    column = 0
-    if plots["dice_by_threshold"]:
-        axes = axes_at(figure, 0.6, *tops)
-        thresholds, dice = zip(*plots["dice_by_threshold"], strict=True)
-        axes.plot(thresholds, [math.nan if d is None else d for d in dice], color=LINE)
-        axes.axvline(evaluation["threshold"], color=CHOSEN, linestyle="--", label="used")
-        axes.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1))
-        axes.set_title("mean Dice by threshold", fontsize=11)
-        axes.legend(fontsize=8, frameon=False)
-        column = 1
-    axes = axes_at(figure, 0.6 + column * (COLUMN_WIDTH + 0.8), *tops)
-    axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
-    for number, curve in enumerate(plots["calibration"]):
-        predicted, observed = zip(*curve, strict=True) if curve else ((), ())
-        label = names[number + 1] if len(plots["calibration"]) > 1 else None
-        axes.plot(predicted, observed, marker="o", markersize=3, label=label)
-    axes.set(xlabel="predicted probability", xlim=(0, 1), ylim=(0, 1))
-    axes.set_title("observed share", fontsize=11)
-    if len(plots["calibration"]) > 1:
-        axes.legend(fontsize=8, frameon=False)
-    left = 0.6 + (column + 1) * (COLUMN_WIDTH + 0.8) + 0.7
-    axes = axes_at(figure, left, 0.4, COLUMN_WIDTH - 0.7, 2.3)
-    matrix_kk: NDArray[np.int64] = np.array(plots["confusion"], np.int64)
-    draw_confusion(axes, matrix_kk, names)
-    axes.set_title("share of the true class predicted as", fontsize=11)
-    return figure_png(figure)
-
-
-def _facts(run: RunDir, config: Config, evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(
+    run: RunDir,
+    config: Config,
+    evaluation: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, str]]:
     dataset, _ = read_manifest(run.dataset, config.data)
     parts = ", ".join(f"{len(part)} {name}" for name, part in dataset.splits.parts().items())
-    timeline = list(read_records(run.timeline)) if run.timeline.exists() else []
     versions = evaluation["fingerprint"]["versions"]
     facts = [
         ("images", parts),
         ("masks", dataset.coding.describe()),
         ("weights", f"step {evaluation['checkpoint_step']}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
-    for start, end in _attempts(timeline):
+    starts = [record for record in records if record.get("kind") == "start"]
+    if starts:
+        start = starts[-1]
+        facts += [
+            ("network", f"{start['parameters']:,} parameters"),
+            ("training", f"{start['total_steps']} steps of {start['batch']} crops"),
+        ]
+    speeds = [one["images_per_s"] for one in records if one.get("images_per_s") is not None]
+    if speeds:
+        facts.append(("speed", f"{statistics.median(speeds):.3g} crops/s, median"))
+    for start, end in _attempts(list(read_records(run.timeline))):
         minutes = (end["time"] - start["time"]) / 60
+        ranks = _ranks(run, start)
         facts.append(
-            (
-                f"attempt {start['attempt']}",
-                f"{start['ranks']} ranks by {start['engine']}, {end['state']}, {minutes:.1f} min",
-            )
+            (f"attempt {start['attempt']}", f"{ranks}: {end['state']} after {minutes:.1f} min")
         )
+    facts.append(("versions", ", ".join(f"{name} {one}" for name, one in versions.items())))
     return facts
+
+
+def _ranks(run: RunDir, start: Mapping[str, Any]) -> str:
+    """What an attempt did where: simulated ranks say nothing of the speed of cards."""
+    plan = run.attempt(int(start["attempt"])).plan
+    tree = read_json(plan) if plan.exists() else {}
+    device = {"CPU": " simulated on the CPU", "Ascend": " on Ascend cards"}
+    kind = tree.get("job", {}).get("kind", "job")
+    number = f"{start['ranks']} rank{'' if start['ranks'] == 1 else 's'}"
+    return f"{kind}, {number}{device.get(tree.get('target', ''), '')} by {start['engine']}"
 
 
 def _attempts(timeline: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
@@ -219,18 +314,25 @@ def _attempts(timeline: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
 
 def _command(run: RunDir) -> str:
     placement = run.last_placement()
-    where = ""
-    if placement.get("rank_table"):
-        where = f" --rank-table {placement['rank_table']}"
-    elif placement.get("simulate"):
-        where = f" --simulate {placement['simulate']}"
+    words: list[object] = ["unet-dist", "train", run.path / "config.yaml"]
+    hosts = [
+        f"{host['name']}:{host['slots']}" if host.get("slots") else host["name"]
+        for host in placement.get("hosts", ())
+    ]
+    options = {
+        "--rank-table": placement.get("rank_table"),
+        "--simulate": placement.get("simulate"),
+        "--hosts": ",".join(hosts),
+        "--comm": "" if placement.get("comm") == "mpi" else placement.get("comm"),
+    }
     if run.is_ensemble():
         members = run.load_members()
         if members.vary == "fold":
-            where += f" --folds {len(members.values)}"
+            options["--folds"] = len(members.values)
         else:
-            where += f" --seeds {','.join(map(str, members.values))}"
-    return f"unet-dist train {run.path / 'config.yaml'}{where} --run NEW"
+            options["--seeds"] = ",".join(map(str, members.values))
+    words += [word for option in options.items() if option[1] for word in option]
+    return shlex.join(map(str, [*words, "--run", "NEW"]))
 
 
 def _settings(config: Config, base: Config | None) -> str:

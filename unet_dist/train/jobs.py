@@ -1,6 +1,5 @@
 """What ranks can be asked to do: train, evaluate a split, predict images."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,9 @@ from unet_dist.train.trained import Trained, choose_for_ensemble, load_trained
 
 if TYPE_CHECKING:
     from unet_dist.evaluate.measures import Decision
+
+MOST_CASES = 6
+"""Images shown in the report, half of them the worst and half the best."""
 
 
 def run_job(
@@ -214,19 +216,21 @@ def _progress(
 def _rows(
     config: Config, dataset: Dataset, predictor: Predictor, summary: EvalSummary
 ) -> list[PictureRow]:
-    """The worst, the best and the images between them."""
-    ranked = sorted(summary.per_image, key=lambda pair: (math.isnan(pair[1].dice), pair[1].dice))
-    wanted = min(max(1, config.log.images), len(ranked))
-    picks = [ranked[round(i * (len(ranked) - 1) / max(1, wanted - 1))] for i in range(wanted)]
+    """The images to show, from the worst to the best."""
+    worst, best = summary.worst_and_best(max(1, config.log.images))
     samples = {sample.id: sample for sample in dataset.splits.parts()[summary.protocol.split]}
+    dice = {score.id: quality.dice for score, quality in summary.per_image}
     return [
-        picture_row(predictor, dataset, samples[score.id], summary.threshold, quality.dice)
-        for score, quality in picks
+        picture_row(predictor, dataset, samples[id_], summary.threshold, dice[id_])
+        for id_ in (*worst, *reversed(best))
     ]
 
 
 def _write_cases(run: RunDir, split: str, rows: Sequence[PictureRow]) -> list[dict[str, Any]]:
-    """Pictures for the report; what it needs to know of each."""
+    """Pictures for the report; what it needs to know of each. They are few, so that the report
+    stays below 6 MB."""
+    if len(rows) > MOST_CASES:
+        rows = [*rows[: MOST_CASES // 2], *rows[-MOST_CASES // 2 :]]
     write_files({run.case(split, number): to_png(strip(row)) for number, row in enumerate(rows)})
     return [
         {"number": number, "id": row.id, "dice": null_if_nan(row.dice)}
@@ -256,6 +260,6 @@ def _draw(
             confusion_kk=pool([score for score, _ in summary.per_image]).matrix_kk,
             dice_of_class=tuple(one.dice for one in summary.per_class),
             class_names=config.data.names,
-            note=f"{summary.sentence()} Shown below are images from the worst to the best Dice.",
+            note=f"{summary.sentence()} Below: the worst and the best images.",
         ),
     )

@@ -16,6 +16,7 @@ from unet_dist.errors import TrainingDiverged, UserError
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
 from unet_dist.evaluate.score import EvalSummary
+from unet_dist.evaluate.thresholds import threshold_curve
 from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
 from unet_dist.records import RecordWriter
 from unet_dist.report.tensorboard import TensorBoard
@@ -282,6 +283,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
         iou=summary.mean.iou,
         dice_of_class=dice_of_classes(summary, training.config.data),
         threshold=threshold,
+        dice_by_threshold=threshold_curve(scores),
         images=summary.images,
         best=best,
         duration_s=time.monotonic() - started,

@@ -1,11 +1,18 @@
+import io
+
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from unet_dist.config import AugmentConfig, Config
+from unet_dist.config_file import load_config
 from unet_dist.data.balance import half_width
 from unet_dist.data.readiness import LEAST_KEPT, check_for_training
+from unet_dist.data.synthetic import write_synthetic
 from unet_dist.data.thin import centre_lines, kept_centre_lines
+from unet_dist.launching.datasets import begin_run
+from unet_dist.runs import RunDir, read_json
 
 STILL = {"flip": False, "rotate": 0, "scale": 0, "elastic": 0, "crop": 0}
 
@@ -130,3 +137,16 @@ def test_faults_come_without_warnings_that_need_a_sound_set(write_folder, write)
     assert report.faults
     assert dataset is None
     assert not [w for w in report.warnings if "augment.crop" in w]
+
+
+def test_warnings_stay_with_the_run_for_who_reads_it_later(tmp_path):
+    write_synthetic("vessels", tmp_path / "data", count=6, size=32, seed=0)
+    config = load_config(tmp_path / "data" / "config.yaml", ["augment.crop=64"])
+    folder = RunDir(tmp_path / "run")
+    folder.path.mkdir()
+    console = Console(file=io.StringIO(), width=1000)
+    begin_run(folder, config, console)
+    stored = read_json(folder.dataset)["warnings"]
+    assert any("augment.crop=64 is larger than" in warning for warning in stored)
+    printed = console.file.getvalue().splitlines()
+    assert stored == [line.removeprefix("warning: ") for line in printed if "warning: " in line]

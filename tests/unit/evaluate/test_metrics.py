@@ -9,7 +9,13 @@ from sklearn import metrics as reference
 
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
-from unet_dist.evaluate.curves import CALIBRATION_BINS, auc, average_precision, calibration_error
+from unet_dist.evaluate.curves import (
+    CALIBRATION_BINS,
+    auc,
+    average_precision,
+    calibration_curve,
+    calibration_error,
+)
 from unet_dist.evaluate.metrics import (
     BINS,
     ImageScore,
@@ -21,7 +27,12 @@ from unet_dist.evaluate.metrics import (
     quality,
     score_image,
 )
-from unet_dist.evaluate.thresholds import choose_threshold, dice_by_threshold, snap_threshold
+from unet_dist.evaluate.thresholds import (
+    choose_threshold,
+    dice_by_threshold,
+    snap_threshold,
+    threshold_curve,
+)
 
 
 def scored(prob, target, *, fov=None, sample_id="a"):
@@ -380,6 +391,26 @@ def test_of_equally_good_thresholds_the_middle_of_the_longest_run_is_chosen():
 def test_the_chosen_threshold_does_not_depend_on_the_order_of_the_images():
     scores = random_scores(7)
     assert choose_threshold(scores) == choose_threshold(scores[::-1])
+
+
+def test_the_curve_that_is_kept_has_the_dice_at_its_thresholds():
+    empty = scored([0.1], [0], sample_id="empty")
+    curve = threshold_curve([scored([0.2, 0.6], [0, 1]), empty])
+    assert [threshold for threshold, _ in curve] == [n / 50 for n in range(1, 50)]
+    # From 0.02 to 0.1 the empty image counts, with Dice 0; up to 0.2 one of two pixels is wrong.
+    dice = dict(map(tuple, curve))
+    assert dice[0.1] == pytest.approx(2 / 3 / 2, abs=1e-5)
+    assert dice[0.2] == pytest.approx(2 / 3, abs=1e-5)
+    assert (dice[0.4], dice[0.6], dice[0.62]) == (1, 1, 0)
+    assert {dice for _, dice in threshold_curve([empty])[10:]} == {None}
+    assert threshold_curve([]) == []
+
+
+def test_the_calibration_curve_has_what_each_bin_promised_and_what_came():
+    # Bins 0.5 to 0.55 with two pixels, one true, and 0.95 to 1 with one.
+    counts = scored([0.5, 0.52, 0.99], [0, 1, 1]).counts
+    curve = calibration_curve(counts.positive_fb[0], counts.negative_fb[0])
+    assert curve == [pytest.approx((0.5105, 0.5)), pytest.approx((0.9905, 1))]
 
 
 def test_images_without_foreground_count_against_a_low_threshold():

@@ -18,7 +18,8 @@ from unet_dist.evaluate.fingerprint import (
     versions,
 )
 from unet_dist.evaluate.measures import Decision, measure
-from unet_dist.evaluate.results import ImageResult, result_of
+from unet_dist.evaluate.metrics import score_image
+from unet_dist.evaluate.results import ImageResult, plots_of, result_of
 from unet_dist.evaluate.score import Protocol, summarise
 from unet_dist.launching.describe import describe_evaluation
 
@@ -162,6 +163,24 @@ def test_the_console_shows_each_number_with_its_interval_and_the_fingerprint():
         evaluated("partition", structure_threshold=0.1, structure_source="validation"), "x"
     )
     assert "Cells lie at least 0.1 deep between membranes (from validation)" in cells
+
+
+def test_what_is_drawn_holds_all_pixels_of_all_images():
+    # tp 1, fp 1, fn 2, tn 1
+    one = score_image(
+        "one",
+        np.array([[[0.9], [0.8], [0.1], [0.2], [0.3]]], np.float32),
+        np.array([[1, 0, 1, 1, 0]], np.uint8),
+        np.ones((1, 5), bool),
+    )
+    protocol = Protocol(
+        split="test", observer="", fov="none", classes=2, resize=1, tile=64, overlap=0
+    )
+    summary = summarise([one], threshold=0.5, threshold_source="configured", protocol=protocol)
+    plots = plots_of(summary)
+    assert plots["confusion"] == [[1, 1], [2, 1]]
+    assert [0.5, 0.4] in plots["dice_by_threshold"]
+    assert [[len(curve) for curve in plots["calibration"]]] == [[5]]
 
 
 def sample(folder, name="a", *, mask=b"mask", page=0):

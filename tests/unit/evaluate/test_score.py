@@ -57,6 +57,18 @@ def test_the_mean_is_over_images_and_the_pool_over_pixels():
     assert got["dice_interval"] is None
 
 
+def test_the_worst_and_the_best_images_are_never_the_same_and_have_a_dice():
+    scores = [
+        image_score(name, [0.9] * tp + [0.1] * fn + [0.1], [1] * (tp + fn) + [0])
+        for name, tp, fn in (("c", 2, 2), ("a", 1, 9), ("d", 4, 0), ("b", 1, 2), ("empty", 0, 0))
+    ]
+    summary = summary_of(scores)
+    assert summary.worst_and_best(1) == (["a"], [])
+    assert summary.worst_and_best(3) == (["a", "b"], ["d"])
+    assert summary.worst_and_best(4) == (["a", "b"], ["d", "c"])
+    assert summary.worst_and_best(9) == (["a", "b", "c"], ["empty", "d"])
+
+
 def test_an_image_without_foreground_is_null_and_left_out_of_the_mean():
     full, empty = image_score("full", [0.9, 0.1], [1, 0]), image_score("x", [0.1, 0.1], [0, 0])
 

@@ -1,7 +1,10 @@
 """The report of a run that was written down by hand, read by a parser as a browser reads it."""
 
+import base64
+import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -17,13 +20,16 @@ from unet_dist.data.dataset import normalisation, open_dataset
 from unet_dist.data.manifest import write_manifest
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
+from unet_dist.evaluate.metrics import CLASS_QUALITIES
 from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.report.html import report_html
-from unet_dist.runs import RunDir
+from unet_dist.report.plots import VALIDATION
+from unet_dist.runs import RunDir, write_json
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 VOID = {"meta", "img", "br", "hr", "link"}
 HOSTILE = "<script>alert('1')</script>"
+VALIDATION_CURVE = [[0.2, 0.5], [0.5, 0.6], [0.8, 0.4]]
 
 
 class Page(HTMLParser):
@@ -51,6 +57,7 @@ class Page(HTMLParser):
 
 def evaluation(**changes: Any) -> dict[str, Any]:
     metrics = {"dice": 0.81, "iou": 0.68, "cldice": 0.9, "hausdorff_95": 4.5}
+    of_class = {**dict.fromkeys(CLASS_QUALITIES, 0.75), **metrics}
     rows = [{"id": HOSTILE, **metrics, "dice": 0.7}, {"id": "eye 2", **metrics, "dice": 0.92}]
     return {
         "split": "test",
@@ -58,14 +65,33 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         **metrics,
         "intervals": {"dice": [0.8, 0.82], "iou": None},
         "pooled": {"dice": 0.805},
-        "per_class": [{"class": 1, **metrics}],
+        "counted": {**dict.fromkeys(metrics, 2), "hausdorff_95": 1},
+        "dice_std": 0.1556,
+        "dice_at_half": 0.7999,
+        "structure": {
+            "kind": "objects",
+            "threshold": 0.62,
+            "threshold_source": "validation",
+            "min_object": 16,
+        },
+        "per_class": [{"class": 1, **of_class}],
         "per_image": rows,
         "class_names": ["background", "vessel"],
         "protocol": {"sentence": "Per image.", "bootstrap": {"unit": "image"}},
         "observers": [
-            {"row": "second observer against first", "images": 2, "dice": 0.78, "intervals": {}}
+            {
+                "row": "second observer against first",
+                "images": 2,
+                "dice": 0.78,
+                "intervals": {"dice": [0.7, 0.8]},
+            }
         ],
-        "fingerprint": {"short": "fingerprint 1234", "versions": {"numpy": "2.4"}},
+        "fingerprint": {
+            "short": "fingerprint 1234",
+            "images": [HOSTILE, "eye 2"],
+            "versions": {"numpy": "2.4"},
+            "data_sha256": "d" * 64,
+        },
         "threshold": 0.5,
         "threshold_source": "validation",
         "checkpoint_step": 7,
@@ -83,14 +109,17 @@ def evaluation(**changes: Any) -> dict[str, Any]:
 def run(tmp_path: Path) -> RunDir:
     write_synthetic("vessels", tmp_path / "v", count=6, size=32, seed=0)
     config = load_config(tmp_path / "v" / "config.yaml", ["train.lr=0.0123"])
-    run = RunDir(tmp_path / "run")
+    run = RunDir(tmp_path / "a run")
     run.path.mkdir()
     run.config.write_text(dump_config(config))
     dataset = open_dataset(config.data, seed=0)
-    write_manifest(run.dataset, dataset, normalisation(dataset))
+    write_manifest(run.dataset, dataset, normalisation(dataset), warnings=[f"few images {HOSTILE}"])
     write_files({run.case("test", 0): to_png(np.zeros((4, 9, 3), np.uint8))})
     step = {"schema": 1, "kind": "step", "loss": 1.0, "dice": 0.5, "lr": 0.1, "data_wait_s": 0.0}
-    lines = [json.dumps({**step, "step": number, "images_per_s": 3.0}) for number in (1, 2, 3)]
+    start = {"kind": "start", "parameters": 121177, "total_steps": 3, "batch": 4}
+    chosen = {"kind": "eval", "step": 7, "dice": 0.6, "dice_by_threshold": VALIDATION_CURVE}
+    steps = [{**step, "step": number, "images_per_s": 3.0} for number in (1, 2, 3)]
+    lines = [json.dumps(record) for record in (start, *steps, chosen)]
     run.records(0).parent.mkdir()
     run.records(0).write_text("\n".join(lines) + "\n")
     return run
@@ -109,6 +138,15 @@ def test_a_report_says_what_was_measured_and_how_to_repeat_it(run: RunDir) -> No
         "Per image.",
         "centre line Dice (clDice)",
         "second observer against first, 2 images",
+        "0.780 (0.700 to 0.800)",
+        "Hausdorff distance, 95 %, pixels, 1 images",
+        "Standard deviation of Dice over images: 0.1556.",
+        "Dice at threshold 0.5: 0.7999.",
+        "Structure objects, at threshold 0.62 (validation), objects of 16 pixels or more.",
+        "few images",
+        "121,177 parameters",
+        "3 steps of 4 crops",
+        "d" * 64,
         "fingerprint 1234",
         "numpy 2.4",
         "train.lr: 0.0123",
@@ -139,14 +177,15 @@ def test_a_name_is_shown_and_never_becomes_markup(run: RunDir) -> None:
 def test_the_worst_image_comes_first_and_an_undefined_dice_last(run: RunDir) -> None:
     rows = evaluation()["per_image"]
     _, seen = page(run, per_image=[{**rows[0], "id": "empty", "dice": None}, rows[1], rows[0]])
-    places = [seen.text.rindex(name) for name in (HOSTILE, "eye 2", "empty")]
+    table = seen.text[seen.text.index("worst first") :]
+    places = [table.index(name) for name in (HOSTILE, "eye 2", "empty")]
     assert places == sorted(places)
 
 
 def test_several_classes_have_a_table_and_no_threshold(run: RunDir) -> None:
     config = load_config(run.config, ["data.classes=3", "data.mask=labels"])
     run.config.write_text(dump_config(config))
-    one = {"dice": 0.5, "iou": 0.4, "sensitivity": 0.6, "auc": None}
+    one = {**dict.fromkeys(CLASS_QUALITIES, 0.5), "auc": None}
     plots = evaluation()["plots"]
     _, seen = page(
         run,
@@ -162,6 +201,10 @@ def test_several_classes_have_a_table_and_no_threshold(run: RunDir) -> None:
     assert "kidney" in seen.text
     assert "undefined" in seen.text
     assert "The threshold" not in seen.text
+    legend = [
+        a for tag, a in seen.tags if tag == "i" and a["style"] == "background: rgb(86, 180, 233)"
+    ]
+    assert len(legend) == 2  # liver, and what was missed
 
 
 def test_what_is_missing_is_told_with_the_command_that_makes_it(run: RunDir) -> None:
@@ -173,6 +216,77 @@ def test_what_is_missing_is_told_with_the_command_that_makes_it(run: RunDir) -> 
         report_html(run, "test")
     _, seen = page(run, cases=[])
     assert re.search(r"No pictures were stored; unet-dist eval", seen.text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"per_image": []},
+        {"protocol": {}},
+        {"class_names": None},
+        {"cases": [{"number": "../../etc/x", "id": "a", "dice": 0.5}]},
+        {"plots": {"dice_by_threshold": [[1]], "calibration": [], "confusion": [["a"]]}},
+        {"intervals": {"dice": ["low", "high"]}},
+        {"threshold": "half"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_result_of_another_kind_is_one_message(run: RunDir, change: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"lacks what a report shows.*unet-dist eval"):
+        page(run, **change)
+
+
+def test_the_curve_of_the_validation_that_chose_the_threshold_is_drawn(run: RunDir) -> None:
+    with_validation = plots_of(page(run)[1])
+    # Of another checkpoint, or of a threshold that no validation chose, there is none.
+    without = [plots_of(page(run, **change)[1]) for change in NO_VALIDATION]
+    assert count_of(with_validation, VALIDATION) > 100
+    assert [count_of(picture, VALIDATION) for picture in without] == [0, 0]
+
+
+NO_VALIDATION = ({"checkpoint_step": 8}, {"threshold_source": "configured"})
+
+
+def plots_of(seen: Page) -> np.ndarray:
+    [uri] = [attributes["src"] for tag, attributes in seen.tags if "Dice by" in str(attributes)]
+    png = base64.b64decode(str(uri).partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def count_of(picture: np.ndarray, colour: str) -> int:
+    rgb = np.frombuffer(bytes.fromhex(colour[1:]), np.uint8)
+    return int((picture == rgb).all(axis=2).sum())
+
+
+def test_classes_have_their_share_of_the_pixels_and_of_the_errors(run: RunDir) -> None:
+    _, seen = page(run)  # 90 + 2 pixels of background, 3 + 5 of vessel
+    cells = [" ".join(row.split()) for row in re.findall(r"(?s)<tr>.*?</tr>", page(run)[0])]
+    [vessel] = [row for row in cells if row.startswith('<tr><th scope="row">vessel')]
+    assert re.findall(r"[\d.]+%", vessel) == ["8.00%", "7.00%", "5.00%", "2.00%", "3.00%"]
+    assert "true positive" in seen.text
+
+
+def test_worst_and_best_images_stand_apart(run: RunDir) -> None:
+    cases = [{"number": n, "id": f"eye {n}", "dice": n / 10} for n in range(3)]
+    write_files({run.case("test", n): to_png(np.zeros((4, 9, 3), np.uint8)) for n in range(3)})
+    _, seen = page(run, cases=cases)
+    order = [seen.text.index(text) for text in ("Worst", "Dice 0.0000", "Dice 0.1000", "Best")]
+    assert order == sorted(order)
+    assert seen.text.index("Best") < seen.text.index("Dice 0.2000")
+
+
+def test_the_command_and_the_device_are_those_of_the_last_training(run: RunDir) -> None:
+    placement = {"simulate": 2, "comm": "mindspore", "hosts": [{"name": "a", "slots": 2}]}
+    plan = {"target": "CPU", "job": {"kind": "train", "placement": placement}}
+    write_json(run.attempt(0).plan, plan)
+    start = {"kind": "attempt", "attempt": 0, "ranks": 2, "engine": "mpirun", "time": 0}
+    end = {"kind": "end", "attempt": 0, "state": "done", "time": 90}
+    run.timeline.write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
+    _, seen = page(run)
+    assert "train, 2 ranks simulated on the CPU by mpirun: done after 1.5 min" in seen.text
+    [line] = [line for line in seen.text.splitlines() if line.startswith("unet-dist train")]
+    options = ["--simulate", "2", "--hosts", "a:2", "--comm", "mindspore", "--run", "NEW"]
+    assert shlex.split(line) == ["unet-dist", "train", str(run.config), *options]
 
 
 @pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium on the PATH")
