@@ -1,8 +1,6 @@
 """One file that tells how a run went: it needs no network, no script and no other file."""
 
 import base64
-import shlex
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +8,12 @@ from typing import Any
 import jinja2
 
 from unet_dist.config import Config
-from unet_dist.config_file import known_keys, value_of
 from unet_dist.data.colours import class_colours
-from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import CLASS_QUALITIES
 from unet_dist.evaluate.names import METRICS, decimals, title_of
 from unet_dist.records import read_records
+from unet_dist.report.origin import command_of, facts_of, settings_of
 from unet_dist.report.panels import MEANINGS
 from unet_dist.report.pictures import curves_png
 from unet_dist.report.plots import plots_png
@@ -97,15 +94,15 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
             for row in sorted(evaluation["per_image"], key=_by_dice)
         ],
         warnings=read_json(run.dataset).get("warnings", []),
-        facts=_facts(run, config, evaluation, records),
+        facts=facts_of(run, config, evaluation, records),
         fingerprint={
             key: value
             for key, value in evaluation["fingerprint"].items()
             if key not in ("short", "images", "versions")
         },
-        command=_command(run),
-        differing=_settings(config, Config()),
-        whole=_settings(config, None),
+        command=command_of(run),
+        differing=settings_of(config, Config()),
+        whole=settings_of(config, None),
     )
 
 
@@ -260,87 +257,6 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
         return ""
     evals = [record for record in records if record.get("kind") == "eval"]
     return _data_uri(curves_png(steps, evals))
-
-
-def _facts(
-    run: RunDir,
-    config: Config,
-    evaluation: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
-) -> list[tuple[str, str]]:
-    dataset, _ = read_manifest(run.dataset, config.data)
-    parts = ", ".join(f"{len(part)} {name}" for name, part in dataset.splits.parts().items())
-    versions = evaluation["fingerprint"]["versions"]
-    facts = [
-        ("images", parts),
-        ("masks", dataset.coding.describe()),
-        ("weights", f"step {evaluation['checkpoint_step']}"),
-    ]
-    starts = [record for record in records if record.get("kind") == "start"]
-    if starts:
-        start = starts[-1]
-        facts += [
-            ("network", f"{start['parameters']:,} parameters"),
-            ("training", f"{start['total_steps']} steps of {start['batch']} crops"),
-        ]
-    speeds = [one["images_per_s"] for one in records if one.get("images_per_s") is not None]
-    if speeds:
-        facts.append(("speed", f"{statistics.median(speeds):.3g} crops/s, median"))
-    for start, end in _attempts(list(read_records(run.timeline))):
-        minutes = (end["time"] - start["time"]) / 60
-        ranks = _ranks(run, start)
-        facts.append(
-            (f"attempt {start['attempt']}", f"{ranks}: {end['state']} after {minutes:.1f} min")
-        )
-    facts.append(("versions", ", ".join(f"{name} {one}" for name, one in versions.items())))
-    return facts
-
-
-def _ranks(run: RunDir, start: Mapping[str, Any]) -> str:
-    """What an attempt did where: simulated ranks say nothing of the speed of cards."""
-    plan = run.attempt(int(start["attempt"])).plan
-    tree = read_json(plan) if plan.exists() else {}
-    device = {"CPU": " simulated on the CPU", "Ascend": " on Ascend cards"}
-    kind = tree.get("job", {}).get("kind", "job")
-    number = f"{start['ranks']} rank{'' if start['ranks'] == 1 else 's'}"
-    return f"{kind}, {number}{device.get(tree.get('target', ''), '')} by {start['engine']}"
-
-
-def _attempts(timeline: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
-    starts = {one["attempt"]: one for one in timeline if one["kind"] == "attempt"}
-    ends = [one for one in timeline if one["kind"] == "end"]
-    return [(starts[one["attempt"]], one) for one in ends if one["attempt"] in starts]
-
-
-def _command(run: RunDir) -> str:
-    placement = run.last_placement()
-    words: list[object] = ["unet-dist", "train", run.path / "config.yaml"]
-    hosts = [
-        f"{host['name']}:{host['slots']}" if host.get("slots") else host["name"]
-        for host in placement.get("hosts", ())
-    ]
-    options = {
-        "--rank-table": placement.get("rank_table"),
-        "--simulate": placement.get("simulate"),
-        "--hosts": ",".join(hosts),
-        "--comm": "" if placement.get("comm") == "mpi" else placement.get("comm"),
-    }
-    if run.is_ensemble():
-        members = run.load_members()
-        if members.vary == "fold":
-            options["--folds"] = len(members.values)
-        else:
-            options["--seeds"] = ",".join(map(str, members.values))
-    words += [word for option in options.items() if option[1] for word in option]
-    return shlex.join(map(str, [*words, "--run", "NEW"]))
-
-
-def _settings(config: Config, base: Config | None) -> str:
-    return "\n".join(
-        f"{key}: {value_of(config, key)}"
-        for key, _ in known_keys()
-        if base is None or value_of(config, key) != value_of(base, key)
-    )
 
 
 def _data_uri(png: bytes) -> str:

@@ -41,7 +41,7 @@ def plots_png(
     lefts = iter([FIRST, FIRST + COLUMN_WIDTH + GAP, FIRST + 2 * (COLUMN_WIDTH + GAP)])
     if threshold is not None:
         axes = axes_at(figure, next(lefts), TOP, COLUMN_WIDTH, HEIGHT)
-        _draw_thresholds(axes, {split: plots["dice_by_threshold"], "val": validation}, threshold)
+        _draw_thresholds(axes, plots["dice_by_threshold"], validation, split, threshold)
     axes = axes_at(figure, next(lefts), TOP, COLUMN_WIDTH, HEIGHT)
     _draw_calibration(axes, plots["calibration"], names)
     label = 0.6
@@ -52,11 +52,15 @@ def plots_png(
     return figure_png(figure)
 
 
-def _draw_thresholds(axes: "Axes", curves: Mapping[str, Curve], threshold: float) -> None:
-    for (split, curve), colour in zip(curves.items(), (REPORTED, VALIDATION), strict=False):
-        if curve:
-            thresholds, dice = _columns(curve)
-            axes.plot(thresholds, dice, color=VALIDATION if split == "val" else colour, label=split)
+def _draw_thresholds(
+    axes: "Axes", reported: Curve, validation: Curve, split: str, threshold: float
+) -> None:
+    if split == "val":
+        reported, validation = (), reported
+    if reported:
+        axes.plot(*_columns(reported), color=REPORTED, label=split)
+    if validation:
+        axes.plot(*_columns(validation), color=VALIDATION, linestyle="-.", label="val")
     axes.axvline(threshold, color=CHOSEN, linestyle="--", label=f"used: {threshold:g}")
     _finish(axes, "mean Dice by threshold", "threshold", "Dice, mean over images")
     axes.legend(fontsize=8, frameon=False, loc="lower left")

@@ -5,8 +5,6 @@ import io
 import json
 import re
 import shlex
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import browser_tab, find_browser
+from unet_dist.cli.report import report
 from unet_dist.config_file import dump_config, load_config
 from unet_dist.data.dataset import normalisation, open_dataset
 from unet_dist.data.manifest import write_manifest
@@ -26,7 +26,6 @@ from unet_dist.report.html import report_html
 from unet_dist.report.plots import VALIDATION
 from unet_dist.runs import RunDir, write_json
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 VOID = {"meta", "img", "br", "hr", "link"}
 HOSTILE = "<script>alert('1')</script>"
 VALIDATION_CURVE = [[0.2, 0.5], [0.5, 0.6], [0.8, 0.4]]
@@ -238,9 +237,10 @@ def test_a_result_of_another_kind_is_one_message(run: RunDir, change: dict[str, 
 
 def test_the_curve_of_the_validation_that_chose_the_threshold_is_drawn(run: RunDir) -> None:
     with_validation = plots_of(page(run)[1])
+    itself = plots_of(page(run, split="val")[1])
     # Of another checkpoint, or of a threshold that no validation chose, there is none.
     without = [plots_of(page(run, **change)[1]) for change in NO_VALIDATION]
-    assert count_of(with_validation, VALIDATION) > 100
+    assert min(count_of(picture, VALIDATION) for picture in (with_validation, itself)) > 100
     assert [count_of(picture, VALIDATION) for picture in without] == [0, 0]
 
 
@@ -281,6 +281,11 @@ def test_the_command_and_the_device_are_those_of_the_last_training(run: RunDir) 
     write_json(run.attempt(0).plan, plan)
     start = {"kind": "attempt", "attempt": 0, "ranks": 2, "engine": "mpirun", "time": 0}
     end = {"kind": "end", "attempt": 0, "state": "done", "time": 90}
+    run.timeline.write_text(f"{json.dumps(start)}\n")
+    with run.records(0).open("a") as records:
+        records.write('{"kind": "progress", "time": 60}\n')
+    _, seen = page(run)
+    assert "2 ranks simulated on the CPU by mpirun: this report after 1.0 min" in seen.text
     run.timeline.write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
     _, seen = page(run)
     assert "train, 2 ranks simulated on the CPU by mpirun: done after 1.5 min" in seen.text
@@ -289,23 +294,42 @@ def test_the_command_and_the_device_are_those_of_the_last_training(run: RunDir) 
     assert shlex.split(line) == ["unet-dist", "train", str(run.config), *options]
 
 
-@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium on the PATH")
-def test_a_browser_shows_it_without_a_complaint(run: RunDir, tmp_path: Path) -> None:
-    html, _ = page(run)
-    run.report.write_text(html)
-    browser = next(path for path in map(shutil.which, BROWSERS) if path)
-    shot = tmp_path / "shot.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    options += [f"--screenshot={shot}", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [browser, *options, "--window-size=900,1200", run.report.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "CONSOLE" not in done.stderr
-    with Image.open(shot) as picture:
-        assert picture.size == (900, 1200)
-        pixels = np.asarray(picture.convert("L"))
-    assert 0.001 < (pixels < 128).mean() < 0.5  # text and pictures on white
+def test_the_command_writes_the_split_that_was_asked_for_where_it_was_asked_to(
+    run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="was not evaluated yet: unet-dist eval"):
+        report(run.path)
+    for split in ("val", "test"):
+        run.evaluation(split).write_text(json.dumps(evaluation(split=split)))
+    report(run.path)
+    assert "Metrics of the test split" in Page(run.report.read_text()).text
+    out = tmp_path / "validation.html"
+    capsys.readouterr()
+    report(run.path, split="val", out=out, as_json=True)
+    assert "Metrics of the val split" in Page(out.read_text()).text
+    assert json.loads(capsys.readouterr().out) == {"report": str(out), "split": "val"}
+    with pytest.raises(UserError, match="must be train, val or test"):
+        report(run.path, split="all")
+
+
+@pytest.mark.skipif(
+    find_browser() is None, reason="no Chromium on the PATH or named by UNET_DIST_BROWSER"
+)
+def test_a_browser_shows_it_whole_offline_and_without_a_complaint(
+    run: RunDir, tmp_path: Path
+) -> None:
+    run.report.write_text(page(run)[0])
+    with browser_tab(str(find_browser()), tmp_path / "profile") as tab:
+        tab.set_width(900)
+        tab.open(run.report.as_uri())
+        assert tab.value("document.title") == "a run: Dice 0.8100 (95 %: 0.800 to 0.820)"
+        assert tab.value("document.images.length") == 3
+        assert tab.value("[...document.images].every(image => image.naturalWidth > 0)")
+        with Image.open(io.BytesIO(tab.screenshot())) as picture:
+            assert picture.size == (900, 900)
+            pixels = np.asarray(picture.convert("L"))
+        assert 0.001 < (pixels < 128).mean() < 0.5  # text and pictures on white
+        tab.set_width(400)  # tables scroll by themselves, the page does not
+        assert tab.value("document.documentElement.scrollWidth") <= 400
+        assert {url.partition(":")[0] for url in tab.requests()} == {"file", "data"}
+        assert tab.complaints() == []
