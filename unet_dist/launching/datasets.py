@@ -39,9 +39,12 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
 
 
 def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Console) -> None:
-    """The same for several runs of one configuration, by name, and for the folder of all: what
-    none of its members is tested on and each other trains on, all together validate."""
+    """The same for several runs of one configuration, by name, and for the folder of all of them.
+
+    There an image validates if a member left it out of its training: with folds each one beside
+    the test, with seeds those that validate in all of them."""
     from unet_dist.data.dataset import normalisation
+    from unet_dist.data.listing import natural_key
     from unet_dist.data.manifest import write_manifest
     from unet_dist.data.splits import Splits, split_samples
 
@@ -56,14 +59,16 @@ def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Conso
             splits = split_samples(samples, config.data.split, seed=config.seed)
             divided = replace(whole, config=config.data, splits=splits)
             write_manifest(members[name].dataset, divided, normalisation(divided))
-        if first.data.split.by == "fold":
-            beside = Splits(train=(*whole.splits.train, *whole.splits.val), val=(), test=())
-            norm = normalisation(replace(whole, splits=beside))
-            ordered = [s for s in samples if s not in set(whole.splits.test)]
-            held_out = replace(beside, train=(), val=tuple(ordered), test=whole.splits.test)
-            write_manifest(folder.dataset, replace(whole, splits=held_out), norm)
-        else:
-            write_manifest(folder.dataset, whole, normalisation(whole))
+        together, norm = whole, normalisation(whole)
+        # Seeds of a configuration that is itself a fold all train on the rest.
+        if any(config.data.split.fold != first.data.split.fold for config in others):
+            beside = (*whole.splits.train, *whole.splits.val)
+            ordered = tuple(sorted(beside, key=lambda sample: natural_key(sample.id)))
+            trained = Splits(train=ordered, val=(), test=())
+            norm = normalisation(replace(whole, splits=trained))
+            held_out = Splits(train=(), val=ordered, test=whole.splits.test)
+            together = replace(whole, splits=held_out)
+        write_manifest(folder.dataset, together, norm)
     except BaseException:
         for member in members.values():
             member.discard()
