@@ -124,6 +124,18 @@ class RunDir:
             return [self]
         return [self.member(name) for name in self.load_members().names]
 
+    def check_members(self) -> None:
+        """Raises UserError if an ensemble cannot predict yet, and says which members it lacks."""
+        if not self.is_ensemble():
+            return
+        states = {run.path.name: run.state() for run in self.networks()}
+        faults = [f"{name} is not finished ({s})" for name, s in states.items() if s != "done"]
+        if not faults and not self.threshold.exists():
+            faults = ["its threshold was not chosen yet"]
+        if faults:
+            where = f"{self.path} (go on with: unet-dist train {self.path} --resume)"
+            raise UserError(where, faults)
+
     def member(self, name: str) -> "RunDir":
         return RunDir(self.path / name)
 

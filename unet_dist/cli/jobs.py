@@ -212,6 +212,7 @@ def evaluate(
     checked_split(split)
     folder = RunDir(run)
     folder.load_config()
+    folder.check_members()
     placement = placement_of(
         simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm
     )

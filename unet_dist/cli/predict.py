@@ -65,6 +65,7 @@ def predict(
 
     folder = RunDir(run)
     config = folder.load_config()
+    folder.check_members()
     if own := checked_tta(tta):
         config = with_tta(config, own)  # type: ignore[arg-type]  # checked a line above
     one_of("--uncertainty", uncertainty, UNCERTAINTIES)

@@ -2,7 +2,7 @@
 and the threshold that goes with them."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import score_samples, threshold_for
 from unet_dist.evaluate.score import ThresholdSource
 from unet_dist.records import RecordWriter
-from unet_dist.runs import Members, RunDir, read_json
+from unet_dist.runs import RunDir, read_json
 from unet_dist.train.checkpoint import TrainState, load_best, weights_digest
 
 
@@ -52,11 +52,7 @@ def load_trained(
             step=state.step,
             weights_sha256=digest,
         )
-    if not run.threshold.exists():
-        raise UserError(
-            str(run.path),
-            f"its threshold was not chosen yet: unet-dist train {run.path} --resume",
-        )
+    run.check_members()
     chosen = read_json(run.threshold)
     trained = _load_ensemble(run, config, records)
     if config.data.classes > 2 or config.evaluate.threshold > 0:
@@ -102,7 +98,6 @@ def _load_ensemble(run: RunDir, config: Config, records: RecordWriter) -> Traine
     """With the configured threshold, or a half."""
     members = run.load_members()
     runs = run.networks()
-    _check_finished(run, members, runs)
     manifests = [read_manifest(each.dataset, each.load_config().data) for each in runs]
     predictor = Predictor(config, [normalisation for _, normalisation in manifests])
     if members.vary == "fold":
@@ -124,17 +119,6 @@ def _load_ensemble(run: RunDir, config: Config, records: RecordWriter) -> Traine
             for name, (state, _) in zip(members.names, loaded, strict=True)
         ),
     )
-
-
-def _check_finished(run: RunDir, members: Members, runs: Sequence[RunDir]) -> None:
-    states = [each.state() for each in runs]
-    faults = [
-        f"{name} is not finished ({state}); go on with: unet-dist train {run.path} --resume"
-        for name, state in zip(members.names, states, strict=True)
-        if state != "done"
-    ]
-    if faults:
-        raise UserError(str(run.path), faults)
 
 
 def _load_best(
