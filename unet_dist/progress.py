@@ -45,7 +45,7 @@ class _Prefixed(io.TextIOBase):
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            self._console.print(self._prefix + line, markup=False)
+            self._console.print(self._prefix + line, markup=False, soft_wrap=True)
         return len(text)
 
 

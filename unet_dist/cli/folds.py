@@ -11,6 +11,7 @@ import typer
 from unet_dist.cli.run_config import check_fit, config_of_run
 from unet_dist.cli.shared import EXIT_CODES, answer, console_for
 from unet_dist.cli.where import warn_of_table
+from unet_dist.cluster.tables.edit import parse_numbers
 from unet_dist.cluster.topology import Topology, fitting_ranks
 from unet_dist.config import Config
 from unet_dist.config_file import build_config, dump_config, read_yaml_mapping, with_absolute_paths
@@ -18,18 +19,18 @@ from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.launching.describe import describe_plan
 from unet_dist.launching.ensemble import EnsembleJob, EnsembleResult
-from unet_dist.launching.placement import Placement, Supervision, parse_ranks, plan_job
+from unet_dist.launching.placement import Placement, Supervision, plan_job
 from unet_dist.launching.places import divide
 from unet_dist.launching.summary import describe_summary
 from unet_dist.runs import Members, RunDir, default_run_path, write_json, write_text_atomically
 
-MAX_FOLDS = 100
+MAX_MEMBERS = 100
 
 Folds = Annotated[
     int,
     typer.Option(
         min=0,
-        max=MAX_FOLDS,
+        max=MAX_MEMBERS,
         help="Cross-validation: train this many folds of the images beside the test.",
         show_default=False,
     ),
@@ -69,7 +70,7 @@ def chosen_members(
     """
     goes_on = resume and RunDir(target).is_ensemble()
     given = [option for option, said in (("--folds", folds), ("--seeds", seeds)) if said]
-    values = parse_ranks(seeds, "--seeds")
+    values = _seeds_of(seeds) if seeds else ()
     faults = []
     if len(given) > 1:
         faults.append("--folds and --seeds: choose one; the seed of the folds is seed=N")
@@ -89,6 +90,15 @@ def chosen_members(
     if folds:
         return Vary(by="fold", values=tuple(range(folds)), parallel=parallel)
     return Vary(by="seed", values=values, parallel=parallel) if seeds else None
+
+
+def _seeds_of(text: str) -> tuple[int, ...]:
+    """Of ``0,1,2`` or ``0-2``, each once."""
+    spans = parse_numbers(text, "--seeds").spans
+    number = sum(last - first + 1 for first, last in spans)
+    if number > MAX_MEMBERS:
+        raise UserError("--seeds", f"{number} seeds are many: {MAX_MEMBERS} at most")
+    return tuple(dict.fromkeys(n for first, last in spans for n in range(first, last + 1)))
 
 
 def configs_of(config: Config, by: str, values: tuple[int, ...]) -> list[Config]:
@@ -172,12 +182,12 @@ def train_ensemble(
     with folder.locked():
         if vary.by is not None:
             begin_ensemble(folder, configs, console)
-        _write_down(folder, members, configs, whole)
+        write_down(folder, members, configs, whole)
         console.print(_arithmetic(job), markup=False)
         _finish(job, job.lead(), as_json)
 
 
-def _write_down(
+def write_down(
     folder: RunDir, members: Members, configs: Mapping[str, Config], whole: Config
 ) -> None:
     """The configurations, and last that this folder holds several runs."""

@@ -103,19 +103,23 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
     titles = {"left_out": "Dice left out", "val": "val Dice", "test": "test Dice"}
     shown = [split for split in titles if split in summary["over_members"]]
     width = max(len(row["name"]) for row in summary["members"]) + 2
-    lines = [" " * width + "".join(f"{titles[split]:>16}" for split in shown) + "   threshold"]
+    heads = "".join(f"{titles[split]:>16}" for split in shown)
+    lines = [f"{'':{width}}{heads}   threshold"] if shown else []
     for row in summary["members"]:
         dice = (decimals(row[split]["dice"]) if split in row else "" for split in shown)
         threshold = row.get("threshold")
         last = "" if row["state"] == "done" else row["state"]
         if threshold is not None:
             last = f"{threshold:g}"
-        lines.append(f"{row['name']:{width}}" + "".join(f"{d:>16}" for d in dice) + f"   {last}")
+        gap = "   " if shown else ""
+        lines.append(f"{row['name']:{width}}" + "".join(f"{d:>16}" for d in dice) + gap + last)
     for split in shown:
-        lines += [f"over {several}, {titles[split].replace(' Dice', '').replace('Dice ', '')}:"]
-        for name, one in summary["over_members"][split].items():
+        lines += [f"over {several}, {split.replace('_', ' ')}:"]
+        over = summary["over_members"][split]
+        longest = max(map(len, over))
+        for name, one in over.items():
             deviation = "" if one["std"] is None else f" +- {one['std']:.4f}"
-            lines.append(f"  {name:{width + 10}} {decimals(one['mean'])}{deviation}")
+            lines.append(f"  {name:{longest}} {decimals(one['mean'])}{deviation}")
     val, test = summary.get("val"), summary.get("test")
     if val:
         what = "out of fold" if summary["vary"] == "fold" else "validation, by the ensemble"
