@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.conftest import json_of, run_program, train
+from tests.conftest import json_of, processes_naming, run_program, steps_of, train, wait_for_step
 from unet_dist.runs import RunDir, read_json
 
 
@@ -83,3 +83,60 @@ def test_seeds_share_the_split_and_are_summed_up(tmp_path: Path, tiny: list[str]
     dice = [row["test"]["dice"] for row in answer["members"]]
     assert dice[0] != dice[1]
     assert np.isclose(answer["over_members"]["test"]["dice"]["std"], np.std(dice, ddof=1))
+
+
+def test_ctrl_c_stops_all_folds_with_a_checkpoint_and_starts_no_more(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    run = tmp_path / "cv"
+    command = ["train", *tiny, "train.epochs=400", "--folds", "3", "--parallel", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unet_dist", *command, "--run", str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for name in ("fold_0", "fold_1"):
+        wait_for_step(run / name)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert f"go on with: unet-dist train {run} --resume" in output
+    assert not processes_naming(run)
+    for name in ("fold_0", "fold_1"):
+        member = RunDir(run).member(name)
+        last = steps_of(member.path, "step")[-1]
+        assert (member.checkpoints / f"step_{last:06d}").is_dir()
+        assert f"{name}: stopped after step {last}" in output
+    states = [RunDir(run).member(f"fold_{number}").state() for number in range(3)]
+    assert states == ["stopped", "stopped", "not started"]
+    assert RunDir(run).state() == "stopped"
+    early = run_program("eval", run)
+    assert early.returncode == 2
+    assert "fold_0 is not finished (stopped)" in early.stderr
+    assert "fold_2 is not finished (not started)" in early.stderr
+
+
+def test_folds_on_cards_get_a_rank_table_each_and_fail_by_name(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    """No card here: what each fold was given is in its plan, and each fails for itself."""
+    run = tmp_path / "cv"
+    table = Path(__file__).parents[2] / "rank_tables" / "1x4.json"
+    where = ["--rank-table", table, "--folds", "2", "--parallel", "2", "--run", run]
+    planned = json_of(train(*tiny, *where, "--dry-run", "--json"))["members"]
+    assert not run.exists()
+    done = train(*tiny, *where, "--json", code=1)
+    report = json_of(done)
+    assert [row["state"] for row in report["members"]] == ["failed", "failed"]
+    assert report["failure"]["member"] in ("fold_0", "fold_1")
+    cards = []
+    for number, name in enumerate(("fold_0", "fold_1")):
+        plan = read_json(RunDir(run).member(name).attempt(0).plan)
+        for each in (plan, planned[f"fold_{number}"]):
+            assert [rank["rank"] for rank in each["ranks"]] == [0, 1]
+            assert {p["env"]["RANK_SIZE"] for p in each["processes"]} == {"2"}
+        cards += [process["env"]["DEVICE_ID"] for process in plan["processes"]]
+        tables = {process["env"]["RANK_TABLE_FILE"] for process in planned[name]["processes"]}
+        assert tables == {str(run.resolve() / f"rank_table_{number}.json")}
+    assert sorted(cards) == ["0", "1", "2", "3"]
