@@ -1,6 +1,8 @@
 """The metrics by their names in results, in the order in which they are shown."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,19 @@ def title_of(name: str, *, several: bool) -> str:
 def decimals(value: float | None) -> str:
     """As metrics are shown; None where one is not defined."""
     return "undefined" if value is None else f"{value:.4f}"
+
+
+def structure_sentence(structure: Mapping[str, Any]) -> str:
+    """How cells or objects were found, of a result's ``structure``; empty for other structures."""
+    chosen, origin = structure["threshold"], structure["threshold_source"]
+    if structure["kind"] == "partition":
+        return (
+            f"Cells lie at least {chosen:g} deep (from {origin}) between membranes, in the square "
+            f"root of the probability, smoothed by {structure['cell_smoothing']:g} pixels."
+        )
+    if structure["kind"] == "objects":
+        return (
+            f"Objects are found at probability >= {chosen:g} (threshold from {origin}); those of "
+            f"fewer than {structure['min_object']} pixels are dropped."
+        )
+    return ""

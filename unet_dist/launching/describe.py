@@ -6,7 +6,7 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.plan import LaunchPlan
-from unet_dist.evaluate.names import METRICS, decimals, title_of
+from unet_dist.evaluate.names import METRICS, decimals, structure_sentence, title_of
 from unet_dist.runs import RunDir
 
 VICTIMS_SHOWN = 8
@@ -65,16 +65,9 @@ def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
     for row in answer["observers"]:
         lines.append(f"{row['row']}, {row['images']} images")
         lines += [_metric_line(name, row, "") for name in SHOWN_OF_OBSERVERS if name in row]
-    structure = answer["structure"]
     lines.append(answer["protocol"]["sentence"])
-    chosen, origin = structure["threshold"], structure["threshold_source"]
-    if structure["kind"] == "partition":
-        lines.append(
-            f"Cells lie at least {chosen:g} deep between membranes (from {origin}), in the square "
-            f"root of the probability, smoothed by {structure['cell_smoothing']:g} pixels."
-        )
-    elif chosen not in (None, answer["threshold"]):
-        lines.append(f"Objects are found at probability >= {chosen:g} (threshold from {origin}).")
+    if how := structure_sentence(answer["structure"]):
+        lines.append(how)
     return "\n".join([*lines, answer["fingerprint"]["short"], last])
 
 

@@ -11,7 +11,7 @@ from unet_dist.config import Config
 from unet_dist.data.colours import class_colours
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import CLASS_QUALITIES
-from unet_dist.evaluate.names import METRICS, decimals, title_of
+from unet_dist.evaluate.names import METRICS, decimals, structure_sentence, title_of
 from unet_dist.records import read_records
 from unet_dist.report.origin import command_of, facts_of, settings_of
 from unet_dist.report.panels import MEANINGS
@@ -170,22 +170,13 @@ def _short(mean: float | None, interval: Sequence[float] | None) -> str:
 
 def _remarks(evaluation: Mapping[str, Any]) -> list[str]:
     """What one must know of the numbers beside the protocol."""
-    structure = evaluation["structure"]
     remarks = []
     if evaluation["dice_std"] is not None:
         remarks.append(f"Standard deviation of Dice over images: {evaluation['dice_std']:.4f}.")
     if evaluation["dice_at_half"] is not None:
         remarks.append(f"Dice at threshold 0.5: {evaluation['dice_at_half']:.4f}.")
-    if structure["threshold"] is not None:
-        remarks.append(
-            f"Structure {structure['kind']}, at threshold {structure['threshold']:g} "
-            f"({structure['threshold_source']})"
-            + (
-                f", objects of {structure['min_object']} pixels or more."
-                if structure["kind"] == "objects"
-                else "."
-            )
-        )
+    if how := structure_sentence(evaluation["structure"]):
+        remarks.append(how)
     return remarks
 
 

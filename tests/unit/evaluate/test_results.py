@@ -162,7 +162,7 @@ def test_the_console_shows_each_number_with_its_interval_and_the_fingerprint():
     cells = describe_evaluation(
         evaluated("partition", structure_threshold=0.1, structure_source="validation"), "x"
     )
-    assert "Cells lie at least 0.1 deep between membranes (from validation)" in cells
+    assert "Cells lie at least 0.1 deep (from validation) between membranes" in cells
 
 
 def test_what_is_drawn_holds_all_pixels_of_all_images():

@@ -141,7 +141,8 @@ def test_a_report_says_what_was_measured_and_how_to_repeat_it(run: RunDir) -> No
         "Hausdorff distance, 95 %, pixels, 1 images",
         "Standard deviation of Dice over images: 0.1556.",
         "Dice at threshold 0.5: 0.7999.",
-        "Structure objects, at threshold 0.62 (validation), objects of 16 pixels or more.",
+        "Objects are found at probability >= 0.62 (threshold from validation); those "
+        "of fewer than 16 pixels are dropped.",
         "few images",
         "121,177 parameters",
         "3 steps of 4 crops",
