@@ -1,10 +1,13 @@
 """``unet-dist train`` and ``eval``: the jobs of a run on its own images."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from unet_dist.cli.folds import Folds, Parallel, Seeds, chosen_members, train_ensemble
 from unet_dist.cli.run_config import check_fit, config_of_run
@@ -36,6 +39,7 @@ from unet_dist.cli.where import (
     warn_of_table,
 )
 from unet_dist.cluster.topology import fitting_ranks
+from unet_dist.config import Config
 from unet_dist.config_file import (
     build_config,
     dump_config,
@@ -46,6 +50,7 @@ from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_run
 from unet_dist.launching.job import Job
 from unet_dist.launching.overfit import GOAL, begin_overfit, overfit_config
+from unet_dist.launching.placement import Placement
 from unet_dist.runs import RunDir, default_run_path, write_text_atomically
 
 Overrides = Annotated[
@@ -119,8 +124,9 @@ def train(
         grace=grace,
         tee=tee,
     )
-    if resume and run is not None:
-        raise UserError("--run", f"--resume goes on in {target}; leave --run out")
+    for option, given in (("--run", run is not None), ("--overfit", overfit)):
+        if resume and given:
+            raise UserError(option, f"--resume goes on in {target}; leave {option} out")
     vary = chosen_members(
         target, folds=folds, seeds=seeds, parallel=parallel, resume=resume, overfit=overfit
     )
@@ -136,61 +142,109 @@ def train(
             as_json=as_json,
         )
     if resume:
-        if overfit:
-            raise UserError("--overfit", f"--resume goes on in {target}; leave --overfit out")
-        folder = RunDir(target)
-        config = config_of_run(folder, overrides or [])
-        before = folder.last_plan().get("job", {})
-        placement = placement.or_else(folder.last_placement())
-        until_dice, split = before.get("until_dice", 0.0), before.get("split", "")
-        doubts = before.get("doubts", [])
+        begin = _resumed(target, overrides or [], placement)
     else:
-        until_dice, split = (GOAL, "train") if overfit else (0.0, "")
-        doubts = []
-        if target.is_dir():
-            raise UserError(str(target), "is a folder; to go on with a run, add --resume")
-        name = target.with_stem(f"{target.stem}-overfit") if overfit else target
-        folder = RunDir(run or default_run_path(name))
-        config = build_config(read_yaml_mapping(target), overrides or [], where=str(target))
-        config = with_absolute_paths(config)
-    topology = placement.topology()
+        begin = _new(target, overrides or [], placement, run=run, overfit=overfit)
+    topology = begin.placement.topology()
     if topology.part.count > 1 and run is None and not resume:
         raise UserError("--run", "is needed with several parts: the folder that all of them share")
-    whole = config
-    if overfit:
-        config = overfit_config(config, images=overfit, world=topology.world)
+    config = begin.config_of(topology.world)
     check_fit(config, topology.world, topology.target)
     job = Job(
-        run=folder,
-        what={
-            "kind": "train",
-            "resume": resume,
-            "split": split,
-            "until_dice": until_dice,
-            "doubts": doubts,
-        },
-        placement=placement,
+        run=begin.folder,
+        what={"kind": "train", "resume": resume, **begin.what},
+        placement=begin.placement,
         supervision=supervise(topology),
         console=console,
         fitting=fitting_ranks(config.train.batch, config.train.accumulation),
     )
-    warn_of_table(placement, console)
+    warn_of_table(begin.placement, console)
     if dry_run:
         show_plan(job, as_json)
         return
 
     def prepare() -> None:
-        begun = config
-        if overfit:
-            begun, doubts = begin_overfit(
-                folder, whole, images=overfit, world=topology.world, console=console
-            )
-            job.what = {**job.what, "doubts": doubts}
-        elif not resume:
-            begin_run(folder, config, console)
-        write_text_atomically(folder.config, dump_config(begun))
+        job.what = {**job.what, **begin.prepare(topology.world, console)}
 
     run_to_end(job, topology.part, as_json, prepare)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beginning:
+    """What differs between a new training, one that goes on, and one that learns by heart."""
+
+    folder: RunDir
+    placement: Placement
+    what: Mapping[str, Any]
+    """Of the job: ``split`` that is evaluated at the end, ``until_dice`` it trains, ``doubts``."""
+    config_of: Callable[[int], Config]
+    """For a number of ranks."""
+    prepare: Callable[[int, Console], Mapping[str, Any]]
+    """Fills the folder before that many ranks start; changes to ``what``.
+
+    Raises:
+        UserError: the data set is faulty, or the folder holds another run.
+    """
+
+
+def _resumed(target: Path, overrides: list[str], placement: Placement) -> _Beginning:
+    folder = RunDir(target)
+    config = config_of_run(folder, overrides)
+    before = folder.last_plan().get("job", {})
+
+    def prepare(world: int, console: Console) -> Mapping[str, Any]:
+        write_text_atomically(folder.config, dump_config(config))
+        return {}
+
+    return _Beginning(
+        folder=folder,
+        placement=placement.or_else(folder.last_placement()),
+        what={
+            "split": before.get("split", ""),
+            "until_dice": before.get("until_dice", 0.0),
+            "doubts": before.get("doubts", []),
+        },
+        config_of=lambda world: config,
+        prepare=prepare,
+    )
+
+
+def _new(
+    target: Path, overrides: list[str], placement: Placement, *, run: Path | None, overfit: int
+) -> _Beginning:
+    if target.is_dir():
+        raise UserError(str(target), "is a folder; to go on with a run, add --resume")
+    name = target.with_stem(f"{target.stem}-overfit") if overfit else target
+    folder = RunDir(run or default_run_path(name))
+    config = build_config(read_yaml_mapping(target), overrides, where=str(target))
+    config = with_absolute_paths(config)
+
+    def config_of(world: int) -> Config:
+        return overfit_config(config, images=overfit, world=world) if overfit else config
+
+    def prepare(world: int, console: Console) -> Mapping[str, Any]:
+        begun, changes = config, {}
+        if overfit:
+            begun, doubts = begin_overfit(
+                folder, config, images=overfit, world=world, console=console
+            )
+            changes = {"doubts": doubts}
+        else:
+            begin_run(folder, config, console)
+        write_text_atomically(folder.config, dump_config(begun))
+        return changes
+
+    return _Beginning(
+        folder=folder,
+        placement=placement,
+        what={
+            "split": "train" if overfit else "",
+            "until_dice": GOAL if overfit else 0.0,
+            "doubts": [],
+        },
+        config_of=config_of,
+        prepare=prepare,
+    )
 
 
 def evaluate(
