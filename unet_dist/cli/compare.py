@@ -64,7 +64,8 @@ def _lines(result: "Comparison", names: list[str]) -> list[str]:
         f"A {result.mean_a:.4f}  {names[0]}",
         f"B {result.mean_b:.4f}  {names[1]}",
         f"A - B {result.difference:+.4f}{between}, {result.metric}, mean of {result.images} images",
-        f"Wilcoxon signed-rank test over {result.units} {result.unit}s: p = {result.p_value:.3g}",
+        f"Wilcoxon signed-rank test over {result.units} {result.unit}s: "
+        + ("none" if result.p_value is None else f"p = {result.p_value:.3g}"),
         f"A is better on {result.better} images and worse on {result.worse}",
         "largest differences: "
         + ", ".join(f"{id_} {value:+.4f}" for id_, value in result.deciding[:IMAGES_SHOWN]),

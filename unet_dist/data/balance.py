@@ -13,7 +13,8 @@ TYPICAL_SPREAD = 0.05
 WIDEST = 0.03
 """Half-width of the 95 % interval from which a part is called small: fewer than 11 images."""
 SMALLEST_SAMPLE = 3
-"""Fewer images, or patients, have no bootstrap interval (``evaluate/table.py``)."""
+"""Fewer images, or patients where one has several, have no bootstrap interval and no p
+(``evaluate/table.py``, ``compare.py``)."""
 
 
 def class_balance(
@@ -64,7 +65,8 @@ def interval_warnings(splits: Splits) -> list[str]:
 
     Fewer than ``SMALLEST_SAMPLE`` images have no interval at all. With n images it reaches about
     1.96 * s / sqrt(n) to either side, where s is how much the Dice differs between images; with
-    s = ``TYPICAL_SPREAD`` more than ``WIDEST`` is worth a warning.
+    s = ``TYPICAL_SPREAD`` more than ``WIDEST`` is worth a warning. The images of a patient count
+    once, as they do in the interval.
     """
     purpose = {
         "val": "epochs and settings that differ less cannot be told apart on it",
@@ -72,17 +74,19 @@ def interval_warnings(splits: Splits) -> list[str]:
     }
     warnings = []
     for part, what in purpose.items():
-        number = len(splits.parts()[part])
+        samples = splits.parts()[part]
+        number = len({sample.group for sample in samples})
+        units = "images" if number == len(samples) else "patients"
         if 0 < number < SMALLEST_SAMPLE:
             warnings.append(
-                f"{part} has {number} of the {SMALLEST_SAMPLE} images that an interval of the "
+                f"{part} has {number} of the {SMALLEST_SAMPLE} {units} that an interval of the "
                 f"Dice needs at least; raise data.split.{part}, or use data.split.by=fold"
             )
         elif number and (half := half_width(number)) > WIDEST:
             warnings.append(
-                f"{part} has {number} images: the 95 % interval of their mean Dice will reach "
+                f"{part} has {number} {units}: the 95 % interval of their mean Dice will reach "
                 f"about {half:.2f} to either side (if the Dice differs by {TYPICAL_SPREAD} between "
-                f"images), so {what}; raise data.split.{part}, or use data.split.by=fold"
+                f"{units}), so {what}; raise data.split.{part}, or use data.split.by=fold"
             )
     return warnings
 

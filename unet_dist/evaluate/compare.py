@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from unet_dist.data.balance import SMALLEST_SAMPLE
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import PROTOCOL_KEYS
 from unet_dist.evaluate.names import METRICS
@@ -49,8 +50,8 @@ class Comparison:
     unit: str
     """What was drawn for it, image or patient."""
     units: int
-    p_value: float
-    """Two-sided, of the Wilcoxon signed-rank test over the units."""
+    p_value: float | None
+    """Two-sided, of the Wilcoxon signed-rank test over the units; None for fewer than three."""
     better: int
     """Images on which A is better."""
     worse: int
@@ -138,7 +139,7 @@ def compare(side_a: Sequence[Evaluation], side_b: Sequence[Evaluation], metric: 
         removable=_removable(difference_i),
         seeds_a=len(side_a),
         seeds_b=len(side_b),
-        notes=tuple(_notes(everything, len(of_units), unit)),
+        notes=(*_notes_on_units(of_units, unit), *_notes(everything)),
     )
 
 
@@ -175,7 +176,9 @@ def _unit_means(values: NDArray[np.float64], units: Sequence[str]) -> NDArray[np
     return np.asarray(np.bincount(unit_of, weights=values) / np.bincount(unit_of))
 
 
-def _wilcoxon(differences: NDArray[np.float64]) -> float:
+def _wilcoxon(differences: NDArray[np.float64]) -> float | None:
+    if len(differences) < SMALLEST_SAMPLE:
+        return None
     if not differences.any():
         return 1.0
     return float(stats.wilcoxon(differences).pvalue)
@@ -190,14 +193,21 @@ def _removable(differences: NDArray[np.float64]) -> int:
     return int(np.argmax(left <= 0)) + 1
 
 
-def _notes(runs: Sequence[Evaluation], units: int, unit: str) -> list[str]:
+def _notes_on_units(differences: NDArray[np.float64], unit: str) -> list[str]:
+    units, differing = len(differences), int(np.count_nonzero(differences))
+    if units < SMALLEST_SAMPLE:
+        found = f", and these images are of {units}" if unit == "patient" else ""
+        return [f"an interval and a p need {SMALLEST_SAMPLE} {unit}s at least{found}"]
+    if not 0 < differing < FEW_UNITS:
+        return []
+    some = f"{units} {unit}s" if differing == units else f"{differing} of {units} {unit}s differ"
+    # The test leaves out differences of 0. With all others of one sign, the least p is 2 of the
+    # 2^n assignments of signs.
+    return [f"only {some}: no difference, however large, can have a p below {2 / 2**differing:.2g}"]
+
+
+def _notes(runs: Sequence[Evaluation]) -> list[str]:
     notes = []
-    if units < FEW_UNITS:
-        # All differences of one sign: the least p is 2 of 2^n assignments of signs.
-        notes.append(
-            f"only {units} {unit}s: no difference, however large, can have a p below "
-            f"{2 / 2**units:.2g}"
-        )
     for key in NOTED_KEYS:
         found = {str(run.fingerprint[key]) for run in runs}
         if len(found) > 1:

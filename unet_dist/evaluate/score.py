@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from unet_dist.data.balance import SMALLEST_SAMPLE
 from unet_dist.evaluate.fingerprint import AVERAGING
 from unet_dist.evaluate.metrics import (
     CLASS_QUALITIES,
@@ -68,9 +69,11 @@ class EvalSummary:
     dice_std: float
     """Sample standard deviation of Dice over images; NaN for fewer than two."""
     dice_interval: tuple[float, float] | None
-    """95 % bootstrap interval of the mean Dice; None for fewer than three images."""
+    """95 % bootstrap interval of the mean Dice; None for fewer than three units."""
     bootstrap_unit: str
     """What was drawn for it, image or patient."""
+    bootstrap_units: int
+    """Number of them."""
     dice_at_half: float | None
     """Dice at threshold 0.5, which nobody chose; None without a threshold."""
     pooled: Quality
@@ -113,6 +116,7 @@ class EvalSummary:
             "seed": BOOTSTRAP_SEED,
             "level": 0.95,
             "unit": self.bootstrap_unit,
+            "units": self.bootstrap_units,
         }
         return {
             "split": self.protocol.split,
@@ -184,6 +188,7 @@ def summarise(
         dice_std=float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
         dice_interval=bootstrap_intervals(dice[:, None], patients)[0],
         bootstrap_unit=bootstrap_unit(patients),
+        bootstrap_units=len(set(patients)),
         dice_at_half=None if threshold is None else mean_defined(at_half)[0],
         pooled=quality(pool(ordered), threshold),
         per_class=tuple(mean_quality(qualities) for qualities in by_class),
@@ -230,6 +235,10 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
         f"Whole images are predicted{size} by tiles of {protocol.tile} pixels that overlap by "
         f"{protocol.overlap:.0%}{views}; metrics are computed at the true size."
     )
+    if summary.bootstrap_units < SMALLEST_SAMPLE:
+        unit, number = summary.bootstrap_unit, summary.bootstrap_units
+        found = f", and these images are of {number}" if unit == "patient" else ""
+        sentences.append(f"Intervals need {SMALLEST_SAMPLE} {unit}s at least{found}.")
     return sentences
 
 

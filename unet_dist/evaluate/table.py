@@ -60,9 +60,8 @@ def table_of(
 
 
 def bootstrap_unit(groups: Sequence[str]) -> str:
-    """What is drawn: patients if some have several images, unless they are too few."""
-    number = len(set(groups))
-    return "patient" if SMALLEST_SAMPLE <= number < len(groups) else "image"
+    """What is drawn, and speaks once in a test: patients if one has several images."""
+    return "patient" if len(set(groups)) < len(groups) else "image"
 
 
 def bootstrap_intervals(
@@ -71,7 +70,7 @@ def bootstrap_intervals(
     """95 % percentile intervals of each column's mean, from resampled patients or images.
 
     A patient is drawn with all its images, since they resemble each other. None where the column
-    is defined for fewer than three units.
+    is defined for fewer than ``SMALLEST_SAMPLE`` units.
     """
     if bootstrap_unit(groups) == "image":
         groups = [str(number) for number in range(len(groups))]

@@ -129,6 +129,13 @@ def test_parts_too_small_for_an_interval_are_warnings(write_folder):
     assert half_width(100, 0.1) == pytest.approx(0.0196)
 
 
+def test_many_images_of_few_patients_are_few(write_folder):
+    # 20 images of 10 patients: 2 of them test, 2 of the other 8 validate.
+    few = warnings_of(write_folder(20), data={"split": {"group": ".(.)$"}})
+    two = "has 2 of the 3 patients that an interval of the Dice needs at least"
+    assert [w.partition("; raise")[0] for w in few[:2]] == [f"val {two}", f"test {two}"]
+
+
 def test_faults_come_without_warnings_that_need_a_sound_set(write_folder, write):
     root = write_folder(10)
     (root / "masks/00.png").unlink()

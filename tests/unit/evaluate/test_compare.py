@@ -72,6 +72,33 @@ def test_both_eyes_of_a_patient_are_one_witness():
     assert "only 6 patients: no difference, however large, can have a p below 0.031" in got.notes
 
 
+def test_many_slices_of_two_volumes_have_no_interval_and_no_p(tmp_path):
+    a = np.random.default_rng(0).normal(0.8, 0.01, 100)
+    groups = ["one"] * 50 + ["two"] * 50
+
+    got = compare([evaluation(a, groups=groups)], [evaluation(a - 0.02, "b", groups)], "dice")
+
+    assert (got.unit, got.units, got.images) == ("patient", 2, 100)
+    assert (got.interval, got.p_value) == (None, None)
+    assert got.notes == ("an interval and a p need 3 patients at least, and these images are of 2",)
+    pair = compare([evaluation([0.5, 0.6])], [evaluation([0.4, 0.5])], "dice")
+    assert (pair.p_value, pair.notes) == (None, ("an interval and a p need 3 images at least",))
+    runs = [str(written(tmp_path / name, [0.5, value])) for name, value in (("a", 0.6), ("b", 0.7))]
+    said = CliRunner().invoke(app, ["compare", *runs]).output
+    assert "Wilcoxon signed-rank test over 2 images: none" in said
+    assert "note: an interval and a p need 3 images" in said
+
+
+def test_the_least_p_is_that_of_the_units_which_differ():
+    # Of 2^3 signs two are as extreme as three gains; images without a difference say nothing.
+    got = compare([evaluation([0.1, 0.1, 0.1, 0, 0])], [evaluation([0.0] * 5)], "dice")
+    assert got.p_value == 0.25
+    assert got.notes == (
+        "only 3 of 5 images differ: no difference, however large, can have a p below 0.25",
+    )
+    assert compare([evaluation([0.5] * 5)], [evaluation([0.5] * 5)], "dice").notes == ()
+
+
 def test_the_images_that_decide_are_named_and_counted():
     # Without the one large gain the others speak against it.
     got = compare([evaluation([0.9, 0.5, 0.5, 0.5])], [evaluation([0.5, 0.51, 0.52, 0.5])], "dice")
@@ -141,7 +168,7 @@ def test_the_command_prints_the_difference_or_one_json_object(tmp_path):
     assert said.exit_code == both.exit_code == 0, said.output + both.output
     assert "A - B +0.0833" in said.output
     assert "largest differences: e0 +0.1500, e1 +0.1000" in said.output
-    assert "only 3 images" in said.output
+    assert "only 2 of 3 images differ" in said.output
     tree = json.loads(both.stdout)
     assert tree["difference"] == pytest.approx(0.25 / 3)
     assert (tree["seeds_a"], tree["seeds_b"]) == (3, 1)

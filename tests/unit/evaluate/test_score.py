@@ -55,6 +55,7 @@ def test_the_mean_is_over_images_and_the_pool_over_pixels():
     assert [(one["id"], one["dice"]) for one in got["per_image"]] == [("one", 1.0), ("two", 0.4)]
     assert got["dice_std"] == pytest.approx(math.sqrt(2 * 0.3**2))
     assert got["dice_interval"] is None
+    assert "Intervals need 3 images at least." in got["protocol"]["sentence"]
 
 
 def test_the_worst_and_the_best_images_are_never_the_same_and_have_a_dice():
@@ -138,6 +139,21 @@ def test_the_protocol_says_what_the_number_must_be_read_with():
     assert sentence["resize"] == 1.0
     assert "All pixels" in on_validation
     assert "optimistic" in on_validation
+
+
+def test_few_patients_have_no_interval_and_the_reader_is_told_why():
+    scores = random_scores(6)
+    groups = {score.id: f"patient-{number % 2}" for number, score in enumerate(scores)}
+
+    got = summarise(
+        scores, threshold=0.5, threshold_source="configured", protocol=PROTOCOL, groups=groups
+    ).to_json()
+
+    assert got["dice_interval"] is None
+    assert got["protocol"]["bootstrap"]["units"] == 2
+    why = "Intervals need 3 patients at least, and these images are of 2."
+    assert why in got["protocol"]["sentence"]
+    assert "Intervals" not in summary_of(scores).sentence()
 
 
 def test_scoring_an_image_twice_is_our_own_mistake():

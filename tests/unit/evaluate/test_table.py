@@ -39,11 +39,14 @@ def test_the_images_of_a_patient_are_drawn_together():
     assert ratio == pytest.approx(math.sqrt(2), abs=0.15)
 
 
-def test_too_few_patients_leave_the_images_as_the_unit():
-    assert bootstrap_unit(["a", "a", "b", "b"]) == "image"
+def test_patients_are_the_unit_wherever_one_has_several_images_however_few_they_are():
+    assert bootstrap_unit(["a", "a", "b", "b"]) == "patient"
     assert bootstrap_unit(["a", "a", "b", "c"]) == "patient"
     assert bootstrap_unit(["a", "b", "c"]) == "image"
-    assert intervals_of([0.1, 0.2, 0.3, 0.4], ["a"] * 4) == intervals_of([0.1, 0.2, 0.3, 0.4])
+    # 100 slices of 2 volumes are 2 witnesses.
+    values = np.random.default_rng(0).normal(0.8, 0.01, 100).tolist()
+    assert intervals_of(values, ["a"] * 50 + ["b"] * 50) is None
+    assert intervals_of(values, ["a"] * 50 + ["b"] * 49 + ["c"]) is not None
 
 
 def test_two_images_have_no_interval_and_three_have():
