@@ -29,7 +29,9 @@ class SplitConfig(Section):
 
     by: Literal["official", "ratio", "order", "fold", "list"] = "ratio"
     """official: the data set's own; ratio: shares of the patients, drawn; order: the first train,
-    the next validate, the last test; fold: cross-validation; list: read from ``file``."""
+    the next validate, the last test; fold: cross-validation; list: read from ``file``. Slices of
+    one stack that are groups of their own (isbi2012) are never drawn: ratio is order there, and
+    folds are blocks of neighbours."""
     file: str = ""
     """by: list: YAML file with the keys train, val and test, each a list of sample ids.
     by: order: CSV file, below data.root, whose first column lists the ids under a header; empty

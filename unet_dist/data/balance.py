@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from unet_dist.data.facts import ClassBalance
 from unet_dist.data.sample import IGNORE, Sample
-from unet_dist.data.splits import Splits
+from unet_dist.data.splits import Splits, cut_stacks
 
 TYPICAL_SPREAD = 0.05
 """Standard deviation of the Dice between images that is reckoned with before anything is trained;
@@ -88,6 +88,22 @@ def interval_warnings(splits: Splits) -> list[str]:
                 f"about {half:.2f} to either side (if the Dice differs by {TYPICAL_SPREAD} between "
                 f"{units}), so {what}; raise data.split.{part}, or use data.split.by=fold"
             )
+    return warnings
+
+
+def stack_warnings(splits: Splits) -> list[str]:
+    """Warnings on stacks whose slices count as if each were a patient (``cut_stacks``)."""
+    trained = {(sample.image.path, sample.image.page) for sample in splits.train}
+    judged = [*splits.val, *splits.test]
+    warnings = []
+    for path in cut_stacks([*splits.train, *judged]):
+        pages = [sample.image.page for sample in judged if sample.image.path == path]
+        beside = sum((path, page - 1) in trained or (path, page + 1) in trained for page in pages)
+        warnings.append(
+            f"the slices of {path.name} are of one specimen but each counts by itself: intervals "
+            "hold for more slices of this specimen, and are too narrow for others; "
+            f"{beside} of {len(pages)} slices that validate or test lie beside one that trains"
+        )
     return warnings
 
 

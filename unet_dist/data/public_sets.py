@@ -20,7 +20,13 @@ ISBI_LAST_TRAIN = 19
 
 
 def list_isbi2012(root: Path, config: DataConfig, listing: Listing) -> None:
-    """``train-volume.tif`` and ``train-labels.tif``; test-volume.tif has no labels: left out."""
+    """``train-volume.tif`` and ``train-labels.tif``; test-volume.tif has no labels: left out.
+
+    All slices are of one animal, so there is but one patient, who can't be divided. The field
+    divides the slices nevertheless and averages over them; so each is a group of its own, with
+    an interval over slices, of which ``balance.stack_warnings`` says what it holds for. Folds are
+    blocks of slices (``splits.split_samples``), since neighbours, 50 nm apart, are nearly alike.
+    """
     volume, labels = root / "train-volume.tif", root / "train-labels.tif"
     for path in (volume, labels):
         if not path.is_file():

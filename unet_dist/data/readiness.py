@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from unet_dist.config import AugmentConfig, Config, SplitConfig
-from unet_dist.data.balance import interval_warnings
+from unet_dist.data.balance import interval_warnings, stack_warnings
 from unet_dist.data.check import check_and_open
 from unet_dist.data.dataset import Dataset, ImageCache, resized
 from unet_dist.data.facts import DatasetReport
@@ -43,6 +43,7 @@ def check_for_training(
     judged = replace(dataset.splits, val=()) if folds else dataset.splits
     more = [
         *interval_warnings(judged),
+        *stack_warnings(dataset.splits),
         *crop_warnings(config.augment, dataset),
         *thin_warnings(config, dataset),
         *matching_warnings(dataset),

@@ -33,7 +33,9 @@ def split_samples(samples: Sequence[Sample], config: SplitConfig, *, seed: int) 
     """Divides the samples as the configuration says.
 
     The result depends on the ids, the groups, the configuration and the seed, not on the order
-    of the samples, on the machine or on NumPy's version.
+    of the samples, on the machine or on NumPy's version. Where several groups are slices of one
+    stack, ratio and fold don't draw but cut it into blocks, so that a slice and its neighbours
+    are on one side but for the ends of a block.
 
     Raises:
         UserError: with all faults, such as too few patients or a patient on both sides.
@@ -52,7 +54,8 @@ def split_samples(samples: Sequence[Sample], config: SplitConfig, *, seed: int) 
         in_order = list(dict.fromkeys(sample.group for sample in samples))
         part_of_group = _shares(in_order[::-1], config, "data.split.by=order")
     else:
-        part_of_group = _shares(_shuffled(groups, seed), config, "data.split.by=ratio")
+        order = groups[::-1] if cut_stacks(samples) else _shuffled(groups, seed)
+        part_of_group = _shares(order, config, "data.split.by=ratio")
     return _gather(samples, {s.id: part_of_group[s.group] for s in samples})
 
 
@@ -130,7 +133,9 @@ def _fold(samples: Sequence[Sample], config: SplitConfig, seed: int) -> Splits:
         tests = _tests_of(_official_parts(samples, "data.split.test_by=official"))
     elif rule == "auto" and any(sample.subset == "test" for sample in samples):
         tests = _tests_of(_subsets(samples))
-    order = _shuffled(sorted({s.group for s in samples}, key=natural_key), seed)
+    groups = sorted({sample.group for sample in samples}, key=natural_key)
+    in_blocks = bool(cut_stacks(samples))
+    order = groups[::-1] if in_blocks else _shuffled(groups, seed)
     if tests is None:
         tests = set(order[: _share(config.test, len(order))])
     rest = [group for group in order if group not in tests]
@@ -140,12 +145,24 @@ def _fold(samples: Sequence[Sample], config: SplitConfig, seed: int) -> Splits:
             f"{config.folds} folds need as many patients, but {len(rest)} of {len(order)} are "
             "left beside the test: set data.split.folds or data.split.test lower",
         )
+    dealt = rest[config.fold :: config.folds]
+    if in_blocks:
+        start, end = (
+            len(rest) * number // config.folds for number in (config.fold, config.fold + 1)
+        )
+        dealt = rest[::-1][start:end]
     part_of_group = (
-        dict.fromkeys(tests, "test")
-        | dict.fromkeys(rest, "train")
-        | dict.fromkeys(rest[config.fold :: config.folds], "val")
+        dict.fromkeys(tests, "test") | dict.fromkeys(rest, "train") | dict.fromkeys(dealt, "val")
     )
     return _gather(samples, {sample.id: part_of_group[sample.group] for sample in samples})
+
+
+def cut_stacks(samples: Sequence[Sample]) -> list[Path]:
+    """The stacks whose slices are of several groups, such as that of ISBI 2012."""
+    group_of_page: dict[Path, dict[int, str]] = {}
+    for sample in samples:
+        group_of_page.setdefault(sample.image.path, {})[sample.image.page] = sample.group
+    return sorted(path for path, pages in group_of_page.items() if len(set(pages.values())) > 1)
 
 
 def _tests_of(part_of_group: Mapping[str, str]) -> set[str]:

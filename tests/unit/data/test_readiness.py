@@ -1,8 +1,10 @@
 import io
+import json
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from rich.console import Console
 
 from unet_dist.config import AugmentConfig, Config
@@ -134,6 +136,31 @@ def test_many_images_of_few_patients_are_few(write_folder):
     few = warnings_of(write_folder(20), data={"split": {"group": ".(.)$"}})
     two = "has 2 of the 3 patients that an interval of the Dice needs at least"
     assert [w.partition("; raise")[0] for w in few[:2]] == [f"val {two}", f"test {two}"]
+
+
+def test_slices_that_count_by_themselves_are_a_warning_with_their_neighbours(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, high in (("volume", 256), ("labels", 2)):
+        slices = rng.integers(0, high, (25, 16, 16)).astype(np.uint8) * (1 if high > 2 else 255)
+        tifffile.imwrite(tmp_path / f"train-{name}.tif", slices, photometric="minisblack")
+    isbi = {"format": "isbi2012"}
+
+    def beside(**split):
+        found = warnings_of(tmp_path, data={**isbi, "split": split})
+        [warning] = [w for w in found if "one specimen" in w]
+        assert warning.startswith("the slices of train-volume.tif are of one specimen")
+        return warning.rpartition("; ")[2]
+
+    # 17 to 19 validate: 17 is beside 16. Folds 2 of 4: 10 to 14, beside 9 and 15.
+    assert beside(by="official", val=0.15).startswith("1 of 8 slices")
+    assert beside(by="fold", folds=4, fold=2).startswith("3 of 10 slices")
+    mixed = tmp_path / "split.yaml"
+    parts = {"train": range(0, 24, 2), "val": range(1, 24, 2), "test": ()}
+    lists = {part: [f"slice-{page:02d}" for page in pages] for part, pages in parts.items()}
+    mixed.write_text(json.dumps(lists))
+    assert beside(by="list", file=str(mixed)).startswith("12 of 12 slices")
+    whole = warnings_of(tmp_path, data={**isbi, "split": {"group": "(slice)"}})
+    assert not [w for w in whole if "one specimen" in w]
 
 
 def test_faults_come_without_warnings_that_need_a_sound_set(write_folder, write):

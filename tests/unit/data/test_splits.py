@@ -79,6 +79,47 @@ def test_folds_validate_every_patient_once_beside_the_same_test():
     assert max(sizes) - min(sizes) <= 2  # one patient of two images
 
 
+def stack(pages: int, name: str = "volume.tif") -> list[Sample]:
+    refs = [ImageRef(path=Path(name), page=page) for page in range(pages)]
+    return [Sample(id=f"s-{r.page}", group=f"s-{r.page}", image=r, mask=r) for r in refs]
+
+
+def pages_of(samples) -> list[int]:
+    return [sample.image.page for sample in samples]
+
+
+@pytest.mark.parametrize(("folds", "test"), [(4, 0.2), (5, 0), (3, 0.1)])
+def test_folds_of_a_stack_are_blocks_of_neighbours(folds, test):
+    seen: list[int] = []
+    for fold in range(folds):
+        config = SplitConfig(by="fold", folds=folds, fold=fold, test=test)
+        splits = split_samples(stack(22), config, seed=fold)
+        for part in (splits.val, splits.test):
+            pages = pages_of(part)
+            assert pages == list(range(min(pages, default=0), min(pages, default=0) + len(pages)))
+        assert len(splits.val) in (len(splits.train) // (folds - 1) + k for k in (-1, 0, 1))
+        seen += pages_of(splits.val)
+    tests = round(22 * test)
+    assert sorted(seen) == list(range(22 - tests))
+    assert pages_of(splits.test) == list(range(22 - tests, 22))
+
+
+def test_shares_of_a_stack_are_blocks_too_and_whole_volumes_are_drawn():
+    splits = split_samples(stack(20), SplitConfig(by="ratio", test=0.2, val=0.25), seed=1)
+    assert pages_of(splits.test) == [16, 17, 18, 19]
+    assert pages_of(splits.val) == [12, 13, 14, 15]
+    volumes = [
+        Sample(id=f"v{n}-{s.id}", group=f"v{n}", image=s.image, mask=s.mask)
+        for n in range(9)
+        for s in stack(2, f"v{n}.tif")
+    ]
+    drawn = [
+        {s.group for s in split_samples(volumes, SplitConfig(by="fold"), seed=n).val}
+        for n in range(4)
+    ]
+    assert len(set(map(frozenset, drawn))) > 1
+
+
 def test_folds_keep_the_official_test():
     samples = [sample(f"t{n}", subset="test") for n in range(4)]
     samples += [sample(f"a{n}", subset="train") for n in range(6)]
