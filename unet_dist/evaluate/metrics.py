@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
+from unet_dist.evaluate.bins import FIRST_BIN, NUM_BINS, STEPS, bins_of
 from unet_dist.evaluate.curves import auc, average_precision, calibration_error
-
-BINS = 1000
-"""Bins of the probability; every threshold is a multiple of 1 / BINS."""
-
-# In float32, as the probabilities are: then ``bin >= k`` is the very same pixels as
-# ``probability >= k / BINS`` in a written mask. floor(p * BINS) is wrong by one at some edges.
-_BIN_STARTS = (np.arange(BINS) / BINS).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +19,7 @@ class Counts:
     """Pixels inside the field of view whose truth is known. Counts can be added."""
 
     positive_fb: NDArray[np.int64]
-    """Pixels of each foreground class, by bin of its predicted probability."""
+    """Pixels of each foreground class, by bin (``bins.py``) of its predicted probability."""
     negative_fb: NDArray[np.int64]
     """Pixels of other classes, by bin of the class's predicted probability."""
     matrix_kk: NDArray[np.int64] | None
@@ -219,8 +213,9 @@ def confusions(counts: Counts, threshold: float | None) -> list[Confusion]:
     assert (threshold is None) == (counts.matrix_kk is not None)
     if counts.matrix_kk is None:
         assert threshold is not None
-        first = round(threshold * BINS)
-        assert math.isclose(first / BINS, threshold, abs_tol=1e-9), "use snap_threshold"
+        number = round(threshold * STEPS)
+        assert math.isclose(number / STEPS, threshold, abs_tol=1e-9), "use snap_threshold"
+        first = FIRST_BIN[number]
         positive, negative = counts.positive_fb[0], counts.negative_fb[0]
         tp, fp = int(positive[first:].sum()), int(negative[first:].sum())
         return [Confusion(tp=tp, fp=fp, fn=int(positive.sum()) - tp, tn=int(negative.sum()) - fp)]
@@ -302,11 +297,10 @@ def pool(scores: Sequence[ImageScore]) -> Counts:
 def _histograms(
     probability: NDArray[np.float32], is_class: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    bins = np.searchsorted(_BIN_STARTS, probability.astype(np.float32), side="right") - 1
-    np.maximum(bins, 0, out=bins)
+    bins = bins_of(probability)
     return (
-        np.bincount(bins[is_class], minlength=BINS).astype(np.int64),
-        np.bincount(bins[~is_class], minlength=BINS).astype(np.int64),
+        np.bincount(bins[is_class], minlength=NUM_BINS).astype(np.int64),
+        np.bincount(bins[~is_class], minlength=NUM_BINS).astype(np.int64),
     )
 
 

@@ -162,7 +162,7 @@ def summarise(
     """The same bits in whatever order the scores arrive.
 
     Args:
-        threshold: a multiple of 1 / BINS; None with several foreground classes.
+        threshold: a multiple of 1 / STEPS; None with several foreground classes.
         groups: the patient of each image; None if each image is one's own.
     """
     assert scores

@@ -5,29 +5,30 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.evaluate.metrics import BINS, ImageScore
+from unet_dist.evaluate.bins import FIRST_BIN, STEPS
+from unet_dist.evaluate.metrics import ImageScore
 from unet_dist.evaluate.score import null_if_nan
 
 CURVE_STEP = 20
-"""Of BINS, between the thresholds of a curve that is kept."""
+"""Of STEPS, between the thresholds of a curve that is kept."""
 
 
 def snap_threshold(threshold: float) -> float:
-    """The nearest multiple of 1 / BINS that leaves something on both sides."""
-    return min(max(round(threshold * BINS), 1), BINS - 1) / BINS
+    """The nearest multiple of 1 / STEPS that leaves something on both sides."""
+    return min(max(round(threshold * STEPS), 1), STEPS - 1) / STEPS
 
 
 def dice_by_threshold(scores: Sequence[ImageScore]) -> NDArray[np.float64]:
-    """Mean Dice per image at the thresholds 0, 1 / BINS, 2 / BINS ..; NaN where no image counts."""
-    total, num_images = np.zeros(BINS), np.zeros(BINS)
+    """Mean Dice per image at the thresholds 0, 1 / STEPS ..; NaN where no image counts."""
+    total, num_images = np.zeros(STEPS), np.zeros(STEPS)
     for score in sorted(scores, key=lambda score: score.id):
         positive, negative = score.counts.positive_fb[0], score.counts.negative_fb[0]
-        tp = positive[::-1].cumsum()[::-1]
-        predicted = tp + negative[::-1].cumsum()[::-1]
+        tp = positive[::-1].cumsum()[::-1][FIRST_BIN]
+        predicted = tp + negative[::-1].cumsum()[::-1][FIRST_BIN]
         size = predicted + positive.sum()
         total += 2 * tp / np.maximum(size, 1)
         num_images += size > 0
-    mean = np.full(BINS, np.nan)
+    mean = np.full(STEPS, np.nan)
     np.divide(total, num_images, out=mean, where=num_images > 0)
     return mean
 
@@ -39,8 +40,8 @@ def threshold_curve(scores: Sequence[ImageScore]) -> list[list[float | None]]:
         return []
     dice = dice_by_threshold(scores)
     return [
-        [number / BINS, null_if_nan(round(float(dice[number]), 5))]
-        for number in range(CURVE_STEP, BINS, CURVE_STEP)
+        [number / STEPS, null_if_nan(round(float(dice[number]), 5))]
+        for number in range(CURVE_STEP, STEPS, CURVE_STEP)
     ]
 
 
@@ -58,4 +59,4 @@ def choose_threshold(scores: Sequence[ImageScore]) -> float | None:
     best = np.flatnonzero(dice == dice.max()) + 1
     runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
     longest = max(runs, key=len)
-    return int(longest[0] + longest[-1]) // 2 / BINS
+    return int(longest[0] + longest[-1]) // 2 / STEPS

@@ -9,6 +9,7 @@ from sklearn import metrics as reference
 
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
+from unet_dist.evaluate.bins import BIN_STARTS, FIRST_BIN, NUM_BINS, STEPS
 from unet_dist.evaluate.curves import (
     CALIBRATION_BINS,
     auc,
@@ -17,7 +18,6 @@ from unet_dist.evaluate.curves import (
     calibration_error,
 )
 from unet_dist.evaluate.metrics import (
-    BINS,
     ImageScore,
     class_qualities,
     confusions,
@@ -87,10 +87,10 @@ def test_the_metrics_of_a_small_image_are_those_computed_by_hand():
 
 
 @settings(deadline=None, max_examples=60)
-@given(drawn=pixels(), bin_number=st.integers(1, BINS - 1))
+@given(drawn=pixels(), bin_number=st.integers(1, STEPS - 1))
 def test_binary_metrics_agree_with_scikit_learn(drawn, bin_number):
     prob, target, fov = drawn
-    threshold = bin_number / BINS
+    threshold = bin_number / STEPS
     counted = fov & (target != IGNORE)
     truth, decided = target[counted], prob[counted, 0] >= np.float32(threshold)
 
@@ -119,8 +119,7 @@ def test_auc_of_the_binned_probabilities_agrees_with_scikit_learn(drawn):
     prob, target, fov = drawn
     counted = fov & (target != IGNORE)
     truth = target[counted]
-    edges = np.arange(1, BINS, dtype=np.float64) / BINS
-    binned = np.digitize(prob[counted, 0], edges.astype(np.float32))
+    binned = np.digitize(prob[counted, 0], BIN_STARTS)
 
     got = quality(scored(prob, target, fov=fov).counts, 0.5).auc
 
@@ -131,23 +130,23 @@ def test_auc_of_the_binned_probabilities_agrees_with_scikit_learn(drawn):
 
 
 @settings(deadline=None, max_examples=60)
-@given(drawn=pixels(), bin_number=st.integers(1, BINS - 1))
+@given(drawn=pixels(), bin_number=st.integers(1, STEPS - 1))
 def test_precision_and_average_precision_agree_with_scikit_learn(drawn, bin_number):
     prob, target, fov = drawn
     counted = fov & (target != IGNORE)
     truth = target[counted]
-    edges = np.arange(1, BINS, dtype=np.float64) / BINS
-    binned = np.digitize(prob[counted, 0], edges.astype(np.float32))
+    binned = np.digitize(prob[counted, 0], BIN_STARTS)
 
-    got = quality(scored(prob, target, fov=fov).counts, bin_number / BINS)
+    got = quality(scored(prob, target, fov=fov).counts, bin_number / STEPS)
 
     if truth.any():
         expected = reference.average_precision_score(truth, binned)
         assert got.average_precision == pytest.approx(expected, abs=1e-12)
     else:
         assert math.isnan(got.average_precision)
-    if (binned >= bin_number).any():
-        expected = reference.precision_score(truth, binned >= bin_number, zero_division=0)
+    decided = prob[counted, 0] >= np.float32(bin_number / STEPS)
+    if decided.any():
+        expected = reference.precision_score(truth, decided, zero_division=0)
         assert got.precision == pytest.approx(expected, abs=1e-12)
     else:
         assert math.isnan(got.precision)
@@ -171,16 +170,17 @@ def test_the_calibration_error_is_that_of_the_pixels_one_by_one(drawn):
         inside = (prob[counted, 0] >= low) & (prob[counted, 0] < high)
         if inside.any():
             expected += inside.mean() * abs(p[inside].mean() - truth[inside].mean())
-    assert got == pytest.approx(expected, abs=0.5 / BINS + 1e-9)
+    assert got == pytest.approx(expected, abs=0.5 / STEPS + 1e-9)
 
 
 def test_a_calibrated_probability_has_no_calibration_error_and_a_sure_mistake_has_1():
-    positive, negative = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-    positive[274], negative[274] = 2745, 7255
-    assert calibration_error(positive, negative) == pytest.approx(0, abs=1e-12)
-    wrong = np.zeros(BINS, np.int64)
-    wrong[BINS - 1] = 10
-    assert calibration_error(np.zeros(BINS, np.int64), wrong) == pytest.approx(0.9995)
+    positive, negative = np.zeros(NUM_BINS, np.int64), np.zeros(NUM_BINS, np.int64)
+    # A bin whose middle is 0.2745.
+    positive[FIRST_BIN[274]], negative[FIRST_BIN[274]] = 2745, 7255
+    assert calibration_error(positive, negative) == pytest.approx(0, abs=1e-8)
+    wrong = np.zeros(NUM_BINS, np.int64)
+    wrong[-1] = 10
+    assert calibration_error(np.zeros(NUM_BINS, np.int64), wrong) == 1
 
 
 def test_average_precision_of_a_small_ranking_is_that_computed_by_hand():
@@ -219,14 +219,42 @@ def test_the_soft_dice_of_a_hard_mask_is_the_pixel_accuracy():
     assert got.soft_dice_with_background == got.accuracy == 3 / 5
 
 
+@pytest.mark.parametrize(
+    ("apart", "spread", "share"), [(6, 4, 0.1), (10, 8, 0.1), (20, 12, 0.1), (8, 5, 0.5)]
+)
+def test_curves_of_a_network_that_is_always_sure_are_those_of_the_raw_probabilities(
+    apart, spread, share
+):
+    generator = np.random.default_rng(0)
+    target = (generator.random((200, 500)) < share).astype(np.uint8)
+    logit = apart * (2.0 * target - 1) + spread * generator.normal(size=target.shape)
+    prob = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    assert np.mean((prob < 0.001) | (prob > 0.999)) > 0.4
+
+    score = score_image("a", prob[..., None], target, np.ones(target.shape, bool))
+    got = quality(score.counts, 0.5)
+
+    truth, raw = target.ravel(), prob.ravel()
+    assert got.auc == pytest.approx(reference.roc_auc_score(truth, raw), abs=0.0001)
+    expected = reference.average_precision_score(truth, raw)
+    assert got.average_precision == pytest.approx(expected, abs=0.0005)
+
+
+def test_every_threshold_starts_a_bin():
+    assert (BIN_STARTS[FIRST_BIN] == (np.arange(STEPS) / STEPS).astype(np.float32)).all()
+    assert (np.diff(BIN_STARTS) > 0).all()
+    assert (BIN_STARTS[0], BIN_STARTS[-1], len(BIN_STARTS)) == (0, 1, NUM_BINS)
+    assert BIN_STARTS.dtype == np.float32
+
+
 def test_a_tie_is_half_a_win():
-    histogram = np.zeros(BINS, np.int64)
+    histogram = np.zeros(NUM_BINS, np.int64)
     histogram[400] = 7
     assert auc(histogram, histogram) == 0.5
 
 
 def test_auc_of_a_pool_too_large_for_64_bit_pairs_is_exact():
-    positive, negative = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    positive, negative = np.zeros(NUM_BINS, np.int64), np.zeros(NUM_BINS, np.int64)
     positive[[100, 900]] = 10**11, 3 * 10**11
     negative[[200, 800]] = 10**11, 10**11
     assert auc(positive, negative) == 0.75
@@ -296,8 +324,8 @@ def test_foreground_that_is_not_there_has_dice_0():
 
 
 def test_a_probability_at_a_threshold_is_foreground_as_in_the_written_mask():
-    for bin_number in range(1, BINS):
-        threshold = bin_number / BINS
+    for bin_number in range(1, STEPS):
+        threshold = bin_number / STEPS
         at = np.float32(threshold)
         below = np.nextafter(at, np.float32(0))
 
@@ -310,7 +338,7 @@ def test_a_probability_at_a_threshold_is_foreground_as_in_the_written_mask():
 
 def test_probabilities_a_little_outside_0_to_1_are_clipped():
     counts = scored([1.0000001, -0.0000001, 1.0, 0.0], [1, 1, 1, 1]).counts
-    assert counts.positive_fb[0, [0, BINS - 1]].tolist() == [2, 2]
+    assert counts.positive_fb[0, [0, -1]].tolist() == [2, 2]
 
 
 def test_a_network_that_gives_nan_is_reported_with_the_sample():
@@ -375,8 +403,8 @@ def test_the_chosen_threshold_has_the_best_mean_dice_of_all():
     chosen = choose_threshold(scores)
 
     means = [
-        mean_defined(quality(score.counts, number / BINS).dice for score in scores)[0]
-        for number in range(1, BINS)
+        mean_defined(quality(score.counts, number / STEPS).dice for score in scores)[0]
+        for number in range(1, STEPS)
     ]
     assert mean_defined(quality(one.counts, chosen).dice for one in scores)[0] == max(means)
     assert dice_by_threshold(scores)[1:] == pytest.approx(means, abs=1e-12)
@@ -384,7 +412,7 @@ def test_the_chosen_threshold_has_the_best_mean_dice_of_all():
 
 def test_of_equally_good_thresholds_the_middle_of_the_longest_run_is_chosen():
     # Everything from bin 200 + 1 to 600 separates the two pixels.
-    assert choose_threshold([scored([0.2, 0.6], [0, 1])]) == (201 + 600) // 2 / BINS
+    assert choose_threshold([scored([0.2, 0.6], [0, 1])]) == (201 + 600) // 2 / STEPS
     assert choose_threshold([scored([0.0, 1.0], [0, 1])]) == 0.5
 
 
@@ -410,7 +438,10 @@ def test_the_calibration_curve_has_what_each_bin_promised_and_what_came():
     # Bins 0.5 to 0.55 with two pixels, one true, and 0.95 to 1 with one.
     counts = scored([0.5, 0.52, 0.99], [0, 1, 1]).counts
     curve = calibration_curve(counts.positive_fb[0], counts.negative_fb[0])
-    assert curve == [pytest.approx((0.5105, 0.5)), pytest.approx((0.9905, 1))]
+    half_a_bin = 0.5 / STEPS
+    assert curve[0] == (pytest.approx(0.51, abs=half_a_bin), 0.5)
+    assert curve[1] == (pytest.approx(0.99, abs=half_a_bin), 1)
+    assert len(curve) == 2
 
 
 def test_images_without_foreground_count_against_a_low_threshold():
@@ -418,7 +449,7 @@ def test_images_without_foreground_count_against_a_low_threshold():
     full = scored([0.2, 0.2], [1, 1], sample_id="full")
     # At 0.2 and below, full has Dice 1 and empty 0; above 0.3, full has 0 and empty none.
     assert dice_by_threshold([empty, full])[[150, 250, 350]].tolist() == [0.5, 0, 0]
-    assert choose_threshold([empty, full]) == (1 + 200) // 2 / BINS
+    assert choose_threshold([empty, full]) == (1 + 200) // 2 / STEPS
 
 
 def test_without_any_foreground_there_is_nothing_to_learn_a_threshold_from():
