@@ -130,13 +130,18 @@ class DataConfig(Section):
         return self
 
     @property
+    def has_border_class(self) -> bool:
+        """Whether the classes are inside and border of numbered objects."""
+        labelmap = self.format == "labelmap" and self.mask == "auto"
+        return self.classes == 3 and (labelmap or self.mask == "instances_border")
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What the classes are called, background first."""
         foreground = tuple(f"class {number}" for number in range(1, self.classes))
-        labelmap = self.format == "labelmap" and self.mask == "auto"
         if self.classes == 2:
             foreground = ("foreground",)
-        elif self.classes == 3 and (labelmap or self.mask == "instances_border"):
+        elif self.has_border_class:
             foreground = ("inside", "border")
         return self.class_names or ("background", *foreground)
 
@@ -274,7 +279,8 @@ class EvaluateConfig(Section):
     """Test-time augmentation: the mean over 4 mirrored, or 8 mirrored and turned, views of each
     tile, at 4 or 8 times the cost. Validation sees the same views, so the threshold fits them."""
     threshold: float = Field(0.0, ge=0, lt=1)
-    """Probability from which a pixel is foreground; 0 chooses it on the validation images."""
+    """Probability from which a pixel is foreground, with a border class only that of objects; 0
+    chooses it on the validation images. With other classes the most probable one wins."""
     structure: Literal["auto", "region", "tubular", "partition", "objects"] = "auto"
     """What else is measured at the end. region: distances of outlines; tubular: centre lines too;
     partition: the cells between membranes too; objects: single objects, of numbered masks. auto:
@@ -324,6 +330,13 @@ class Config(Section):
         if weights not in (0, classes):
             raise ValueError(
                 f"loss.class_weights has {weights} values, but data.classes is {classes}"
+            )
+        objects = self.data.has_border_class and self.evaluate.structure in ("auto", "objects")
+        if self.evaluate.threshold and classes > 2 and not objects:
+            raise ValueError(
+                f"evaluate.threshold is {self.evaluate.threshold:g}, but of {classes} classes the "
+                "most probable one wins: leave it at 0 (only the objects of "
+                "data.mask=instances_border have one)"
             )
         if self.train.batch % self.train.accumulation:
             raise ValueError(

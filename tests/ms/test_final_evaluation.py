@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -12,7 +13,10 @@ from unet_dist.config_file import build_config
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.evaluate.final import decide, fingerprint_of, measure_samples
-from unet_dist.evaluate.structure import structure_of
+from unet_dist.evaluate.fingerprint import PROTOCOL_KEYS
+from unet_dist.evaluate.structure import Structure, structure_of
+
+STRUCTURES = get_args(Structure)
 
 
 class Alone:
@@ -92,6 +96,9 @@ def test_objects_with_borders_have_a_threshold_and_a_least_size(tmp_path):
     [result] = measure_samples(predictor, dataset, dataset.splits.test[:1], got, Alone())
     assert result.model.shape["foreground_dice"] > 0.8
     assert result.model.objects.predicted == 0, "evaluate.min_object drops every object"
+    asked, dataset = opened(tmp_path / "a", "nuclei", *nuclei, "evaluate.threshold=0.25")
+    configured = decided(asked, dataset, threshold=None, source="argmax")
+    assert (configured.structure_threshold, configured.structure_source) == (0.25, "configured")
     none, dataset = opened(tmp_path / "b", "nuclei", *nuclei, "data.split.val=0")
     unfitted = decided(none, dataset, threshold=None, source="argmax")
     assert (unfitted.structure_threshold, unfitted.structure_source) == (0.5, "default")
@@ -102,16 +109,34 @@ def test_the_fingerprint_holds_the_images_and_the_thresholds(tmp_path):
     decision = decided(predictor, dataset, threshold=0.1, source="configured")
     results = measure_samples(predictor, dataset, dataset.splits.train, decision, Alone())
 
-    got = fingerprint_of(
-        predictor.config, "train", results, decision, checkpoint_step=3, weights_sha256="w"
-    )
+    def fingerprint(decision=decision, results=results, **coding):
+        made = {"checkpoint_step": 3, "weights_sha256": "w"}
+        coded = replace(dataset.coding, **coding)
+        return fingerprint_of(predictor.config, "train", results, decision, coded, **made)
+
+    got = fingerprint()
 
     assert got.images == tuple(sorted(sample.id for sample in dataset.splits.train))
     assert (got.threshold, got.threshold_source, got.checkpoint_step) == (0.1, "configured", 3)
+
+    def protocol(of):
+        return {key: of.to_json()[key] for key in PROTOCOL_KEYS}
+
+    # The same files read the other way round are another truth.
+    assert dataset.coding.kind != "inverted"
+    assert protocol(fingerprint(kind="inverted")) != protocol(got)
+    assert protocol(fingerprint(kind="labels", ignore=255)) != protocol(fingerprint(kind="labels"))
+    # The least size is of objects alone.
+    larger = {name: replace(decision, structure=name, min_object=99) for name in STRUCTURES}
+    smaller = {name: replace(one, min_object=4) for name, one in larger.items()}
+    differing = [
+        name
+        for name in STRUCTURES
+        if protocol(fingerprint(larger[name])) != protocol(fingerprint(smaller[name]))
+    ]
+    assert differing == ["objects"]
     mask = dataset.splits.train[0].mask.path
     cv2.imwrite(str(mask), 255 - cv2.imread(str(mask)))
     again = measure_samples(predictor, dataset, dataset.splits.train, decision, Alone())
-    changed = fingerprint_of(
-        predictor.config, "train", again, decision, checkpoint_step=3, weights_sha256="w"
-    )
+    changed = fingerprint(results=again)
     assert changed.data_sha256 != got.data_sha256

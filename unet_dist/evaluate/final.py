@@ -9,6 +9,7 @@ from typing import Any
 from unet_dist.comm import Communicator
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
+from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import Sample
 from unet_dist.evaluate.candidates import DEFAULT_DEPTH, choose, judge
 from unet_dist.evaluate.fingerprint import (
@@ -25,6 +26,7 @@ from unet_dist.evaluate.on_ranks import observer_of, over_ranks
 from unet_dist.evaluate.results import ImageResult, measure_sample
 from unet_dist.evaluate.score import ThresholdSource
 from unet_dist.evaluate.structure import Structure
+from unet_dist.evaluate.thresholds import snap_threshold
 
 
 def decide(
@@ -47,6 +49,9 @@ def decide(
         structure_threshold = threshold
         if structure == "partition":
             structure_threshold, structure_source = DEFAULT_DEPTH, "default"
+        elif source == "argmax" and config.evaluate.threshold > 0:
+            structure_threshold = snap_threshold(config.evaluate.threshold)
+            structure_source = "configured"
         elif source == "argmax":
             structure_threshold, structure_source = 0.5, "default"
         if structure_source == "default" and validation:
@@ -98,6 +103,7 @@ def fingerprint_of(
     split: str,
     results: Sequence[ImageResult],
     decision: Decision,
+    coding: MaskCoding,
     *,
     checkpoint_step: int,
     weights_sha256: str,
@@ -109,9 +115,11 @@ def fingerprint_of(
         observer=observer_of(config),
         fov=config.data.fov,
         classes=config.data.classes,
+        mask=coding.kind,
+        ignore=coding.ignore,
         averaging=AVERAGING,
         structure=decision.structure,
-        min_object=decision.min_object,
+        min_object=decision.min_object if decision.structure == "objects" else None,
         cell_smoothing=decision.cell_smoothing,
         threshold=decision.threshold,
         threshold_source=decision.source,

@@ -23,6 +23,8 @@ PROTOCOL_KEYS = (
     "observer",
     "fov",
     "classes",
+    "mask",
+    "ignore",
     "averaging",
     "structure",
     "min_object",
@@ -43,9 +45,14 @@ class Fingerprint:
     """Whose masks are the truth, empty if the data set has only one."""
     fov: str
     classes: int
+    mask: str
+    """What the masks' values mean (``masks.MaskCoding.kind``), which decides what is true."""
+    ignore: int
+    """The mask value that is left out; -1 for none."""
     averaging: str
     structure: str
-    min_object: int
+    min_object: int | None
+    """None where no object is looked for."""
     cell_smoothing: float
     threshold: float | None
     threshold_source: str
@@ -55,7 +62,7 @@ class Fingerprint:
     weights_sha256: str
     """Of the weights that were evaluated."""
     config_sha256: str
-    """Of the configuration, wherever the data set lies."""
+    """Of the configuration, wherever the data set lies (``config_sha256``)."""
     versions: dict[str, str]
 
     @property
@@ -78,8 +85,12 @@ def short_form(fingerprint: Mapping[str, Any]) -> str:
 
 
 def config_sha256(config: Config) -> str:
-    """Of everything that is set but the place of the data set."""
-    data = config.data.model_copy(update={"root": ""})
+    """Of everything that is set but the place of the data set, and of the file below it that
+    divides it."""
+    split, root = config.data.split, Path(config.data.root)
+    if config.data.root and split.file and Path(split.file).is_relative_to(root):
+        split = split.model_copy(update={"file": str(Path(split.file).relative_to(root))})
+    data = config.data.model_copy(update={"root": "", "split": split})
     return hashlib.sha256(
         dump_config(config.model_copy(update={"data": data})).encode()
     ).hexdigest()

@@ -180,6 +180,7 @@ def evaluate_split(
         split,
         results,
         decision,
+        dataset.coding,
         checkpoint_step=trained.step,
         weights_sha256=trained.weights_sha256,
     )

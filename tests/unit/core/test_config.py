@@ -60,6 +60,20 @@ def test_keys_that_contradict_each_other_are_refused(overrides: list[str], messa
         build_config({}, overrides, where="a.yaml")
 
 
+def test_a_threshold_of_several_classes_is_for_objects_with_borders_only() -> None:
+    three = ["evaluate.threshold=0.3", "data.classes=3"]
+    for taken in (["data.mask=instances_border"], ["data.format=labelmap"]):
+        config = build_config({}, [*three, *taken], where="test")
+        assert config.evaluate.threshold == 0.3
+    for refused in (
+        [],
+        ["data.mask=labels"],
+        ["data.mask=instances_border", "evaluate.structure=region"],
+    ):
+        with pytest.raises(UserError, match=r"evaluate.threshold is 0\.3, but of 3 classes"):
+            build_config({}, [*three, *refused], where="test")
+
+
 def test_dumped_configuration_reads_back_equal() -> None:
     config = build_config({}, ["train.amp=off", "loss.class_weights=[1,2]"], where="a.yaml")
     assert Config.model_validate(yaml.safe_load(dump_config(config))) == config

@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics as reference
 
 from unet_dist import __version__
-from unet_dist.config_file import build_config
+from unet_dist.config_file import build_config, with_absolute_paths
 from unet_dist.data.sample import ImageRef, Sample
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import (
@@ -30,6 +30,8 @@ FINGERPRINT = Fingerprint(
     observer="first",
     fov="none",
     classes=2,
+    mask="binary",
+    ignore=-1,
     averaging="per image, then mean over images",
     structure="tubular",
     min_object=0,
@@ -215,6 +217,21 @@ def test_the_configurations_digest_leaves_out_where_the_data_lies():
         for overrides in (["data.root=/a"], ["data.root=/b"], ["data.root=/a", "seed=1"])
     )
     assert config_sha256(here) == config_sha256(there) != config_sha256(other)
+
+
+def test_the_configurations_digest_knows_the_order_of_a_data_set_in_two_places():
+    order = ["data.split.by=order", "data.split.file=index.csv"]
+    digests = [
+        config_sha256(
+            with_absolute_paths(build_config({}, [f"data.root={root}", *order], where="test"))
+        )
+        for root in ("/a", "/b/c")
+    ]
+    assert digests[0] == digests[1]
+    elsewhere = build_config(
+        {}, ["data.root=/a", "data.split.by=order", "data.split.file=/x.csv"], where="test"
+    )
+    assert config_sha256(elsewhere) != digests[0]
 
 
 def test_the_short_form_names_data_weights_configuration_and_version():
