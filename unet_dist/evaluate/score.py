@@ -225,8 +225,10 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
         else f"Foreground is probability >= {summary.threshold:g}, "
         f"{decision[summary.threshold_source]}.",
     ]
-    if summary.threshold_source == "validation" and protocol.split == "val":
-        sentences.append("It was chosen on these very images, so the numbers are optimistic.")
+    if protocol.split == "val":
+        chosen = summary.threshold_source == "validation"
+        what = "The epoch and the threshold were" if chosen else "The epoch was"
+        sentences.append(f"{what} chosen on these very images, so the numbers are optimistic.")
     if protocol.observer:
         sentences.append(f"The truth is drawn by the {protocol.observer} observer.")
     size = "" if protocol.resize == 1 else f" after resizing by {protocol.resize:g}"

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_dist.cluster.failure import Failure
-from unet_dist.evaluate.names import decimals
+from unet_dist.evaluate.names import METRICS, decimals
 from unet_dist.runs import Members, RunDir, read_json
 
-NO_METRICS = ("threshold", "dice_std", "dice_interval")
-"""Numbers of an evaluation that are no metric."""
 Evaluation = Mapping[str, Any]
 
 
@@ -57,11 +55,7 @@ def summarise_members(
 
 def metrics_of(evaluation: Evaluation) -> dict[str, float | None]:
     """The means over images, by name."""
-    return {
-        name: value
-        for name, value in evaluation.items()
-        if (value is None or isinstance(value, float)) and name not in NO_METRICS
-    }
+    return {name: evaluation[name] for name in METRICS if name in evaluation}
 
 
 def over_members(rows: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, Any]]:
@@ -125,7 +119,9 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
         what = "out of fold" if summary["vary"] == "fold" else "validation, by the ensemble"
         lines.append(f"{what}: {_dice_of(val)}")
     if test:
-        lines += [f"test, by the ensemble: {_dice_of(test)}", test["protocol"]["sentence"]]
+        lines.append(f"test, by the ensemble: {_dice_of(test)}")
+    if last := test or val:
+        lines.append(last["protocol"]["sentence"])
     return "\n".join(lines)
 
 

@@ -177,6 +177,25 @@ def test_the_summary_gives_each_fold_the_images_that_it_left_out(tmp_path: Path)
     text = describe_summary(summary)
     assert "test, by the ensemble: Dice 0.7500" in text
     assert text.endswith("As agreed.")
+    assert text.count("As agreed.") == 1
+
+
+def test_where_only_validation_images_are_left_their_protocol_is_said(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    write_json(run.evaluation("val"), evaluation("val", {"a": 0.2}))
+    assert describe_summary(summarise_members(run, members(), {})).endswith("As agreed.")
+
+
+def test_what_counts_as_a_metric_is_what_is_called_one(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    # JSON has 1 for a whole distance; the share of black is no metric, however fractional.
+    whole = evaluation("test", {"t": 0.5}, hausdorff_95=3, share_of_black=0.5, dice_at_half=0.4)
+    for name in members().names:
+        write_json(run.member(name).status, {"state": "done"})
+        write_json(run.member(name).evaluation("test"), whole)
+    summary = summarise_members(run, members(), {})
+    assert summary["members"][0]["test"] == {"dice": 0.5, "hausdorff_95": 3}
+    assert summary["over_members"]["test"]["hausdorff_95"]["mean"] == 3
 
 
 def test_a_failed_member_is_named_with_its_reason_and_has_no_numbers(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ def test_several_classes_have_no_threshold_and_a_dice_each():
     assert got["accuracy"] == 2 / 3
     assert got["threshold"] is None
     assert got["dice_at_half"] is None
+    on_validation = summary_of([score], threshold=None, source="argmax", classes=3, split="val")
+    assert "The epoch was chosen on these very images" in on_validation.sentence()
 
 
 def test_the_summary_is_strict_json_even_where_nothing_is_defined():
@@ -138,7 +140,12 @@ def test_the_protocol_says_what_the_number_must_be_read_with():
     assert "the mean of 8 views" in summary_of(scores, views=8).sentence()
     assert sentence["resize"] == 1.0
     assert "All pixels" in on_validation
-    assert "optimistic" in on_validation
+    both = "The epoch and the threshold were chosen on these very images, so the numbers are opt"
+    assert both in on_validation
+    for source in ("configured", "default"):
+        text = summary_of(scores, source=source, split="val").sentence()
+        assert "The epoch was chosen on these very images, so the numbers are optim" in text
+        assert "optimistic" not in summary_of(scores, source=source).sentence()
 
 
 def test_few_patients_have_no_interval_and_the_reader_is_told_why():
