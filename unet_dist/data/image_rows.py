@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from unet_dist.data.bands import in_bands_of
 from unet_dist.data.images import (
@@ -20,6 +19,7 @@ from unet_dist.data.images import (
     check_size,
     decode_image,
     faults_of,
+    open_picture,
     pillow_limit,
     tiff_page,
     tiff_raster,
@@ -179,7 +179,7 @@ def _resolution_of_page(page: tifffile.TiffPage) -> Resolution | None:
 
 
 def _resolution_of_picture(ref: ImageRef) -> Resolution | None:
-    with pillow_limit(WHOLE_LIMIT), Image.open(ref.path) as image:
+    with pillow_limit(WHOLE_LIMIT), open_picture(ref.path) as image:
         dots = image.info.get("dpi")
     if not dots or min(dots) <= 0:
         return None

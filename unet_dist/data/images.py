@@ -19,6 +19,10 @@ EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm"}
 )
 
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")
+"""Pillow's names of the same kinds. By itself it tries dozens more, by content: a PostScript file,
+whatever it is called, would be run by Ghostscript."""
+
 
 class SizeLimit(NamedTuple):
     """Larger images are refused before they are decoded."""
@@ -125,7 +129,7 @@ def image_size(ref: ImageRef) -> tuple[int, int]:
             with tifffile.TiffFile(file) as tiff:
                 page = tiff.pages[ref.page]
                 return int(page.imagelength), int(page.imagewidth)
-        with Image.open(file) as image:
+        with open_picture(file) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return image.size if turned else (image.height, image.width)
 
@@ -214,7 +218,7 @@ def decode_image(ref: ImageRef, limit: SizeLimit) -> Raster:
                 raise UserError(
                     _where(ref), f"a PNM file of maximum {int(maxval[1])}: save it as PNG"
                 )
-        with pillow_limit(limit), Image.open(file) as image:
+        with pillow_limit(limit), open_picture(file) as image:
             check_size(ref, *image.size, limit)
             if image.format == "GIF" and getattr(image, "n_frames", 1) > 1:
                 raise UserError(_where(ref), "an animated GIF: save its frames as PNG files")
@@ -223,6 +227,11 @@ def decode_image(ref: ImageRef, limit: SizeLimit) -> Raster:
             # A photograph's orientation tag; masks drawn in a viewer already follow it.
             ImageOps.exif_transpose(image, in_place=True)
             return _from_pillow(ref, image)
+
+
+def open_picture(file: Path | BinaryIO) -> Image.Image:
+    """Pillow's image, of which only the header is read yet; of the kinds in ``EXTENSIONS``."""
+    return Image.open(file, formats=_FORMATS)
 
 
 @contextmanager
@@ -332,7 +341,7 @@ def _check_tiff(ref: ImageRef, tiff: tifffile.TiffFile, page: tifffile.TiffPage)
 def _decode_tiff_codec(ref: ImageRef, file: BinaryIO) -> Raster:
     """LZW, JPEG and fax pages, for which tifffile would need one more package."""
     file.seek(0)
-    with Image.open(file) as image:
+    with open_picture(file) as image:
         image.seek(ref.page)
         return _from_pillow(ref, image)
 

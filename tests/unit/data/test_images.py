@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from unet_dist.data.images import (
     image_size,
@@ -211,6 +211,19 @@ def test_what_is_no_image_says_so(tmp_path, content, words):
     path = tmp_path / "a.png"
     path.write_bytes(content)
     assert words in fault(path)
+
+
+def test_postscript_is_no_image_whatever_it_is_called(tmp_path, monkeypatch):
+    path = tmp_path / "eye.png"
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    run = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **_: run.append(given))
+    assert "not an image of a known kind" in fault(path)
+    with pytest.raises(UserError, match="not an image of a known kind"):
+        image_size(ImageRef(path=path))
+    assert not run
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "gif", "ppm"])

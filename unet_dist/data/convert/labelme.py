@@ -39,7 +39,7 @@ from unet_dist.data.convert.rasterise import (
     fill_polygon,
     unite,
 )
-from unet_dist.data.images import EXTENSIONS
+from unet_dist.data.images import EXTENSIONS, open_picture
 from unet_dist.data.listing import natural_key
 from unet_dist.errors import UserError
 from unet_dist.runs import read_json
@@ -229,7 +229,7 @@ def _from_base64(encoded: Any, key: str) -> bytes:
 
 def _suffix_of(content: bytes) -> str:
     try:
-        with Image.open(BytesIO(content)) as image:
+        with open_picture(BytesIO(content)) as image:
             kind = image.format or ""
     except Exception as error:  # as above
         raise ValueError("its imageData is no image, or one of too many pixels") from error

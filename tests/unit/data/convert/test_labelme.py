@@ -356,6 +356,9 @@ def test_an_embedded_image_of_too_many_pixels_is_a_fault(project, convert):
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
     project.json(imageData=base64.b64encode(bomb + chunk(b"IEND", b"")).decode())
     assert "too many pixels" in faults(convert)[0]
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n%%EndComments\nshowpage\n"
+    project.json(imageData=base64.b64encode(postscript).decode())
+    assert "imageData is no image" in faults(convert)[0]
     project.json(imageData=base64.b64encode(b"hello").decode())
     assert "imageData is no image" in faults(convert)[0]
 
