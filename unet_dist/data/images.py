@@ -1,6 +1,8 @@
 """Reading one image file safely, as it is stored: nothing is guessed about its meaning."""
 
+import math
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +41,12 @@ TRAINING_LIMIT = SizeLimit(178_956_970, 32_766)
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DEFLATE = (
+    tifffile.COMPRESSION.ADOBE_DEFLATE,
+    tifffile.COMPRESSION.DEFLATE,
+)
+_MOST_PIXEL_BYTES = 8
+"""Of 16-bit RGB with alpha, or one 64-bit label."""
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's L
 
 
@@ -75,11 +83,7 @@ def as_pixels(ref: ImageRef, raster: Raster) -> Pixels:
     if values.dtype == np.uint16:
         return values.astype(np.uint16, copy=False)
     if values.dtype.kind == "f":
-        raise UserError(
-            _where(ref),
-            "its pixels are floating point numbers, whose range is unknown: "
-            "scale them to 0..65535 and save as 16 bit",
-        )
+        raise UserError(_where(ref), _range_fault(values.dtype))
     raise UserError(
         _where(ref), f"its pixels are {values.dtype}: save the image as uint8 or uint16"
     )
@@ -246,11 +250,12 @@ def pillow_limit(limit: SizeLimit) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def check_size(ref: ImageRef, width: int, height: int, limit: SizeLimit) -> None:
+def check_size(ref: ImageRef, width: int, height: int, limit: SizeLimit, *, what: str = "") -> None:
+    size = f"{what}{width} x {height} pixels"
     if width * height > limit.pixels or max(width, height) > limit.side:
-        raise UserError(_where(ref), _size_advice(f"{width} x {height} pixels, more", limit))
+        raise UserError(_where(ref), _size_advice(f"{size}, more", limit))
     if width * height == 0:
-        raise UserError(_where(ref), f"{width} x {height} pixels: nothing to see")
+        raise UserError(_where(ref), f"{size}: nothing to see")
 
 
 def _from_pillow(ref: ImageRef, image: Image.Image) -> Raster:
@@ -287,31 +292,84 @@ def _decode_tiff(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
     with tifffile.TiffFile(file) as tiff:
         page = tiff_page(ref, tiff)
         check_size(ref, page.imagewidth, page.imagelength, limit)
-        try:
-            values = np.asarray(page.asarray())
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
+        _check_tile(ref, page, limit)
+        if not decodes_by_segments(page):
             if page.bitspersample > 8 and page.samplesperpixel > 1:
                 raise UserError(
                     _where(ref),
                     f"16-bit colour compressed with {page.compression.name}: save it with "
                     "deflate or no compression",
-                ) from error
+                )
             with pillow_limit(limit):
-                return _decode_tiff_codec(ref, file)
+                return _decode_tiff_codec(ref, file, limit)
+        values = np.asarray(page.asarray())
         if page.samplesperpixel > 1 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)
         return tiff_raster(page, values)
 
 
 def tiff_page(ref: ImageRef, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """Raises UserError if there is no such page, or none that is an upright picture."""
+    """The page, of which no strip or tile inflates to more than its header promises.
+
+    Raises:
+        UserError: there is no such page, or none that is an upright picture.
+    """
     if ref.page >= len(tiff.pages):
         raise UserError(_where(ref), f"page {ref.page} of {len(tiff.pages)}, counted from 0")
     page = tiff.pages[ref.page]
     _check_tiff(ref, tiff, page)
+    if page.compression in _DEFLATE:
+        _bound_segments(page)
     return page
+
+
+def decodes_by_segments(page: tifffile.TiffPage) -> bool:
+    """Whether tifffile decodes the page, strip by strip or tile by tile; else libtiff does it.
+
+    With its package imagecodecs tifffile knows more codecs, but then what can be read would depend
+    on whether that is there, and some of them believe the size that the segment itself claims.
+    """
+    if page.compression in _DEFLATE and page.fillorder == 2:
+        return False  # its bits would have to be turned before ``_bound_segments`` can inflate it
+    if page.compression not in (tifffile.COMPRESSION.NONE, *_DEFLATE):
+        return False
+    try:
+        page.decode(None, 0)  # a segment without bytes: only tells whether a codec is missing
+    except ValueError as error:
+        return "imagecodecs" not in str(error)
+    return True
+
+
+def _bound_segments(page: tifffile.TiffPage) -> None:
+    """Refuses, when it is decoded, a segment that inflates to more than its pixels need.
+
+    tifffile inflates all of it and cuts off the rest: 0.6 MB can become 1.2 GB. Some programs fill
+    up the last strip, hence twice as much is allowed, up to 16 MB.
+    """
+    decode = page.decode
+    needed = math.prod(page.chunks) * page.dtype.itemsize
+    most = needed + min(needed, 1 << 24)
+
+    def decode_bounded(segment: bytes | None, *args: Any, **options: Any) -> Any:
+        if segment is not None:
+            stream = zlib.decompressobj()
+            inflated = stream.decompress(segment, most + 1)
+            if len(inflated) > most:
+                raise ValueError(f"a strip or tile inflates to more than {most} bytes")
+            if not stream.eof:
+                raise ValueError("a strip or tile ends too early")
+            # Inflated twice, an image would take twice the time; what is stored takes none.
+            segment = zlib.compress(inflated, 0)
+            del inflated
+        return decode(segment, *args, **options)
+
+    page.decode = decode_bounded
+
+
+def _check_tile(ref: ImageRef, page: tifffile.TiffPage, limit: SizeLimit) -> None:
+    """A tile is decoded whole, however little of it the image needs."""
+    if page.is_tiled:
+        check_size(ref, page.tilewidth, page.tilelength, limit, what="tiles of ")
 
 
 def tiff_raster(page: tifffile.TiffPage, values: NDArray[Any]) -> Raster:
@@ -328,9 +386,13 @@ def _check_tiff(ref: ImageRef, tiff: tifffile.TiffFile, page: tifffile.TiffPage)
     slices = int((tiff.imagej_metadata or {}).get("images", 1)) if tiff.is_imagej else 1
     if slices > 1 and len(tiff.pages) == 1:
         faults.append(f"an ImageJ stack of {slices} slices in one page: save them as pages")
-    if page.samplesperpixel > 4 or page.imagedepth > 1:
+    if page.samplesperpixel > 4 or max(page.imagedepth, page.tiledepth) > 1:
         shape = " x ".join(map(str, page.shape))
         faults.append(f"a page of {shape}, neither grey nor RGB: save one page a slice")
+    if page.dtype is None or page.dtype.kind not in "biu":
+        faults.append(_range_fault(page.dtype))
+    elif page.samplesperpixel * page.dtype.itemsize > _MOST_PIXEL_BYTES:
+        faults.append(f"{page.samplesperpixel} x {page.dtype} a pixel: save it as uint8 or uint16")
     orientation = page.tags.get("Orientation")
     if orientation is not None and orientation.value != 1:
         faults.append(f"its orientation tag is {int(orientation.value)}: save it upright (1)")
@@ -338,11 +400,12 @@ def _check_tiff(ref: ImageRef, tiff: tifffile.TiffFile, page: tifffile.TiffPage)
         raise UserError(_where(ref), faults)
 
 
-def _decode_tiff_codec(ref: ImageRef, file: BinaryIO) -> Raster:
-    """LZW, JPEG and fax pages, for which tifffile would need one more package."""
+def _decode_tiff_codec(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
+    """LZW, JPEG, PackBits and fax pages, whose strips libtiff decodes into room of their size."""
     file.seek(0)
     with open_picture(file) as image:
         image.seek(ref.page)
+        check_size(ref, *image.size, limit)  # where a tag stands twice, libraries differ
         return _from_pillow(ref, image)
 
 
@@ -364,6 +427,13 @@ def _refuse_negative(
             f"palette index 0 is shown white and {int(used[1])} black, so the foreground is not "
             "plain: save it as a grey PNG, 0 for the background",
         )
+
+
+def _range_fault(dtype: np.dtype[Any] | None) -> str:
+    return (
+        f"its pixels are {dtype or 'of no known kind'}, not whole numbers, so their range is "
+        "unknown: scale an image to 0..65535, number a mask's classes, and save it as 16 bit"
+    )
 
 
 def _colour_fault(values: NDArray[np.generic]) -> str:
