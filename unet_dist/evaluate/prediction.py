@@ -187,6 +187,7 @@ class _Results:
     ) -> None:
         assert stem == Path(stem).name, stem
         self._folder, self._stem, self._settings = folder, stem, settings
+        self._where = str(image.ref.path)
         self._size = (image.height, image.width)
         factor = reduction(image.height, image.width)
         self.image = ReducedImage(factor)
@@ -239,6 +240,15 @@ class _Results:
         inside_hw: NDArray[np.bool_],
         truth_hw: NDArray[np.uint8] | None,
     ) -> None:
+        """The next rows.
+
+        Raises:
+            UserError: a probability is not a number, or a file cannot be written.
+        """
+        num_bad = int(np.count_nonzero(~np.isfinite(prob_hwk).all(axis=2)))
+        if num_bad:
+            fault = f"the network's output is not a number at {num_bad} of {prob_hwk[..., 0].size}"
+            raise UserError(self._where, f"{fault} pixels of a band; did the training diverge?")
         uncertainty = self._settings.uncertainty
         variance_hw = None
         if uncertainty == "std":

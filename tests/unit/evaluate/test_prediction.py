@@ -364,6 +364,18 @@ def test_a_file_that_cannot_be_written_leaves_nothing_half_done(tmp_path, monkey
     assert (out / "a_prediction.json").exists()  # the results before it are whole
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_network_whose_output_is_no_number_leaves_a_fault_and_no_mask(tmp_path, wrong):
+    write_image(tmp_path / "a.png")
+
+    def diverged(x_nchw):
+        return np.full_like(x_nchw[:, :1], wrong)
+
+    with pytest.raises(UserError, match=r"a\.png.* not a number at .* did the training diverge"):
+        predict_file(diverged, task_of(tmp_path / "a.png"), tmp_path / "out", settings_of())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_folder_that_is_a_file_is_a_fault_of_the_user(tmp_path):
     write_image(tmp_path / "a.png")
     (tmp_path / "taken").write_text("not a folder")
