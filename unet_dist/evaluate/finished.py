@@ -4,7 +4,7 @@ The record is removed before the files of an image are replaced and written afte
 it stands its files are whole and were made as it says.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,14 @@ def is_finished(
     image: ImageRef,
     truth: ImageRef | None,
     made_by: Mapping[str, Any],
+    *,
+    digest: Callable[[Path], str] = file_digest,
 ) -> tuple[bool, str]:
     """Whether the image need not be predicted again, and why its results must not be replaced
     unasked: they are of another image, or were made in another way. Empty if they may be.
+
+    Args:
+        digest: ``file_digest``, cached where many pages share a file.
     """
     path = record_path(folder, stem)
     if not path.is_file():
@@ -79,9 +84,9 @@ def is_finished(
     differences = []
     stored_image = record.get("image")
     page = stored_image.get("page") if isinstance(stored_image, dict) else None
-    if (record.get("image_sha256"), page) != (file_digest(image.path), image.page):
+    if (record.get("image_sha256"), page) != (digest(image.path), image.page):
         differences.append("the image is another")
-    if record.get("truth_sha256") != (file_digest(truth.path) if truth else ""):
+    if record.get("truth_sha256") != (digest(truth.path) if truth else ""):
         differences.append("the truth is another")
     stored = record.get("made_by")
     differences += _differences(stored if isinstance(stored, dict) else {}, made_by)

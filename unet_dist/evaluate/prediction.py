@@ -85,6 +85,7 @@ def predict_file(
     settings: PredictionSettings,
     *,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
+    digest: Callable[[Path], str] = file_digest,
 ) -> PredictionRecord:
     """Writes the results of one image, ``STEM_...``, and last the record that tells of them.
 
@@ -95,6 +96,7 @@ def predict_file(
     Args:
         forward: with uncertainty std, the variance is its last channel.
         on_rows: told the rows done and their total; what it raises ends the work, leaving nothing.
+        digest: ``file_digest``, cached where many pages share a file.
 
     Raises:
         UserError: the image or its truth cannot be read or the results not be written.
@@ -114,7 +116,7 @@ def predict_file(
             )
             done += len(prob_hwk)
             on_rows(done, image.height)
-        return results.complete(task)
+        return results.complete(task, digest)
 
 
 def _check_memory(image: ImageRows, settings: PredictionSettings) -> None:
@@ -273,7 +275,7 @@ class _Results:
             for code in self._error_pixels:
                 self._error_pixels[code] += int(np.count_nonzero(codes_hw == code))
 
-    def complete(self, task: PredictionTask) -> PredictionRecord:
+    def complete(self, task: PredictionTask, digest: Callable[[Path], str]) -> PredictionRecord:
         """Writes what is still held and gives all files their names."""
         image_hwc, labels_hw = self.image.finished(), self._labels.finished()
         pictures = {"overlay": overlay(image_hwc, labels_hw, self._colours)}
@@ -291,8 +293,8 @@ class _Results:
         pixels = {ERROR_NAMES[code]: number for code, number in self._error_pixels.items()}
         record = PredictionRecord(
             image=task.image,
-            image_sha256=file_digest(task.image.path),
-            truth_sha256=file_digest(task.truth.path) if task.truth else "",
+            image_sha256=digest(task.image.path),
+            truth_sha256=digest(task.truth.path) if task.truth else "",
             height=self._size[0],
             width=self._size[1],
             made_by=self._settings.made_by,

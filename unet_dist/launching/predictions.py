@@ -1,5 +1,6 @@
 """Which images are to be predicted, and what stands there already."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.data.sample import ImageRef
+from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.finished import is_finished, refuse_to_replace
 from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset
 from unet_dist.runs import RunDir
@@ -60,13 +62,16 @@ def unfinished(
         UserError: where other results would be replaced.
     """
     todo, conflicts = [], []
+    digest = functools.cache(file_digest)  # the pages of a stack share its file
     for image in listed:
         references = [
             ImageRef(path=Path(ref["path"]), page=ref["page"]) if ref else None
             for ref in (image, image["truth"])
         ]
         assert references[0] is not None
-        finished, conflict = is_finished(out, image["stem"], references[0], references[1], made)
+        finished, conflict = is_finished(
+            out, image["stem"], references[0], references[1], made, digest=digest
+        )
         if conflict:
             conflicts.append(conflict)
         elif not finished:
