@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Normalisation
@@ -50,7 +51,8 @@ def stack(folder: Path, pages: int) -> list[dict[str, Any]]:
     page = np.random.default_rng(0).integers(0, 256, (24, 20)).astype(np.uint8)
     tifffile.imwrite(folder / "s.tif", np.stack([page] * pages), photometric="minisblack")
     path = str(folder / "s.tif")
-    return [{"path": path, "page": n, "stem": f"s_{n}", "truth": None} for n in range(pages)]
+    told = {"path": path, "truth": None, "sample": "", "left_out_by": "", "trained_on": False}
+    return [{**told, "page": n, "stem": f"s_{n}"} for n in range(pages)]
 
 
 def run(predictor: Predictor, images: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def run(predictor: Predictor, images: list[dict[str, Any]], folder: Path) -> dic
         made_by={"weights": ["w"]},
     )
     attempt = AttemptDir(folder)
-    job = {"images": images, "out": str(folder / "out"), "skipped": 0}
+    job = {"images": images, "out": str(folder / "out"), "skipped": 0, "trained_on": 1}
     with RecordWriter(folder / "records.jsonl") as records:
         predict.predict_images(
             job, predictor, settings, 1, records, attempt, Alone(), stop_requested=lambda: False
@@ -85,3 +87,27 @@ def test_a_stack_is_hashed_once_for_all_of_its_pages(
     assert hashed == [str(tmp_path / "s.tif")]
     record = read_json(tmp_path / "out" / "s_1_prediction.json")
     assert record["image_sha256"] == file_digest(tmp_path / "s.tif")
+
+
+def test_an_image_is_predicted_by_the_one_member_that_left_it_out(tmp_path: Path) -> None:
+    images = stack(tmp_path, 2)
+    images[1] |= {"sample": "x", "left_out_by": "fold_1", "trained_on": True}
+    ensemble = predictor_of(1, 2)
+    ensemble.left_out_by = {"x": 1}
+    together, alone = (tmp_path / name for name in ("together", "alone"))
+    for predictor, folder in ((ensemble, together), (predictor_of(2), alone)):
+        folder.mkdir()
+        run(predictor, images, folder)
+    probability = [
+        np.asarray(Image.open(folder / "out" / f"s_{page}_probability.png")).astype(int)
+        for folder, page in ((together, 0), (together, 1), (alone, 1))
+    ]
+    assert np.array_equal(probability[1], probability[2])
+    assert not np.array_equal(probability[0], probability[1])
+    record = read_json(together / "out" / "s_1_prediction.json")
+    assert record["made_by"] == {"weights": ["w"], "left_out_by": "fold_1"}
+    assert record["trained_on"] is True
+    record = read_json(together / "out" / "s_0_prediction.json")
+    assert record["made_by"] == {"weights": ["w"]}
+    assert record["trained_on"] is False
+    assert read_json(AttemptDir(together).result())["trained_on"] == 1

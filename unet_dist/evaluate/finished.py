@@ -29,6 +29,9 @@ class PredictionRecord:
     width: int
     made_by: Mapping[str, Any]
     """Weights, threshold and settings, each of which the files depend on."""
+    trained_on: bool
+    """Whether a network that predicted it was trained on the image: its errors say nothing of
+    new images then."""
     files: tuple[str, ...]
     pixels: Mapping[str, int]
     """Of correct, false and missed foreground; empty without a truth."""
@@ -36,6 +39,12 @@ class PredictionRecord:
     def to_json(self) -> dict[str, Any]:
         image = {"path": str(self.image.path), "page": self.image.page}
         return {"schema": SCHEMA, **asdict(self), "image": image}
+
+
+def made_alone(made_by: Mapping[str, Any], member: str) -> Mapping[str, Any]:
+    """The same for an image that one member of an ensemble predicts, the one whose training left
+    it out; for ``""`` all do."""
+    return {**made_by, "left_out_by": member} if member else made_by
 
 
 def record_path(folder: Path, stem: str) -> Path:

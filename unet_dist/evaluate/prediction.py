@@ -28,7 +28,7 @@ from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import file_digest
-from unet_dist.evaluate.finished import PredictionRecord, show_results
+from unet_dist.evaluate.finished import PredictionRecord, made_alone, show_results
 from unet_dist.evaluate.metrics import hard_prediction
 from unet_dist.evaluate.outputs import OVERLAY_COLOUR
 from unet_dist.evaluate.overlays import (
@@ -76,6 +76,10 @@ class PredictionTask:
     image: ImageRef
     stem: str
     truth: ImageRef | None
+    left_out_by: str = ""
+    """The one member of an ensemble that predicts it; empty if all do."""
+    trained_on: bool = False
+    """Whether a network that predicts it was trained on it."""
 
 
 def predict_file(
@@ -297,7 +301,8 @@ class _Results:
             truth_sha256=digest(task.truth.path) if task.truth else "",
             height=self._size[0],
             width=self._size[1],
-            made_by=self._settings.made_by,
+            made_by=made_alone(self._settings.made_by, task.left_out_by),
+            trained_on=task.trained_on,
             files=tuple(path.name for path in self._parts),
             pixels=pixels if self._errors is not None else {},
         )

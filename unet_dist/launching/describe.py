@@ -109,6 +109,10 @@ def describe_predictions(run: RunDir, out: str, ending: str, answer: Mapping[str
     lines = [f"{len(answer['written'])} predictions in {out}{there}"]
     names = run.load_config().data.names
     lines += [describe_classes(names)] if len(names) > 2 else []
+    if answer["trained_on"]:
+        lines.append(
+            f"{answer['trained_on']} of the images were trained on: expect more errors on new ones"
+        )
     lines += [f"not predicted: {fault}" for fault in answer["faults"]]
     if ending == "stopped":
         lines.append("stopped; the same command goes on")

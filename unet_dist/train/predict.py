@@ -40,14 +40,13 @@ def predict_images(
     written, faults = [], []
     mine = shard(job["images"], comm.rank, comm.world)
     total = len(job["images"])
-    forward = predictor.forward
-    if settings.uncertainty == "std":
-        forward = predictor.forward_with_variance
     stopped = False
     out = Path(job["out"])
     digest = functools.cache(file_digest)  # the pages of a stack share its file
     for number, image in enumerate(mine):
         task = _task(image)
+        own = predictor.for_sample(image["sample"])
+        forward = own.forward_with_variance if settings.uncertainty == "std" else own.forward
         progress = _Progress(
             comm=comm,
             records=records,
@@ -83,6 +82,7 @@ def predict_images(
             "threshold": settings.threshold,
             "written": [by_stem[i["stem"]] for i in job["images"] if i["stem"] in by_stem],
             "skipped": job["skipped"],
+            "trained_on": job["trained_on"],
             "faults": [fault for part in parts for fault in part[1]],
         }
         if any(part[2] for part in parts):
@@ -124,4 +124,6 @@ def _task(image: Mapping[str, Any]) -> PredictionTask:
         image=ImageRef(path=Path(image["path"]), page=image["page"]),
         stem=image["stem"],
         truth=ImageRef(path=Path(truth["path"]), page=truth["page"]) if truth else None,
+        left_out_by=image["left_out_by"],
+        trained_on=image["trained_on"],
     )
