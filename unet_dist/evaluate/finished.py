@@ -35,6 +35,10 @@ class PredictionRecord:
     files: tuple[str, ...]
     pixels: Mapping[str, int]
     """Of correct, false and missed foreground; empty without a truth."""
+    objects: int | None = None
+    """Numbered ones, or cells; None where none are looked for."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of these results."""
 
     def to_json(self) -> dict[str, Any]:
         image = {"path": str(self.image.path), "page": self.image.page}

@@ -10,6 +10,7 @@ from unet_dist.evaluate.names import METRICS, decimals, structure_sentence, titl
 from unet_dist.runs import RunDir
 
 VICTIMS_SHOWN = 8
+NOTES_SHOWN = 5
 
 SHOWN = (
     *("dice", "iou", "foreground_dice", "ap_50", "ap_50_95", "aji", "v_rand", "v_info", "cldice"),
@@ -113,10 +114,21 @@ def describe_predictions(run: RunDir, out: str, ending: str, answer: Mapping[str
         lines.append(
             f"{answer['trained_on']} of the images were trained on: expect more errors on new ones"
         )
+    counts = [one["objects"] for one in answer["written"] if one.get("objects") is not None]
+    if counts:
+        lines.append(f"{sum(counts)} objects or cells numbered in {len(counts)} images")
+    lines += _notes(answer["written"])
     lines += [f"not predicted: {fault}" for fault in answer["faults"]]
     if ending == "stopped":
         lines.append("stopped; the same command goes on")
     return "\n".join(lines)
+
+
+def _notes(written: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of the images that have any: the first few."""
+    noted = [f"{one['stem']}: {note}" for one in written for note in one.get("notes", ())]
+    more = len(noted) - NOTES_SHOWN
+    return noted[:NOTES_SHOWN] + ([f"and {more} more such notes"] if more > 0 else [])
 
 
 def describe_failure(failure: Failure) -> str:

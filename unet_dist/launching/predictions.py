@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.finished import is_finished, made_alone, refuse_to_replace
 from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset
-from unet_dist.runs import RunDir
+from unet_dist.evaluate.numbering import Numbering
+from unet_dist.runs import RunDir, read_json
 from unet_dist.train.checkpoint import load_best
 from unet_dist.train.made_by import made_by
 
@@ -103,6 +104,19 @@ def _reference(ref: ImageRef | None) -> dict[str, Any] | None:
     return {"path": str(ref.path), "page": ref.page} if ref else None
 
 
+def numbering_of(folder: RunDir) -> Numbering | None:
+    """How the last evaluation found objects or cells, by thresholds that were chosen on validation
+    images whichever split it measured; None without an evaluation."""
+    paths = list(folder.evaluations().values())
+    if not paths:
+        return None
+    newest = max(paths, key=lambda path: path.stat().st_mtime)
+    try:
+        return Numbering.of_evaluation(read_json(newest)["structure"])
+    except (KeyError, TypeError) as error:
+        raise UserError(str(newest), f"lacks {error}: unet-dist eval {folder.path}") from error
+
+
 def made_by_run(folder: RunDir, config: Config, uncertainty: str) -> dict[str, Any]:
     """On what predictions by the run, or by all members of an ensemble, depend."""
     trained = []
@@ -110,7 +124,11 @@ def made_by_run(folder: RunDir, config: Config, uncertainty: str) -> dict[str, A
         checkpoint, _ = load_best(run.checkpoints)
         _, normalisation = read_manifest(run.dataset, run.load_config().data)
         trained.append((checkpoint, normalisation))
-    return made_by(config, trained, uncertainty=uncertainty)
+    numbering = numbering_of(folder)
+    return {
+        **made_by(config, trained, uncertainty=uncertainty),
+        "numbering": numbering and asdict(numbering),
+    }
 
 
 def unfinished(

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.evaluate.metrics import hard_prediction
-from unet_dist.evaluate.overlays import CORRECT, FALSE, MISSED, error_codes, to_rgb_bytes
+from unet_dist.evaluate.overlays import (
+    CORRECT,
+    FALSE,
+    MISSED,
+    error_codes,
+    image_bytes,
+    to_rgb_bytes,
+)
 
 GREY = (70, 74, 82)  # pixels outside the field of view or with unknown truth
 WHITE = (255, 255, 255)
@@ -73,7 +80,7 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
     for picture_hwc in (shown_hwc, errors_hwc):
         picture_hwc[unknown_hw] = GREY
     prediction_hwc[~row.fov_hw] = GREY
-    return to_rgb_bytes(row.image_hwc), shown_hwc, prediction_hwc, errors_hwc
+    return image_bytes(row.image_hwc), shown_hwc, prediction_hwc, errors_hwc
 
 
 def strip(row: PictureRow) -> NDArray[np.uint8]:

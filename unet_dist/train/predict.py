@@ -62,7 +62,15 @@ def predict_images(
                 forward, task, out, settings, on_rows=progress.tell, digest=digest
             )
             files = [str(out / name) for name in record.files]
-            written.append({**image, "files": files, "pixels": record.pixels})
+            written.append(
+                {
+                    **image,
+                    "files": files,
+                    "pixels": record.pixels,
+                    "objects": record.objects,
+                    "notes": record.notes,
+                }
+            )
         except UserError as error:
             faults.append(str(error))
         except _Stopped:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,8 +22,8 @@ from unet_dist.errors import UserError
 from unet_dist.evaluate.finished import PredictionRecord, file_digest, show_results
 from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.launching.describe import describe_predictions
-from unet_dist.launching.predictions import check_views, list_inputs, unfinished
-from unet_dist.runs import Members, RunDir, read_json
+from unet_dist.launching.predictions import check_views, list_inputs, numbering_of, unfinished
+from unet_dist.runs import Members, RunDir, read_json, write_json
 
 MADE = {"weights": ["w"]}
 
@@ -151,3 +152,20 @@ def test_a_stack_is_hashed_once_to_find_which_of_its_pages_are_predicted(
     monkeypatch.setattr(hashlib, "file_digest", counted)
     assert [image["stem"] for image in unfinished(out, listed, MADE)] == ["s_4", "s_5"]
     assert hashed == [str(stack)]
+
+
+def test_objects_are_found_as_by_the_last_evaluation(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert numbering_of(run) is None
+    structure = {"kind": "objects", "threshold": 0.7, "min_object": 16, "cell_smoothing": 2.0}
+    write_json(run.evaluation("val"), {"structure": {**structure, "threshold": 0.4}})
+    write_json(run.evaluation("test"), {"structure": structure})
+    os.utime(run.evaluation("val"), (1, 1))
+    found = numbering_of(run)
+    assert found is not None
+    assert (found.name, found.threshold, found.min_object) == ("objects", 0.7, 16)
+    write_json(run.evaluation("test"), {"structure": {**structure, "kind": "region"}})
+    assert numbering_of(run) is None
+    write_json(run.evaluation("test"), {})
+    with pytest.raises(UserError, match="unet-dist eval"):
+        numbering_of(run)
