@@ -10,22 +10,17 @@ from numpy.typing import NDArray
 
 from unet_dist.data.bands import in_bands_of
 from unet_dist.data.images import (
-    TIFF_MAGIC,
     Pixels,
-    Raster,
-    SizeLimit,
     as_indices,
     as_pixels,
-    check_size,
     decode_image,
-    decodes_by_segments,
     faults_of,
     open_picture,
     pillow_limit,
-    tiff_page,
-    tiff_raster,
 )
+from unet_dist.data.raster import Raster, SizeLimit, check_size
 from unet_dist.data.sample import ImageRef
+from unet_dist.data.tiff import TIFF_MAGIC, decodes_by_segments, tiff_page, tiff_raster
 
 WHOLE_LIMIT = SizeLimit(
     420_000_000, 1 << 18, "save it as a TIFF in tiles or strips, with deflate or no compression"

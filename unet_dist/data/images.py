@@ -1,12 +1,10 @@
 """Reading one image file safely, as it is stored: nothing is guessed about its meaning."""
 
-import math
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -14,7 +12,18 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from unet_dist.data.raster import (
+    TRAINING_LIMIT,
+    Raster,
+    SizeLimit,
+    check_size,
+    drop_alpha,
+    range_fault,
+    size_advice,
+    where_of,
+)
 from unet_dist.data.sample import ImageRef
+from unet_dist.data.tiff import TIFF_MAGIC, check_tile, decodes_by_segments, tiff_page, tiff_raster
 from unet_dist.errors import UserError
 
 EXTENSIONS = frozenset(
@@ -26,37 +35,9 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")
 whatever it is called, would be run by Ghostscript."""
 
 
-class SizeLimit(NamedTuple):
-    """Larger images are refused before they are decoded."""
-
-    pixels: int
-    side: int
-    advice: str = "cut it into tiles"
-
-
-# Pillow refuses larger images too; as float32 RGB one would need 2 GiB. The longest side is what
-# cv2.remap addresses in its source with 16 bits.
-TRAINING_LIMIT = SizeLimit(178_956_970, 32_766)
-
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_DEFLATE = (
-    tifffile.COMPRESSION.ADOBE_DEFLATE,
-    tifffile.COMPRESSION.DEFLATE,
-)
-_MOST_PIXEL_BYTES = 8
-"""Of 16-bit RGB with alpha, or one 64-bit label."""
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's L
-
-
-class Raster(NamedTuple):
-    """Pixels as a file stores them."""
-
-    values: NDArray[np.generic]
-    """Height x width, or height x width x channels (alpha last), in the file's own type."""
-    palette: NDArray[np.uint8] | None
-    """Colours of the values, n x 3, for palette images."""
 
 
 def read_image(ref: ImageRef) -> Pixels:
@@ -83,9 +64,9 @@ def as_pixels(ref: ImageRef, raster: Raster) -> Pixels:
     if values.dtype == np.uint16:
         return values.astype(np.uint16, copy=False)
     if values.dtype.kind == "f":
-        raise UserError(_where(ref), _range_fault(values.dtype))
+        raise UserError(where_of(ref), range_fault(values.dtype))
     raise UserError(
-        _where(ref), f"its pixels are {values.dtype}: save the image as uint8 or uint16"
+        where_of(ref), f"its pixels are {values.dtype}: save the image as uint8 or uint16"
     )
 
 
@@ -106,13 +87,13 @@ def as_indices(ref: ImageRef, raster: Raster) -> NDArray[np.integer]:
         _refuse_negative(ref, values, palette)
     if values.ndim == 3:
         if not (values == values[..., :1]).all():
-            raise UserError(_where(ref), _colour_fault(values))
+            raise UserError(where_of(ref), _colour_fault(values))
         values = values[..., 0]
     if values.dtype == np.bool_:
         return np.ascontiguousarray(values.astype(np.uint8))
     if values.dtype.kind not in "iu":
         raise UserError(
-            _where(ref), f"mask values are {values.dtype}: save the mask as 8 or 16 bit"
+            where_of(ref), f"mask values are {values.dtype}: save the mask as 8 or 16 bit"
         )
     return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -167,28 +148,20 @@ def faults_of(ref: ImageRef) -> Iterator[None]:
     except UserError:
         raise
     except Image.DecompressionBombError as error:
-        raise UserError(_where(ref), _size_advice("more pixels", TRAINING_LIMIT)) from error
+        raise UserError(where_of(ref), size_advice("more pixels", TRAINING_LIMIT)) from error
     except FileNotFoundError as error:
-        raise UserError(_where(ref), "no such file") from error
+        raise UserError(where_of(ref), "no such file") from error
     except UnidentifiedImageError as error:
         kinds = " ".join(sorted(extension[1:] for extension in EXTENSIONS))
         raise UserError(
-            _where(ref), f"not an image of a known kind ({kinds}), or damaged: save it again"
+            where_of(ref), f"not an image of a known kind ({kinds}), or damaged: save it again"
         ) from error
     except Exception as error:
         # Decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error and others.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            _where(ref), f"cannot be decoded, truncated or damaged ({reason:.120}): copy it again"
+            where_of(ref), f"cannot be decoded, truncated or damaged ({reason:.120}): copy it again"
         ) from error
-
-
-def _where(ref: ImageRef) -> str:
-    return f"{ref.path} page {ref.page}" if ref.page else str(ref.path)
-
-
-def _size_advice(size: str, limit: SizeLimit) -> str:
-    return f"{size} than the limit of {limit.pixels} pixels and {limit.side} a side: {limit.advice}"
 
 
 def _head(path: Path, file: BinaryIO) -> bytes:
@@ -214,18 +187,18 @@ def decode_image(ref: ImageRef, limit: SizeLimit) -> Raster:
         if head.startswith(TIFF_MAGIC):
             return _decode_tiff(ref, file, limit)
         if ref.page:
-            raise UserError(_where(ref), "only TIFF files have pages")
+            raise UserError(where_of(ref), "only TIFF files have pages")
         if maxval := re.match(rb"P[2356]\s+(?:#.*\s+)*\d+\s+(?:#.*\s+)*\d+\s+(\d+)", head):
             # Pillow stretches other ranges to 0..255, which would change class numbers.
             kept = (b"255", b"65535") if head[1:2] in b"25" else (b"255",)
             if maxval[1] not in kept:
                 raise UserError(
-                    _where(ref), f"a PNM file of maximum {int(maxval[1])}: save it as PNG"
+                    where_of(ref), f"a PNM file of maximum {int(maxval[1])}: save it as PNG"
                 )
         with pillow_limit(limit), open_picture(file) as image:
             check_size(ref, *image.size, limit)
             if image.format == "GIF" and getattr(image, "n_frames", 1) > 1:
-                raise UserError(_where(ref), "an animated GIF: save its frames as PNG files")
+                raise UserError(where_of(ref), "an animated GIF: save its frames as PNG files")
             if image.format == "PNG" and head[24] == 16 and head[25] in (2, 4, 6):
                 return _decode_deep_png(image, file, grey=head[25] == 4)
             # A photograph's orientation tag; masks drawn in a viewer already follow it.
@@ -250,20 +223,12 @@ def pillow_limit(limit: SizeLimit) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def check_size(ref: ImageRef, width: int, height: int, limit: SizeLimit, *, what: str = "") -> None:
-    size = f"{what}{width} x {height} pixels"
-    if width * height > limit.pixels or max(width, height) > limit.side:
-        raise UserError(_where(ref), _size_advice(f"{size}, more", limit))
-    if width * height == 0:
-        raise UserError(_where(ref), f"{size}: nothing to see")
-
-
 def _from_pillow(ref: ImageRef, image: Image.Image) -> Raster:
     mode = image.mode
     if mode in ("CMYK", "YCbCr"):
         image = image.convert("RGB")
     elif mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "F") and mode[0] != "I":
-        raise UserError(_where(ref), f"pixels of kind {mode}: save the image as RGB or grey")
+        raise UserError(where_of(ref), f"pixels of kind {mode}: save the image as RGB or grey")
     values = np.asarray(image)
     if mode == "I" and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)
@@ -273,7 +238,7 @@ def _from_pillow(ref: ImageRef, image: Image.Image) -> Raster:
         colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)[:256]
         palette[: len(colours)] = colours
         return Raster(values, palette)
-    return Raster(_drop_alpha(values), None)
+    return Raster(drop_alpha(values), None)
 
 
 def _decode_deep_png(image: Image.Image, file: BinaryIO, *, grey: bool) -> Raster:
@@ -292,11 +257,11 @@ def _decode_tiff(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
     with tifffile.TiffFile(file) as tiff:
         page = tiff_page(ref, tiff)
         check_size(ref, page.imagewidth, page.imagelength, limit)
-        _check_tile(ref, page, limit)
+        check_tile(ref, page, limit)
         if not decodes_by_segments(page):
             if page.bitspersample > 8 and page.samplesperpixel > 1:
                 raise UserError(
-                    _where(ref),
+                    where_of(ref),
                     f"16-bit colour compressed with {page.compression.name}: save it with "
                     "deflate or no compression",
                 )
@@ -308,98 +273,6 @@ def _decode_tiff(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
         return tiff_raster(page, values)
 
 
-def tiff_page(ref: ImageRef, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The page, of which no strip or tile inflates to more than its header promises.
-
-    Raises:
-        UserError: there is no such page, or none that is an upright picture.
-    """
-    if ref.page >= len(tiff.pages):
-        raise UserError(_where(ref), f"page {ref.page} of {len(tiff.pages)}, counted from 0")
-    page = tiff.pages[ref.page]
-    _check_tiff(ref, tiff, page)
-    if page.compression in _DEFLATE:
-        _bound_segments(page)
-    return page
-
-
-def decodes_by_segments(page: tifffile.TiffPage) -> bool:
-    """Whether tifffile decodes the page, strip by strip or tile by tile; else libtiff does it.
-
-    With its package imagecodecs tifffile knows more codecs, but then what can be read would depend
-    on whether that is there, and some of them believe the size that the segment itself claims.
-    """
-    if page.compression in _DEFLATE and page.fillorder == 2:
-        return False  # its bits would have to be turned before ``_bound_segments`` can inflate it
-    if page.compression not in (tifffile.COMPRESSION.NONE, *_DEFLATE):
-        return False
-    try:
-        page.decode(None, 0)  # a segment without bytes: only tells whether a codec is missing
-    except ValueError as error:
-        return "imagecodecs" not in str(error)
-    return True
-
-
-def _bound_segments(page: tifffile.TiffPage) -> None:
-    """Refuses, when it is decoded, a segment that inflates to more than its pixels need.
-
-    tifffile inflates all of it and cuts off the rest: 0.6 MB can become 1.2 GB. Some programs fill
-    up the last strip, hence twice as much is allowed, up to 16 MB.
-    """
-    decode = page.decode
-    needed = math.prod(page.chunks) * page.dtype.itemsize
-    most = needed + min(needed, 1 << 24)
-
-    def decode_bounded(segment: bytes | None, *args: Any, **options: Any) -> Any:
-        if segment is not None:
-            stream = zlib.decompressobj()
-            inflated = stream.decompress(segment, most + 1)
-            if len(inflated) > most:
-                raise ValueError(f"a strip or tile inflates to more than {most} bytes")
-            if not stream.eof:
-                raise ValueError("a strip or tile ends too early")
-            # Inflated twice, an image would take twice the time; what is stored takes none.
-            segment = zlib.compress(inflated, 0)
-            del inflated
-        return decode(segment, *args, **options)
-
-    page.decode = decode_bounded
-
-
-def _check_tile(ref: ImageRef, page: tifffile.TiffPage, limit: SizeLimit) -> None:
-    """A tile is decoded whole, however little of it the image needs."""
-    if page.is_tiled:
-        check_size(ref, page.tilewidth, page.tilelength, limit, what="tiles of ")
-
-
-def tiff_raster(page: tifffile.TiffPage, values: NDArray[Any]) -> Raster:
-    """Any rows of a page, channels last."""
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        values = ~values  # stored with 0 for white; bool and unsigned alike
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-        return Raster(values, (np.asarray(page.colormap) >> 8).astype(np.uint8).T)
-    return Raster(_drop_alpha(values), None)
-
-
-def _check_tiff(ref: ImageRef, tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    faults = []
-    slices = int((tiff.imagej_metadata or {}).get("images", 1)) if tiff.is_imagej else 1
-    if slices > 1 and len(tiff.pages) == 1:
-        faults.append(f"an ImageJ stack of {slices} slices in one page: save them as pages")
-    if page.samplesperpixel > 4 or max(page.imagedepth, page.tiledepth) > 1:
-        shape = " x ".join(map(str, page.shape))
-        faults.append(f"a page of {shape}, neither grey nor RGB: save one page a slice")
-    if page.dtype is None or page.dtype.kind not in "biu":
-        faults.append(_range_fault(page.dtype))
-    elif page.samplesperpixel * page.dtype.itemsize > _MOST_PIXEL_BYTES:
-        faults.append(f"{page.samplesperpixel} x {page.dtype} a pixel: save it as uint8 or uint16")
-    orientation = page.tags.get("Orientation")
-    if orientation is not None and orientation.value != 1:
-        faults.append(f"its orientation tag is {int(orientation.value)}: save it upright (1)")
-    if faults:
-        raise UserError(_where(ref), faults)
-
-
 def _decode_tiff_codec(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
     """LZW, JPEG, PackBits and fax pages, whose strips libtiff decodes into room of their size."""
     file.seek(0)
@@ -409,13 +282,6 @@ def _decode_tiff_codec(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raste
         return _from_pillow(ref, image)
 
 
-def _drop_alpha(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    if values.ndim != 3:
-        return values
-    colours = 1 if values.shape[2] <= 2 else 3
-    return np.ascontiguousarray(values[..., 0] if colours == 1 else values[..., :3])
-
-
 def _refuse_negative(
     ref: ImageRef, indices: NDArray[np.generic], palette: NDArray[np.uint8]
 ) -> None:
@@ -423,17 +289,10 @@ def _refuse_negative(
     used = np.unique(indices)
     if len(used) == 2 and used[0] == 0 and palette[0].min() >= 224 and palette[used[1]].max() < 32:
         raise UserError(
-            _where(ref),
+            where_of(ref),
             f"palette index 0 is shown white and {int(used[1])} black, so the foreground is not "
             "plain: save it as a grey PNG, 0 for the background",
         )
-
-
-def _range_fault(dtype: np.dtype[Any] | None) -> str:
-    return (
-        f"its pixels are {dtype or 'of no known kind'}, not whole numbers, so their range is "
-        "unknown: scale an image to 0..65535, number a mask's classes, and save it as 16 bit"
-    )
 
 
 def _colour_fault(values: NDArray[np.generic]) -> str:

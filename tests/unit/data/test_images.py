@@ -10,15 +10,9 @@ import tifffile
 from PIL import EpsImagePlugin, Image
 
 from unet_dist.data.image_rows import open_rows
-from unet_dist.data.images import (
-    decodes_by_segments,
-    image_size,
-    page_count,
-    read_image,
-    read_indices,
-    to_unit_range,
-)
+from unet_dist.data.images import image_size, page_count, read_image, read_indices, to_unit_range
 from unet_dist.data.sample import ImageRef
+from unet_dist.data.tiff import decodes_by_segments
 from unet_dist.errors import UserError
 
 GREY = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) * 5
