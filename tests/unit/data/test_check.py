@@ -65,6 +65,15 @@ def test_every_fault_of_the_data_set_is_told_at_once(write_folder, write):
     assert len(report_of(root).faults) == 5
 
 
+def test_fault_that_many_images_have_is_told_once(write_folder):
+    root = write_folder(10)
+    for index in range(1, 10):
+        (root / f"images/{index:02d}.png").write_bytes(b"version https://git-lfs\n" * 9)
+    [fault] = report_of(root).faults
+    assert fault.startswith(str(root / "images/01.png"))
+    assert " and 6 more: " in fault
+
+
 def test_same_picture_in_training_and_test_is_a_fault(write_folder):
     root = write_folder(10)
     parts = {}
