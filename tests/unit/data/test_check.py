@@ -146,6 +146,20 @@ def test_intensities_are_counted_for_each_channel(write_folder, write):
     assert "25.0% black, 75.0% saturated" in report_of(root).to_text()
 
 
+def test_equal_channels_of_grey_images_are_told_once(write_folder, write):
+    root = write_folder(5)
+    for index in range(5):
+        write(f"images/{index:02d}.png", np.full((16, 16), 51 + index, np.uint8))
+    report = report_of(root)
+    lines = [line.strip() for line in report.to_text().splitlines()]
+    assert len([line for line in lines if "percentiles" in line]) == 1
+    assert any(line.startswith("red = green = blue: percentiles 1 % 0.2") for line in lines)
+    assert "intensity, of 1: 0.208 +- 0.006" in lines
+    assert len(report.facts.intensity) == 3
+    colours = report_of(write_folder(5)).to_text()
+    assert colours.count("percentiles") == 3
+
+
 def test_almost_saturated_16_bits_are_not_saturated(write_folder, write):
     root = write_folder(5)
     image = np.full((16, 16), 65534, np.uint16)
