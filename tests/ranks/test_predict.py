@@ -144,7 +144,7 @@ def test_ctrl_c_drops_the_image_at_hand_and_the_same_call_goes_on(
     assert process.returncode == 130, output
     assert "stopping: finished images stay" in output
     assert "1 predictions in" in output
-    assert "stopped; the same command goes on" in output
+    assert "1 of 2 images are done: stopped; the same command goes on" in output
     names = {path.name for path in out.iterdir()}
     assert f"{small.stem}_prediction.json" in names
     assert not [name for name in names if "large" in name]

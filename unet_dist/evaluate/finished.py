@@ -114,14 +114,11 @@ def refuse_to_replace(folder: Path, conflicts: Sequence[str]) -> None:
     """Raises UserError if there are conflicts, as ``is_finished`` tells them."""
     if conflicts:
         more = len(conflicts) - _SHOWN
+        shown = [*conflicts[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
         raise UserError(
             str(folder),
-            [
-                *conflicts[:_SHOWN],
-                *([f"and {more} more"] if more > 0 else []),
-                "these results were made otherwise: add --force to replace them, or choose "
-                "another --out",
-            ],
+            f"the results of {len(conflicts)} images were made otherwise: add --force to replace "
+            "them, or choose another --out" + "".join(f"\n  {line}" for line in shown),
         )
 
 

@@ -120,7 +120,8 @@ def describe_predictions(run: RunDir, out: str, ending: str, answer: Mapping[str
     lines += _notes(answer["written"])
     lines += [f"not predicted: {fault}" for fault in answer["faults"]]
     if ending == "stopped":
-        lines.append("stopped; the same command goes on")
+        done = f"{answer['images_done']} of {answer['images']} images are done"
+        lines.append(f"{done}: stopped; the same command goes on")
     return "\n".join(lines)
 
 
