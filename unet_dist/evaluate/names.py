@@ -48,6 +48,25 @@ def title_of(name: str, *, several: bool) -> str:
     return title
 
 
+def title_in_class(name: str) -> str:
+    """Where the class stands beside it."""
+    return METRICS[name].title.removesuffix(" of the foreground")
+
+
+def numbered(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def no_interval(values: Mapping[str, Any], name: str, unit: str) -> str:
+    """Why a result of ``evaluate.results`` has no interval of a metric; empty if it has one, or
+    none was asked for."""
+    from unet_dist.data.balance import SMALLEST_SAMPLE  # NumPy, which most commands do without
+
+    if values[name] is None or values["intervals"].get(name, "not asked for") is not None:
+        return ""
+    return f"needs {SMALLEST_SAMPLE} {unit}s"
+
+
 def decimals(value: float | None) -> str:
     """As metrics are shown; None where one is not defined."""
     return "undefined" if value is None else f"{value:.4f}"

@@ -1,5 +1,6 @@
 from typing import Any
 
+from unet_dist.evaluate.names import no_interval, numbered, title_in_class
 from unet_dist.launching.describe import _class_table, describe_classes
 
 
@@ -22,3 +23,15 @@ def test_each_of_several_classes_has_its_line() -> None:
 def test_the_colours_of_predicted_masks_are_told() -> None:
     told = describe_classes(["background", "liver"])
     assert told == "classes: 0 background (rgb 0 0 0), 1 liver (rgb 86 180 233)"
+
+
+def test_why_there_is_no_interval_and_one_is_no_plural() -> None:
+    values = {"dice": 0.5, "iou": 0.4, "auc": None, "assd": 1.0}
+    answer = {**values, "intervals": {"dice": None, "iou": [0.3, 0.5], "auc": None}}
+    found = [no_interval(answer, name, "patient") for name in values]
+    assert found == ["needs 3 patients", "", "", ""]
+    assert [numbered(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [title_in_class(name) for name in ("dice", "auc")] == [
+        "Dice",
+        "area under the ROC curve",
+    ]

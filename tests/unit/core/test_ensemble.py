@@ -151,6 +151,8 @@ def evaluation(split: str, per_image: dict[str, float], **more: object) -> dict[
     return {
         "split": split, "dice": dice, "dice_std": 0.1, "dice_interval": None, "threshold": 0.4,
         "images": len(per_image), "protocol": {"sentence": "As agreed."},
+        "class_names": ["background", "vessel"], "per_class": [{"class": 1, "auc": 0.9}],
+        "plots": {"confusion": [[80, 5], [5, 10]]},
         "per_image": [{"id": id_, "dice": value} for id_, value in per_image.items()], **more,
     }  # fmt: skip
 
@@ -175,8 +177,11 @@ def test_the_summary_gives_each_fold_the_images_that_it_left_out(tmp_path: Path)
     assert summary["val"]["dice"] == pytest.approx(0.5)
     assert "per_image" not in summary["test"]
     text = describe_summary(summary)
+    assert "over folds, test: mean and standard deviation (SD)\n  dice 0.5000  SD 0.0000" in text
     assert "test, by the ensemble: Dice 0.7500" in text
     assert text.endswith("As agreed.")
+    summary["test"]["plots"]["confusion"] = [[0, 85], [0, 15]]
+    assert "warning: 100.00% of the pixels are predicted as vessel" in describe_summary(summary)
 
 
 def test_a_failed_member_is_named_with_its_reason_and_has_no_numbers(tmp_path: Path) -> None:
