@@ -45,7 +45,7 @@ def _one_class(
                 "numbers are those of a constant picture"
             ]
         if true and not predicted:
-            found.append(f"no pixel is predicted as {name}, which {true / total:.2%} are")
+            found.append(f"no pixel is predicted as {name}, though {true / total:.2%} are")
     return found
 
 

@@ -10,7 +10,7 @@ from unet_dist.evaluate.doubts import doubts_of, unfinished
 from unet_dist.evaluate.names import (
     METRICS,
     decimals,
-    no_interval,
+    interval_text,
     numbered,
     structure_sentence,
     title_of,
@@ -87,10 +87,7 @@ def describe_evaluation(run: RunDir, answer: Mapping[str, Any]) -> str:
 def _metric_line(
     name: str, answer: Mapping[str, Any], unit: str, pooled: float | str | None
 ) -> str:
-    interval = answer["intervals"].get(name)
-    between = (
-        f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else no_interval(answer, name, unit)
-    )
+    between = interval_text(answer, name, unit=unit)
     title = title_of(name, several=len(answer.get("per_class", ())) > 1)
     shown = pooled if isinstance(pooled, str) else decimals(pooled)
     return f"{title:{_TITLE_WIDTH}} {decimals(answer[name]):>9}  {between:18} {shown}".rstrip()

@@ -1,6 +1,6 @@
 from typing import Any
 
-from unet_dist.evaluate.names import no_interval, numbered, title_in_class
+from unet_dist.evaluate.names import interval_text, numbered, title_in_class
 from unet_dist.launching.describe import _class_table, describe_classes
 
 
@@ -28,8 +28,8 @@ def test_the_colours_of_predicted_masks_are_told() -> None:
 def test_why_there_is_no_interval_and_one_is_no_plural() -> None:
     values = {"dice": 0.5, "iou": 0.4, "auc": None, "assd": 1.0}
     answer = {**values, "intervals": {"dice": None, "iou": [0.3, 0.5], "auc": None}}
-    found = [no_interval(answer, name, "patient") for name in values]
-    assert found == ["needs 3 patients", "", "", ""]
+    found = [interval_text(answer, name, unit="patient") for name in values]
+    assert found == ["needs 3 patients", "0.3000 to 0.5000", "", ""]
     assert [numbered(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
     assert [title_in_class(name) for name in ("dice", "auc")] == [
         "Dice",

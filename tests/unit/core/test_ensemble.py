@@ -21,7 +21,7 @@ from unet_dist.launching.placement import Placement
 from unet_dist.launching.places import divide
 from unet_dist.launching.summary import describe_summary, summarise_members
 from unet_dist.progress import prefixed
-from unet_dist.runs import Members, RunDir, write_json
+from unet_dist.runs import Members, RunDir, read_json, write_json
 
 
 def config(*overrides: str) -> Config:
@@ -118,6 +118,7 @@ def test_folds_validate_every_image_beside_the_test_once(tmp_path: Path, images:
     with run.locked():
         begin_ensemble(run, configs, Console(file=io.StringIO()))
     together, _ = read_manifest(run.dataset, whole.data)
+    assert any("test has 2" in warning for warning in read_json(run.dataset)["warnings"])
     left_out: list[str] = []
     for name in vary.names:
         alone, _ = read_manifest(run.member(name).dataset, whole.data)

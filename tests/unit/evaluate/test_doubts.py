@@ -33,7 +33,7 @@ def test_one_class_throughout_is_doubted_but_not_where_it_is_the_truth() -> None
 
 def test_a_class_that_is_never_predicted_is_named() -> None:
     found = doubts_of(result([[80, 5, 0], [5, 6, 0], [0, 4, 0]], 0.9, None))
-    assert found == ["no pixel is predicted as disc, which 4.00% are"]
+    assert found == ["no pixel is predicted as disc, though 4.00% are"]
 
 
 @pytest.mark.parametrize(("auc", "doubted"), [(0.48, True), (0.599, True), (0.6, False)])
