@@ -57,12 +57,19 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
         return f"done; logs of all ranks in {run.path / 'attempts'}"
     if not answer:
         return "done on this server; the server of rank 0 has the result"
-    return describe_evaluation(run, answer)
+    return describe_result(run, answer)
 
 
-def describe_evaluation(run: RunDir, answer: Mapping[str, Any]) -> str:
-    """The main numbers of a result of ``evaluate.results.result_of``, with intervals and pooled,
-    and why one might not believe them."""
+def describe_result(run: RunDir, answer: Mapping[str, Any]) -> str:
+    """The evaluation that ``eval`` answers, and why one might not believe it."""
+    doubts = [*filter(None, [unfinished(run)]), *doubts_of(answer)]
+    last = [f"warning: {doubt}" for doubt in doubts]
+    last.append(f"report {run.report}, picture {run.picture}")
+    return describe_evaluation(answer, "\n".join(last))
+
+
+def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
+    """The main numbers of a result of ``evaluate.results.result_of``, with intervals and pooled."""
     unit = answer["protocol"]["bootstrap"]["unit"]
     lines = [
         f"{answer['split']} split, {numbered(answer['images'], 'image')}",
@@ -78,10 +85,7 @@ def describe_evaluation(run: RunDir, answer: Mapping[str, Any]) -> str:
     lines.append(answer["protocol"]["sentence"])
     if how := structure_sentence(answer["structure"]):
         lines.append(how)
-    lines.append(answer["fingerprint"]["short"])
-    doubts = [*filter(None, [unfinished(run)]), *doubts_of(answer)]
-    lines += [f"warning: {doubt}" for doubt in doubts]
-    return "\n".join([*lines, f"report {run.report}, picture {run.picture}"])
+    return "\n".join([*lines, answer["fingerprint"]["short"], last])
 
 
 def _metric_line(

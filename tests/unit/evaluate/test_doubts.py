@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from unet_dist.evaluate.doubts import doubts_of, unfinished
-from unet_dist.launching.describe import describe_evaluation
+from unet_dist.launching.describe import describe_result
 from unet_dist.runs import RunDir, write_json
 
 
@@ -78,7 +78,7 @@ def test_eval_says_it_on_the_console(run: RunDir) -> None:
         "structure": {"kind": "region", "threshold": None, "threshold_source": "default"},
         "fingerprint": {"short": "fingerprint 1"},
     }  # fmt: skip
-    lines = describe_evaluation(run, answer).splitlines()
+    lines = describe_result(run, answer).splitlines()
     assert lines[0] == "test split, 1 image"
     assert "needs 3 images" in lines[2]
     assert [line[:20] for line in lines[-3:-1]] == ["warning: unfinished:", "warning: 100.00% of "]
