@@ -123,7 +123,8 @@ def intensity_of(channel: str, levels: NDArray[np.int64], black: int, saturated:
 
 def of_patients(patients: int, samples: int) -> str:
     """Nothing where each sample stands for itself: nobody said that they are patients."""
-    return "" if patients == samples else f" (of {patients} patients or volumes)"
+    noun = "patient or volume" if patients == 1 else "patients or volumes"
+    return "" if patients == samples else f" (of {patients} {noun})"
 
 
 def _balance_lines(facts: DatasetFacts) -> list[str]:

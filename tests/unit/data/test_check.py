@@ -264,3 +264,4 @@ def test_too_few_patients_are_a_fault_beside_the_others(write_folder):
 def test_patients_are_counted_only_where_somebody_named_them() -> None:
     assert of_patients(8, 8) == ""
     assert of_patients(4, 8) == " (of 4 patients or volumes)"
+    assert of_patients(1, 2) == " (of 1 patient or volume)"

@@ -142,6 +142,11 @@ def test_the_command_prints_the_difference_or_one_json_object(tmp_path):
     assert "A - B +0.0833" in said.output
     assert "largest differences: e0 +0.1500, e1 +0.1000" in said.output
     assert "only 3 images" in said.output
+    assert (
+        "A would no longer be better without the 2 of 3 images that favour it most" in said.output
+    )
+    back = CliRunner().invoke(app, ["compare", str(b), str(a)])
+    assert "B would no longer be better without the 2 of 3" in back.output
     tree = json.loads(both.stdout)
     assert tree["difference"] == pytest.approx(0.25 / 3)
     assert (tree["seeds_a"], tree["seeds_b"]) == (3, 1)
