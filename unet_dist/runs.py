@@ -142,6 +142,11 @@ class RunDir:
     def evaluation(self, split: str) -> Path:
         return self.path / f"evaluation_{split}.json"
 
+    def evaluations(self) -> dict[str, Path]:
+        """Those that there are, by split."""
+        paths = {split: self.evaluation(split) for split in ("test", "val", "train")}
+        return {split: path for split, path in paths.items() if path.exists()}
+
     def case(self, split: str, number: int) -> Path:
         """A picture of one evaluated image, for the report."""
         return self.path / "cases" / f"{split}_{number}.png"

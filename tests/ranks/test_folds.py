@@ -76,8 +76,21 @@ def test_folds_beside_each_other_survive_the_loss_of_one(
     assert again["threshold"] == json.loads(RunDir(run).threshold.read_text())["threshold"]
 
     out = tmp_path / "out"
-    image = sorted((vessels / "images").iterdir())[0]
-    predicted = run_program("predict", run, image, "--out", out, "--uncertainty", "std")
+    by_id = {image.stem: image for image in (vessels / "images").iterdir()}
+    [new, *_] = [by_id[sample["id"]] for sample in manifests[0]["test"]]
+    left_out = by_id[min(ids[1])]
+    std = ["--uncertainty", "std"]
+    refused = run_program("predict", run, new, left_out, "--out", out, *std)
+    assert refused.returncode == 2
+    assert "1 of 2 are predicted by the one fold alone that left them out" in refused.stderr
+    done = run_program("predict", run, left_out, "--out", tmp_path / "alone", "--json")
+    assert json_of(done)["written"][0]["left_out_by"] == "fold_1"
+    member = run_program("predict", run / "fold_1", left_out, "--out", tmp_path / "fold_1")
+    assert member.returncode == 0, member.stderr
+    name = f"{left_out.stem}_probability.png"
+    same = [(tmp_path / folder / name).read_bytes() for folder in ("alone", "fold_1")]
+    assert same[0] == same[1]
+    predicted = run_program("predict", run, new, "--out", out, *std)
     assert predicted.returncode == 0, predicted.stderr
     with Image.open(next(out.glob("*uncertainty*"))) as picture:
         assert np.asarray(picture).max() > 0  # the two members differ

@@ -44,6 +44,10 @@ def test_a_second_call_goes_on_with_what_is_missing(
     first = predict(run, *images[:3], "--out", out, "--simulate", 2)
     assert stems(first) == [image.stem for image in images[:3]]
     assert first["skipped"] == 0
+    trained_on = {sample["id"] for sample in read_json(RunDir(run).dataset)["splits"]["train"]}
+    known = [one["sample"] in trained_on for one in first["written"]]
+    assert [one["trained_on"] for one in first["written"]] == known
+    assert first["trained_on"] == sum(known)
     assert first["written"][0]["pixels"].keys() == {"correct (TP)", "false (FP)", "missed (FN)"}
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
 
@@ -140,7 +144,7 @@ def test_ctrl_c_drops_the_image_at_hand_and_the_same_call_goes_on(
     assert process.returncode == 130, output
     assert "stopping: finished images stay" in output
     assert "1 predictions in" in output
-    assert "stopped; the same command goes on" in output
+    assert "1 of 2 images are done: stopped; the same command goes on" in output
     names = {path.name for path in out.iterdir()}
     assert f"{small.stem}_prediction.json" in names
     assert not [name for name in names if "large" in name]

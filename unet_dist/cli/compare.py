@@ -71,7 +71,11 @@ def _lines(result: "Comparison", names: list[str]) -> list[str]:
         + ", ".join(f"{id_} {value:+.4f}" for id_, value in result.deciding[:IMAGES_SHOWN]),
     ]
     if result.removable:
-        lines.append(f"nothing of it is left without the {result.removable} most in its favour")
+        ahead = "A" if (result.difference > 0) != result.lower_is_better else "B"
+        lines.append(
+            f"{ahead} would no longer be better without the {result.removable} of "
+            f"{result.images} images that favour it most"
+        )
     if result.left_out:
         lines.append(f"not defined on {result.left_out} images, which are left out")
     if result.lower_is_better:

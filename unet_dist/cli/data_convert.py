@@ -217,7 +217,8 @@ def _to_folder(request: Request) -> None:
     yaml_path = out / "data.yaml"
     lines = [f"{done.images} images with {done.objects} objects in {out}"]
     for label, number in sorted(found.labels.numbers.items(), key=lambda item: item[1]):
-        lines.append(f"  {number:3d} {label}: {done.shapes.get(label, 0)} shapes")
+        shown = "" if request.instances else f"{number:3d} "  # no mask has class numbers then
+        lines.append(f"  {shown}{label}: {done.shapes.get(label, 0)} shapes")
     lines += [f"note: {note}" for note in done.notes]
     lines.append(f"look at them and train by\n  unet-dist data check {yaml_path}")
     lines.append(f"  unet-dist train {yaml_path} --simulate 2")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from unet_dist.cli.run_config import check_fit, config_of_run
+from unet_dist.cli.run_config import check_fit, config_of_run, refuse_folder
 from unet_dist.cli.shared import EXIT_CODES, answer, console_for
 from unet_dist.cli.where import warn_of_table
 from unet_dist.cluster.tables.edit import parse_numbers
@@ -145,8 +145,7 @@ def train_ensemble(
         configs = {name: config_of_run(folder.member(name), overrides) for name in names}
         whole = config_of_run(folder, overrides)
     else:
-        if target.is_dir():
-            raise UserError(str(target), "is a folder; to go on with its runs, add --resume")
+        refuse_folder(target, "its runs")
         folder = RunDir(run or default_run_path(target))
         tree = read_yaml_mapping(target)
         config = with_absolute_paths(build_config(tree, overrides, where=str(target)))

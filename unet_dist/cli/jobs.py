@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from unet_dist.cli.folds import Folds, Parallel, Seeds, chosen_members, train_ensemble
-from unet_dist.cli.run_config import check_fit, config_of_run
+from unet_dist.cli.run_config import check_fit, config_of_run, refuse_folder
 from unet_dist.cli.shared import (
     Json,
     TtaOption,
@@ -212,8 +212,7 @@ def _resumed(target: Path, overrides: list[str], placement: Placement) -> _Begin
 def _new(
     target: Path, overrides: list[str], placement: Placement, *, run: Path | None, overfit: int
 ) -> _Beginning:
-    if target.is_dir():
-        raise UserError(str(target), "is a folder; to go on with a run, add --resume")
+    refuse_folder(target, "a run")
     name = target.with_stem(f"{target.stem}-overfit") if overfit else target
     folder = RunDir(run or default_run_path(name))
     config = build_config(read_yaml_mapping(target), overrides, where=str(target))

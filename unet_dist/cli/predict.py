@@ -31,7 +31,7 @@ def predict(
         str,
         typer.Option(
             help="none; entropy of the mean probability (0 certain, 1 a toss-up); or std, the "
-            "standard deviation over the views of --tta (0 to 0.5)."
+            "standard deviation over the views of --tta (0 to 0.5). In 16 bits, 65535 being 1."
         ),
     ] = "none",
     truth: Annotated[
@@ -47,7 +47,8 @@ def predict(
     server_id: ServerId = "",
     as_json: Json = False,
 ) -> None:
-    """Write mask, probability (16 bit) and overlay of each image; large ones as tiled TIFF.
+    """Write mask, probability (16 bit) and overlay of each image, and the numbers of its objects
+    or cells where the run has measured them; above 67 million pixels as tiled TIFF.
 
     What stands in --out already, from the same image, weights and settings, is left as it is: a
     call that was interrupted goes on where it was.
@@ -61,7 +62,7 @@ def predict(
     # Here, since other commands do without NumPy and OpenCV.
     from unet_dist.data.manifest import read_manifest
     from unet_dist.evaluate.prediction import UNCERTAINTIES
-    from unet_dist.launching.predictions import list_inputs, made_by_run, unfinished
+    from unet_dist.launching.predictions import check_views, list_inputs, made_by_run, unfinished
 
     folder = RunDir(run)
     config = folder.load_config()
@@ -69,13 +70,11 @@ def predict(
     if own := checked_tta(tta):
         config = with_tta(config, own)  # type: ignore[arg-type]  # checked a line above
     one_of("--uncertainty", uncertainty, UNCERTAINTIES)
-    if uncertainty == "std" and config.evaluate.tta == "none" and not folder.is_ensemble():
-        raise UserError(
-            "--uncertainty", "std needs several views of each image: add --tta flip or d4"
-        )
     dataset, _ = read_manifest(folder.dataset, config.data)
     console = console_for(as_json)
-    listed, without = list_inputs(images, truth, dataset)
+    listed, without = list_inputs(images, truth, dataset, folder)
+    if uncertainty == "std" and config.evaluate.tta == "none":
+        check_views(folder, listed)
     if without:
         console.print(f"no mask in {truth} for {without} of {len(listed)} images", markup=False)
     try:
@@ -97,13 +96,20 @@ def predict(
         made = made_by_run(folder, config, uncertainty)
         todo = listed if force else unfinished(out, listed, made)
         skipped = len(listed) - len(todo)
+        trained_on = sum(image["trained_on"] for image in listed)
         if not todo:
-            nothing: dict[str, Any] = {"written": [], "skipped": skipped, "faults": []}
+            nothing: dict[str, Any] = {
+                "written": [],
+                "skipped": skipped,
+                "trained_on": trained_on,
+                "faults": [],
+            }
             report = {"state": "done", "run": str(run), **nothing}
             answer(
                 console, as_json, describe_predictions(folder, str(out), "done", nothing), report
             )
             raise typer.Exit(EXIT_DONE)
-        job.what = {**job.what, "images": todo, "skipped": skipped, "made_by": made}
+        told = {"images": todo, "skipped": skipped, "trained_on": trained_on}
+        job.what = {**job.what, **told, "made_by": made, "numbering": made["numbering"]}
 
     run_to_end(job, topology.part, as_json, prepare)

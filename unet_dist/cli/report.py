@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unet_dist.cli.shared import SPLITS, Json, answer, checked_split, console_for
+from unet_dist.cli.shared import Json, answer, checked_split, console_for
 from unet_dist.errors import UserError
 from unet_dist.runs import RunDir
 
@@ -34,7 +34,7 @@ def report(
     folder.load_config()
     if split:
         checked_split(split)
-    evaluated = [one for one in SPLITS if folder.evaluation(one).exists()]
+    evaluated = list(folder.evaluations())
     if not split and not evaluated:
         raise UserError(str(run), f"was not evaluated yet: unet-dist eval {run}")
     split = split or evaluated[0]

@@ -1,5 +1,7 @@
 """The configuration of a run that is to go on, and whether it can."""
 
+from pathlib import Path
+
 from unet_dist.cluster.topology import parts_of_batch
 from unet_dist.config import Config
 from unet_dist.config_file import build_config, known_keys, read_yaml_mapping, value_of
@@ -34,6 +36,23 @@ def config_of_run(folder: RunDir, overrides: list[str]) -> Config:
             [f"{key} cannot change when a run is resumed; start a new run" for key in fixed],
         )
     return after
+
+
+def refuse_folder(target: Path, what: str) -> None:
+    """Raises UserError if a folder was given in place of the configuration of a new run.
+
+    Args:
+        what: that goes on if the folder holds it, such as ``a run``.
+    """
+    if not target.is_dir():
+        return
+    folder = RunDir(target)
+    if not (folder.dataset.exists() or folder.status.exists()):
+        # As data synth and data convert leave them.
+        for file in (folder.config, target / "data.yaml"):
+            if file.is_file():
+                raise UserError(str(target), f"is a folder without a run: unet-dist train {file}")
+    raise UserError(str(target), f"is a folder; to go on with {what}, add --resume")
 
 
 def check_fit(config: Config, world: int, target: str) -> None:

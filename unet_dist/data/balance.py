@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from unet_dist.config import SplitConfig
 from unet_dist.data.facts import ClassBalance
 from unet_dist.data.sample import IGNORE, Sample
 from unet_dist.data.splits import Splits, cut_stacks
@@ -60,13 +61,16 @@ def missing_classes(balance: Mapping[str, Mapping[str, ClassBalance]]) -> list[s
     ]
 
 
-def interval_warnings(splits: Splits) -> list[str]:
+def interval_warnings(splits: Splits, config: SplitConfig, *, folds: bool) -> list[str]:
     """Warnings on parts too small for the interval of their mean Dice.
 
     Fewer than ``SMALLEST_SAMPLE`` images have no interval at all. With n images it reaches about
     1.96 * s / sqrt(n) to either side, where s is how much the Dice differs between images; with
     s = ``TYPICAL_SPREAD`` more than ``WIDEST`` is worth a warning. The images of a patient count
     once, as they do in the interval.
+
+    Args:
+        folds: all folds are trained, so that each image beside the test validates.
     """
     purpose = {
         "val": "epochs and settings that differ less cannot be told apart on it",
@@ -80,13 +84,13 @@ def interval_warnings(splits: Splits) -> list[str]:
         if 0 < number < SMALLEST_SAMPLE:
             warnings.append(
                 f"{part} has {number} of the {SMALLEST_SAMPLE} {units} that an interval of the "
-                f"Dice needs at least; raise data.split.{part}, or use data.split.by=fold"
+                f"Dice needs at least; {_how_to_enlarge(part, splits, config, folds=folds)}"
             )
         elif number and (half := half_width(number)) > WIDEST:
             warnings.append(
                 f"{part} has {number} {units}: the 95 % interval of their mean Dice will reach "
                 f"about {half:.2f} to either side (if the Dice differs by {TYPICAL_SPREAD} between "
-                f"{units}), so {what}; raise data.split.{part}, or use data.split.by=fold"
+                f"{units}), so {what}; " + _how_to_enlarge(part, splits, config, folds=folds)
             )
     return warnings
 
@@ -105,6 +109,26 @@ def stack_warnings(splits: Splits) -> list[str]:
             f"{beside} of {len(pages)} slices that validate or test lie beside one that trains"
         )
     return warnings
+
+
+def _how_to_enlarge(part: str, splits: Splits, config: SplitConfig, *, folds: bool) -> str:
+    """What gives a part more images where it is divided by this rule: not every key has a say."""
+    beside = [*splits.train, *splits.val]
+    own = part in {sample.subset for samples in splits.parts().values() for sample in samples}
+    listed = f"list more images under {part} in {config.file}"
+    cross = f"train with --folds {min(5, len({sample.group for sample in beside}))}"
+    if part == "test":
+        if config.rule == "list":
+            return listed
+        if own and config.rule in ("official", "auto"):
+            fixed = "these are all of the data set's own test"
+            return fixed if folds else f"{fixed}, so {cross} to measure on the others too"
+        return "raise data.split.test"
+    if config.by == "fold":
+        return f"train all folds with --folds {config.folds}"
+    if config.by == "official" and own:
+        return cross
+    return f"{listed if config.by == 'list' else 'raise data.split.val'}, or {cross}"
 
 
 def half_width(number: int, spread: float = TYPICAL_SPREAD) -> float:

@@ -29,6 +29,7 @@ from unet_dist.data.facts import (
     intensity_of,
 )
 from unet_dist.data.images import read_image, read_indices, to_unit_range
+from unet_dist.data.listing import FEW, some
 from unet_dist.data.masks import MaskCoding, count_values, expected_kind, object_borders, recognise
 from unet_dist.data.sample import IGNORE, Sample
 from unet_dist.data.sources import scan_samples
@@ -92,7 +93,7 @@ def check_and_open(
     listing = scan_samples(config)
     findings, levels = _examine_all(listing.samples, config, on_progress)
     faults = list(listing.faults)
-    faults += [fault for finding in findings for fault in finding.faults]
+    faults += _alike_together([fault for finding in findings for fault in finding.faults])
     warnings = list(listing.notes)
     readable = [finding for finding in findings if finding.values]
     coding: MaskCoding | None = None
@@ -191,6 +192,18 @@ def _examine(sample: Sample, config: DataConfig) -> _Examined:
     return _Examined(finding, np.array(counts))
 
 
+def _alike_together(faults: Sequence[str]) -> list[str]:
+    """Faults such as ``03.png: truncated``, with one line for what more than ``FEW`` have."""
+    places: dict[str, list[str]] = {}
+    for fault in faults:
+        where, _, what = fault.partition(": ")
+        places.setdefault(what, []).append(where)
+    lines = []
+    for what, found in places.items():
+        lines += [f"{where}: {what}" for where in ([some(found, 3)] if len(found) > FEW else found)]
+    return lines
+
+
 def _told(error: UserError) -> list[str]:
     return [f"{error.where}: {fault}" for fault in error.faults]
 
@@ -235,9 +248,9 @@ def _mask_warnings(findings: Sequence[_Finding], coding: MaskCoding) -> list[str
             full.append(finding.sample.id)
     warnings = []
     if empty:
-        warnings.append(f"{len(empty)} masks have no foreground: {_some(empty)}")
+        warnings.append(f"{len(empty)} masks have no foreground: {some(empty)}")
     if full:
-        warnings.append(f"{len(full)} masks have no background: {_some(full)}")
+        warnings.append(f"{len(full)} masks have no background: {some(full)}")
     seen = {class_ for finding in findings for class_ in _class_pixels(finding, coding)}
     if absent := [str(class_) for class_ in range(coding.classes) if class_ not in seen]:
         warnings.append(f"no mask has class {', '.join(absent)}")
@@ -260,7 +273,7 @@ def _image_warnings(findings: Sequence[_Finding], config: DataConfig) -> list[st
     small = [f.sample.id for f in findings if f.view_pixels < SMALL_VIEW * f.pixels]
     if small:
         warnings.append(
-            f"the field of view is less than {SMALL_VIEW:.0%} of the image in {_some(small)}: "
+            f"the field of view is less than {SMALL_VIEW:.0%} of the image in {some(small)}: "
             f"look at it (data.fov={config.fov})"
         )
     return warnings
@@ -334,7 +347,3 @@ def _class_pixels(finding: _Finding, coding: MaskCoding) -> Mapping[int, int]:
         classes[2] = finding.border_pixels
         classes[1] -= finding.border_pixels
     return +classes  # without the classes that have no pixel
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")

@@ -1,7 +1,8 @@
 """What the examination of a data set found, for a person and as JSON."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +95,8 @@ class DatasetReport:
         if facts.mean:
             pairs = zip(facts.mean, facts.std, strict=True)
             values = [f"{mean:.3f} +- {std:.3f}" for mean, std in pairs]
-            lines.append("intensity, of 1: " + ", ".join(values))
-            lines += [_intensity_line(one) for one in facts.intensity]
+            lines.append("intensity, of 1: " + ", ".join(_once_if_alike(values)))
+            lines += _intensity_lines(facts.intensity)
             lines.append(f"field of view: {100 * facts.fov_share:.1f} % of the pixels")
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults]
@@ -122,7 +123,8 @@ def intensity_of(channel: str, levels: NDArray[np.int64], black: int, saturated:
 
 def of_patients(patients: int, samples: int) -> str:
     """Nothing where each sample stands for itself: nobody said that they are patients."""
-    return "" if patients == samples else f" (of {patients} patients or volumes)"
+    noun = "patient or volume" if patients == 1 else "patients or volumes"
+    return "" if patients == samples else f" (of {patients} {noun})"
 
 
 def _balance_lines(facts: DatasetFacts) -> list[str]:
@@ -140,6 +142,17 @@ def _balance_lines(facts: DatasetFacts) -> list[str]:
             cells += f"{balance.share:>10.2%} in {balance.images:>3} of {facts.counts[part]:>3}"
         lines.append(f"  {name:{width}}{cells}")
     return lines
+
+
+def _once_if_alike(values: list[str]) -> list[str]:
+    """Channels of grey images are alike."""
+    return values[:1] if len(set(values)) == 1 else values
+
+
+def _intensity_lines(channels: Sequence[Intensity]) -> list[str]:
+    together = " = ".join(one.channel for one in channels)
+    alike = _once_if_alike([_intensity_line(replace(one, channel=together)) for one in channels])
+    return alike if len(alike) == 1 else [_intensity_line(one) for one in channels]
 
 
 def _intensity_line(one: Intensity) -> str:

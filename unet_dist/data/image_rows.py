@@ -7,30 +7,26 @@ from typing import Any, Literal
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from unet_dist.data.bands import in_bands_of
 from unet_dist.data.images import (
-    TIFF_MAGIC,
     Pixels,
-    Raster,
-    SizeLimit,
     as_indices,
     as_pixels,
-    check_size,
     decode_image,
     faults_of,
+    open_picture,
     pillow_limit,
-    tiff_page,
-    tiff_raster,
 )
+from unet_dist.data.raster import Raster, SizeLimit, check_size
 from unet_dist.data.sample import ImageRef
+from unet_dist.data.tiff import TIFF_MAGIC, decodes_by_segments, tiff_page, tiff_raster
 
 WHOLE_LIMIT = SizeLimit(
     420_000_000, 1 << 18, "save it as a TIFF in tiles or strips, with deflate or no compression"
 )
 """For files that can only be decoded whole: PNG, JPEG and the like, TIFF pages compressed with LZW
-or JPEG (unless the package imagecodecs is there), in one compressed strip, or in separate planes.
+or JPEG, in one compressed strip, or in separate planes.
 20,000 x 20,000 grey pixels take 0.4 GB and as much again in the decoder, 8-bit RGB up to 3 GB."""
 BANDS_LIMIT = SizeLimit(1 << 36, 1 << 18)
 """For TIFF pages that are read band by band."""
@@ -109,9 +105,7 @@ def _can_be_read_in_parts(page: tifffile.TiffPage) -> bool:
         return False
     if page.is_final:
         return True
-    try:
-        page.decode(None, 0)  # a segment without bytes: only tells whether a codec is missing
-    except ValueError:
+    if not decodes_by_segments(page):
         return False
     rows, columns = page.chunks[:2]
     row_of_segments = rows * -(-page.imagewidth // columns) * columns
@@ -179,7 +173,7 @@ def _resolution_of_page(page: tifffile.TiffPage) -> Resolution | None:
 
 
 def _resolution_of_picture(ref: ImageRef) -> Resolution | None:
-    with pillow_limit(WHOLE_LIMIT), Image.open(ref.path) as image:
+    with pillow_limit(WHOLE_LIMIT), open_picture(ref.path) as image:
         dots = image.info.get("dpi")
     if not dots or min(dots) <= 0:
         return None

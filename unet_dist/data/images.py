@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -12,39 +12,32 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from unet_dist.data.raster import (
+    TRAINING_LIMIT,
+    Raster,
+    SizeLimit,
+    check_size,
+    drop_alpha,
+    range_fault,
+    size_advice,
+    where_of,
+)
 from unet_dist.data.sample import ImageRef
+from unet_dist.data.tiff import TIFF_MAGIC, check_tile, decodes_by_segments, tiff_page, tiff_raster
 from unet_dist.errors import UserError
 
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm"}
 )
 
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")
+"""Pillow's names of the same kinds. By itself it tries dozens more, by content: a PostScript file,
+whatever it is called, would be run by Ghostscript."""
 
-class SizeLimit(NamedTuple):
-    """Larger images are refused before they are decoded."""
-
-    pixels: int
-    side: int
-    advice: str = "cut it into tiles"
-
-
-# Pillow refuses larger images too; as float32 RGB one would need 2 GiB. The longest side is what
-# cv2.remap addresses in its source with 16 bits.
-TRAINING_LIMIT = SizeLimit(178_956_970, 32_766)
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's L
-
-
-class Raster(NamedTuple):
-    """Pixels as a file stores them."""
-
-    values: NDArray[np.generic]
-    """Height x width, or height x width x channels (alpha last), in the file's own type."""
-    palette: NDArray[np.uint8] | None
-    """Colours of the values, n x 3, for palette images."""
 
 
 def read_image(ref: ImageRef) -> Pixels:
@@ -71,13 +64,9 @@ def as_pixels(ref: ImageRef, raster: Raster) -> Pixels:
     if values.dtype == np.uint16:
         return values.astype(np.uint16, copy=False)
     if values.dtype.kind == "f":
-        raise UserError(
-            _where(ref),
-            "its pixels are floating point numbers, whose range is unknown: "
-            "scale them to 0..65535 and save as 16 bit",
-        )
+        raise UserError(where_of(ref), range_fault(values.dtype))
     raise UserError(
-        _where(ref), f"its pixels are {values.dtype}: save the image as uint8 or uint16"
+        where_of(ref), f"its pixels are {values.dtype}: save the image as uint8 or uint16"
     )
 
 
@@ -98,13 +87,13 @@ def as_indices(ref: ImageRef, raster: Raster) -> NDArray[np.integer]:
         _refuse_negative(ref, values, palette)
     if values.ndim == 3:
         if not (values == values[..., :1]).all():
-            raise UserError(_where(ref), _colour_fault(values))
+            raise UserError(where_of(ref), _colour_fault(values))
         values = values[..., 0]
     if values.dtype == np.bool_:
         return np.ascontiguousarray(values.astype(np.uint8))
     if values.dtype.kind not in "iu":
         raise UserError(
-            _where(ref), f"mask values are {values.dtype}: save the mask as 8 or 16 bit"
+            where_of(ref), f"mask values are {values.dtype}: save the mask as 8 or 16 bit"
         )
     return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -125,7 +114,7 @@ def image_size(ref: ImageRef) -> tuple[int, int]:
             with tifffile.TiffFile(file) as tiff:
                 page = tiff.pages[ref.page]
                 return int(page.imagelength), int(page.imagewidth)
-        with Image.open(file) as image:
+        with open_picture(file) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return image.size if turned else (image.height, image.width)
 
@@ -159,28 +148,20 @@ def faults_of(ref: ImageRef) -> Iterator[None]:
     except UserError:
         raise
     except Image.DecompressionBombError as error:
-        raise UserError(_where(ref), _size_advice("more pixels", TRAINING_LIMIT)) from error
+        raise UserError(where_of(ref), size_advice("more pixels", TRAINING_LIMIT)) from error
     except FileNotFoundError as error:
-        raise UserError(_where(ref), "no such file") from error
+        raise UserError(where_of(ref), "no such file") from error
     except UnidentifiedImageError as error:
         kinds = " ".join(sorted(extension[1:] for extension in EXTENSIONS))
         raise UserError(
-            _where(ref), f"not an image of a known kind ({kinds}), or damaged: save it again"
+            where_of(ref), f"not an image of a known kind ({kinds}), or damaged: save it again"
         ) from error
     except Exception as error:
         # Decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error and others.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            _where(ref), f"cannot be decoded, truncated or damaged ({reason:.120}): copy it again"
+            where_of(ref), f"cannot be decoded, truncated or damaged ({reason:.120}): copy it again"
         ) from error
-
-
-def _where(ref: ImageRef) -> str:
-    return f"{ref.path} page {ref.page}" if ref.page else str(ref.path)
-
-
-def _size_advice(size: str, limit: SizeLimit) -> str:
-    return f"{size} than the limit of {limit.pixels} pixels and {limit.side} a side: {limit.advice}"
 
 
 def _head(path: Path, file: BinaryIO) -> bytes:
@@ -206,23 +187,28 @@ def decode_image(ref: ImageRef, limit: SizeLimit) -> Raster:
         if head.startswith(TIFF_MAGIC):
             return _decode_tiff(ref, file, limit)
         if ref.page:
-            raise UserError(_where(ref), "only TIFF files have pages")
+            raise UserError(where_of(ref), "only TIFF files have pages")
         if maxval := re.match(rb"P[2356]\s+(?:#.*\s+)*\d+\s+(?:#.*\s+)*\d+\s+(\d+)", head):
             # Pillow stretches other ranges to 0..255, which would change class numbers.
             kept = (b"255", b"65535") if head[1:2] in b"25" else (b"255",)
             if maxval[1] not in kept:
                 raise UserError(
-                    _where(ref), f"a PNM file of maximum {int(maxval[1])}: save it as PNG"
+                    where_of(ref), f"a PNM file of maximum {int(maxval[1])}: save it as PNG"
                 )
-        with pillow_limit(limit), Image.open(file) as image:
+        with pillow_limit(limit), open_picture(file) as image:
             check_size(ref, *image.size, limit)
             if image.format == "GIF" and getattr(image, "n_frames", 1) > 1:
-                raise UserError(_where(ref), "an animated GIF: save its frames as PNG files")
+                raise UserError(where_of(ref), "an animated GIF: save its frames as PNG files")
             if image.format == "PNG" and head[24] == 16 and head[25] in (2, 4, 6):
                 return _decode_deep_png(image, file, grey=head[25] == 4)
             # A photograph's orientation tag; masks drawn in a viewer already follow it.
             ImageOps.exif_transpose(image, in_place=True)
             return _from_pillow(ref, image)
+
+
+def open_picture(file: Path | BinaryIO) -> Image.Image:
+    """Pillow's image, of which only the header is read yet; of the kinds in ``EXTENSIONS``."""
+    return Image.open(file, formats=_FORMATS)
 
 
 @contextmanager
@@ -237,19 +223,12 @@ def pillow_limit(limit: SizeLimit) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def check_size(ref: ImageRef, width: int, height: int, limit: SizeLimit) -> None:
-    if width * height > limit.pixels or max(width, height) > limit.side:
-        raise UserError(_where(ref), _size_advice(f"{width} x {height} pixels, more", limit))
-    if width * height == 0:
-        raise UserError(_where(ref), f"{width} x {height} pixels: nothing to see")
-
-
 def _from_pillow(ref: ImageRef, image: Image.Image) -> Raster:
     mode = image.mode
     if mode in ("CMYK", "YCbCr"):
         image = image.convert("RGB")
     elif mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "F") and mode[0] != "I":
-        raise UserError(_where(ref), f"pixels of kind {mode}: save the image as RGB or grey")
+        raise UserError(where_of(ref), f"pixels of kind {mode}: save the image as RGB or grey")
     values = np.asarray(image)
     if mode == "I" and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)
@@ -259,7 +238,7 @@ def _from_pillow(ref: ImageRef, image: Image.Image) -> Raster:
         colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)[:256]
         palette[: len(colours)] = colours
         return Raster(values, palette)
-    return Raster(_drop_alpha(values), None)
+    return Raster(drop_alpha(values), None)
 
 
 def _decode_deep_png(image: Image.Image, file: BinaryIO, *, grey: bool) -> Raster:
@@ -278,70 +257,29 @@ def _decode_tiff(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
     with tifffile.TiffFile(file) as tiff:
         page = tiff_page(ref, tiff)
         check_size(ref, page.imagewidth, page.imagelength, limit)
-        try:
-            values = np.asarray(page.asarray())
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
+        check_tile(ref, page, limit)
+        if not decodes_by_segments(page):
             if page.bitspersample > 8 and page.samplesperpixel > 1:
                 raise UserError(
-                    _where(ref),
+                    where_of(ref),
                     f"16-bit colour compressed with {page.compression.name}: save it with "
                     "deflate or no compression",
-                ) from error
+                )
             with pillow_limit(limit):
-                return _decode_tiff_codec(ref, file)
+                return _decode_tiff_codec(ref, file, limit)
+        values = np.asarray(page.asarray())
         if page.samplesperpixel > 1 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)
         return tiff_raster(page, values)
 
 
-def tiff_page(ref: ImageRef, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """Raises UserError if there is no such page, or none that is an upright picture."""
-    if ref.page >= len(tiff.pages):
-        raise UserError(_where(ref), f"page {ref.page} of {len(tiff.pages)}, counted from 0")
-    page = tiff.pages[ref.page]
-    _check_tiff(ref, tiff, page)
-    return page
-
-
-def tiff_raster(page: tifffile.TiffPage, values: NDArray[Any]) -> Raster:
-    """Any rows of a page, channels last."""
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        values = ~values  # stored with 0 for white; bool and unsigned alike
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-        return Raster(values, (np.asarray(page.colormap) >> 8).astype(np.uint8).T)
-    return Raster(_drop_alpha(values), None)
-
-
-def _check_tiff(ref: ImageRef, tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    faults = []
-    slices = int((tiff.imagej_metadata or {}).get("images", 1)) if tiff.is_imagej else 1
-    if slices > 1 and len(tiff.pages) == 1:
-        faults.append(f"an ImageJ stack of {slices} slices in one page: save them as pages")
-    if page.samplesperpixel > 4 or page.imagedepth > 1:
-        shape = " x ".join(map(str, page.shape))
-        faults.append(f"a page of {shape}, neither grey nor RGB: save one page a slice")
-    orientation = page.tags.get("Orientation")
-    if orientation is not None and orientation.value != 1:
-        faults.append(f"its orientation tag is {int(orientation.value)}: save it upright (1)")
-    if faults:
-        raise UserError(_where(ref), faults)
-
-
-def _decode_tiff_codec(ref: ImageRef, file: BinaryIO) -> Raster:
-    """LZW, JPEG and fax pages, for which tifffile would need one more package."""
+def _decode_tiff_codec(ref: ImageRef, file: BinaryIO, limit: SizeLimit) -> Raster:
+    """LZW, JPEG, PackBits and fax pages, whose strips libtiff decodes into room of their size."""
     file.seek(0)
-    with Image.open(file) as image:
+    with open_picture(file) as image:
         image.seek(ref.page)
+        check_size(ref, *image.size, limit)  # where a tag stands twice, libraries differ
         return _from_pillow(ref, image)
-
-
-def _drop_alpha(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    if values.ndim != 3:
-        return values
-    colours = 1 if values.shape[2] <= 2 else 3
-    return np.ascontiguousarray(values[..., 0] if colours == 1 else values[..., :3])
 
 
 def _refuse_negative(
@@ -351,7 +289,7 @@ def _refuse_negative(
     used = np.unique(indices)
     if len(used) == 2 and used[0] == 0 and palette[0].min() >= 224 and palette[used[1]].max() < 32:
         raise UserError(
-            _where(ref),
+            where_of(ref),
             f"palette index 0 is shown white and {int(used[1])} black, so the foreground is not "
             "plain: save it as a grey PNG, 0 for the background",
         )

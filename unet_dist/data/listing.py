@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +12,8 @@ from unet_dist.data.sample import Sample
 
 MOST_LISTED = 20
 """Faults of one sort that are spelled out; the rest are counted."""
+FEW = 5
+"""Names up to which each has a fault of its own; a fault for all of them is shorter otherwise."""
 
 KINDS = " ".join(sorted(extension[1:] for extension in EXTENSIONS))
 
@@ -63,21 +65,41 @@ def pair(
     lonely_images = [key for key in images if key not in pairs]
     used = {key + suffix for key in pairs}
     lonely_masks = [stem for stem in masks if stem not in used]
+    lonely = set(lonely_images)
+    image_of = {mask: _beginning(mask, lonely) for mask in lonely_masks}
+
+    def hint(key: str) -> str:
+        """The mask of an image under another name, or the closest name."""
+        longer = [mask for mask in lonely_masks if image_of[mask] == key]
+        if len(longer) != 1 or longer[0] == key:
+            return closest(key, lonely_masks)
+        other, file = longer[0][len(key) :], masks[longer[0]]
+        # A suffix is one for all: proposed for the sake of one mask it would lose the others.
+        if sum(image + other in masks for image in images) * 2 > len(images):
+            return f"; {longer[0]} is there: data.mask_suffix={other}?"
+        return f"; {file.name} is there: rename it to {key}{suffix}{file.suffix}?"
+
     _report(
         listing,
-        [f"{images[key].name} has no mask{_hint(key, lonely_masks)}" for key in lonely_images],
+        lonely_images,
+        lambda key: f"{images[key].name} has no mask{hint(key)}",
         "images have no mask",
     )
-    stems = [stem.removesuffix(suffix) for stem in lonely_masks]
     _report(
         listing,
-        [
-            f"{masks[mask].name} belongs to no image{closest(stem, lonely_images)}"
-            for mask, stem in zip(lonely_masks, stems, strict=True)
-        ],
+        lonely_masks,
+        lambda stem: (
+            f"{masks[stem].name} belongs to no image"
+            + closest(stem.removesuffix(suffix), lonely_images)
+        ),
         "masks belong to no image",
     )
     return pairs
+
+
+def _beginning(mask: str, images: Set[str]) -> str:
+    """The longest of the names that the mask's begins with: 10_x is that of 10, not of 1."""
+    return next((mask[:end] for end in range(len(mask), 0, -1) if mask[:end] in images), "")
 
 
 def closest(name: str, names: Iterable[str]) -> str:
@@ -85,14 +107,24 @@ def closest(name: str, names: Iterable[str]) -> str:
     return f"; the closest name is {close[0]}" if close else ""
 
 
-def _hint(stem: str, masks: list[str]) -> str:
-    longer = [mask for mask in masks if mask.startswith(stem) and mask != stem]
-    if len(longer) == 1:
-        return f"; {longer[0]} is there: data.mask_suffix={longer[0][len(stem) :]}?"
-    return closest(stem, masks)
+def some(names: Sequence[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
-def _report(listing: Listing, faults: list[str], many: str) -> None:
-    listing.faults += faults[:MOST_LISTED]
-    if len(faults) > MOST_LISTED:
-        listing.faults.append(f"{len(faults) - MOST_LISTED} more {many}")
+def each_or_together(
+    names: Sequence[str], fault: Callable[[str], str], what: str, cure: str
+) -> list[str]:
+    """A fault for each of a few names; of more than ``FEW`` a single one such as
+    ``7 ids have no image: a, b, c and 4 more; name a shorter list``.
+    """
+    if len(names) <= FEW:
+        return [fault(name) for name in names]
+    return [f"{len(names)} {what}: {some(names, 3)}; {cure}"]
+
+
+def _report(listing: Listing, names: Sequence[str], fault: Callable[[str], str], many: str) -> None:
+    listing.faults += [fault(name) for name in names[:MOST_LISTED]]
+    if len(names) > MOST_LISTED:
+        listing.faults.append(f"{len(names) - MOST_LISTED} more {many}")

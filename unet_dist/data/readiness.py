@@ -38,11 +38,11 @@ def check_for_training(
     )
     if dataset is None:
         return report, None
-    # Of folds every image beside the test validates, and by=fold is no advice.
+    # Of folds every image beside the test validates.
     folds = any(other.fold != config.data.split.fold for other in other_splits)
     judged = replace(dataset.splits, val=()) if folds else dataset.splits
     more = [
-        *interval_warnings(judged),
+        *interval_warnings(judged, config.data.split, folds=folds),
         *stack_warnings(dataset.splits),
         *crop_warnings(config.augment, dataset),
         *thin_warnings(config, dataset),

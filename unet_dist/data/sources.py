@@ -8,7 +8,15 @@ from pathlib import Path
 
 from unet_dist.config import DataConfig
 from unet_dist.data.images import page_count
-from unet_dist.data.listing import KINDS, Listing, closest, files_of, natural_key, pair
+from unet_dist.data.listing import (
+    KINDS,
+    Listing,
+    closest,
+    each_or_together,
+    files_of,
+    natural_key,
+    pair,
+)
 from unet_dist.data.public_sets import list_chasedb1, list_drive, list_isbi2012, list_stare
 from unet_dist.data.sample import ImageRef, Sample
 from unet_dist.errors import UserError
@@ -41,8 +49,12 @@ def scan_samples(config: DataConfig) -> Listing:
     _regroup(listing, config.split.group)
     listing.samples.sort(key=lambda sample: natural_key(sample.id))
     ids = [sample.id for sample in listing.samples]
-    for id_ in sorted({id_ for id_, following in pairwise(ids) if id_ == following}):
-        listing.faults.append(f"two images have the id {id_}: rename one")
+    listing.faults += each_or_together(
+        sorted({id_ for id_, following in pairwise(ids) if id_ == following}),
+        lambda id_: f"two images have the id {id_}: rename one",
+        "ids are those of two images",
+        "rename one of each",
+    )
     if not listing.samples and not listing.faults:
         listing.faults.append(f"no image was found in the layout data.format={config.format}")
     return listing
@@ -89,15 +101,19 @@ def _folder(root: Path, config: DataConfig, listing: Listing) -> None:
     if not images:
         listing.faults.append(f"no image in {config.images}: {KINDS} are read")
         return
-    fovs = files_of(root / config.fov_masks, listing) if config.fov == "file" else None
     pairs = pair(images, masks, listing, suffix=suffix)
+    fovs: dict[str, Path] = {}
+    if config.fov == "file":
+        fovs = files_of(root / config.fov_masks, listing)
+        listing.faults += each_or_together(
+            [stem for stem in pairs if stem not in fovs],
+            lambda stem: f"{images[stem].name} has no field-of-view mask{closest(stem, fovs)}",
+            f"of {len(images)} images have no field-of-view mask",
+            f"put files of their names into {config.fov_masks}, or use data.fov=estimate",
+        )
+        pairs = {stem: mask for stem, mask in pairs.items() if stem in fovs}
     for stem, mask in pairs.items():
-        fov = fovs.get(stem) if fovs is not None else None
-        if fovs is not None and fov is None:
-            close = closest(stem, fovs)
-            listing.faults.append(f"{images[stem].name} has no field-of-view mask{close}")
-            continue
-        _add_pages(listing, stem, images[stem], mask, fov)
+        _add_pages(listing, stem, images[stem], mask, fovs.get(stem))
 
 
 def _add_pages(listing: Listing, stem: str, image: Path, mask: Path, fov: Path | None) -> None:
@@ -146,13 +162,19 @@ def _regroup(listing: Listing, pattern: str) -> None:
             f"data.split.group={pattern} has no group: put the patient in (), such as ^(.+)_"
         )
         return
-    regrouped = []
+    regrouped, unmatched = [], []
     for sample in listing.samples:
         match = expression.search(sample.id)
         if match is None or match[1] is None:
-            listing.faults.append(f"data.split.group={pattern} does not match the id {sample.id}")
+            unmatched.append(sample.id)
         else:
             regrouped.append(replace(sample, group=match[1]))
+    listing.faults += each_or_together(
+        unmatched,
+        lambda id_: f"data.split.group={pattern} does not match the id {id_}",
+        f"of {len(listing.samples)} ids are not matched by data.split.group={pattern}",
+        "change the pattern, or rename these images",
+    )
     listing.samples[:] = regrouped
 
 

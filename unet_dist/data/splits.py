@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unet_dist.config import SplitConfig
 from unet_dist.config_file import read_yaml_mapping
-from unet_dist.data.listing import closest, natural_key
+from unet_dist.data.listing import closest, each_or_together, natural_key, some
 from unet_dist.data.sample import Sample
 from unet_dist.errors import UserError
 
@@ -78,7 +78,7 @@ def _official_parts(samples: Sequence[Sample], where: str) -> dict[str, str]:
     nowhere = [sample.id for sample in samples if sample.subset not in PARTS]
     if nowhere:
         raise UserError(
-            where, f"the data set does not say where {_some(nowhere)} belong: use ratio or list"
+            where, f"the data set does not say where {some(nowhere)} belong: use ratio or list"
         )
     return _subsets(samples)
 
@@ -112,13 +112,33 @@ def _in_order(samples: Sequence[Sample], file: str) -> list[Sample]:
         raise UserError(str(path), f"not a CSV file in UTF-8: {error}") from error
     known = {sample.id: sample for sample in samples}
     listed = [row[0].strip() for row in rows]
-    counts = Counter(listed)
-    faults = [f"{id_} is listed {number} times" for id_, number in counts.items() if number > 1]
-    faults += [f"there is no sample {id_}{closest(id_, known)}" for id_ in counts.keys() - known]
-    faults += [f"{id_} is not listed" for id_ in known.keys() - counts]
-    if faults:
-        raise UserError(str(path), sorted(faults))
+    if faults := _order_faults(listed, known):
+        raise UserError(str(path), faults)
     return [known[id_] for id_ in listed]
+
+
+def _order_faults(listed: Sequence[str], known: Mapping[str, Sample]) -> list[str]:
+    counts = Counter(listed)
+    return [
+        *each_or_together(
+            [id_ for id_, number in counts.items() if number > 1],
+            lambda id_: f"{id_} is listed {counts[id_]} times",
+            "ids are listed more than once",
+            "keep one line of each",
+        ),
+        *each_or_together(
+            [id_ for id_ in known if id_ not in counts],
+            lambda id_: f"{id_} is not listed",
+            f"of {len(known)} images are not listed",
+            "add their ids, or take the images out of the data set",
+        ),
+        *each_or_together(
+            [id_ for id_ in counts if id_ not in known],
+            lambda id_: f"there is no sample {id_}{closest(id_, known)}",
+            f"of {len(counts)} ids have no image",
+            "name a shorter list with data.split.file",
+        ),
+    ]
 
 
 def _fold(samples: Sequence[Sample], config: SplitConfig, seed: int) -> Splits:
@@ -176,6 +196,7 @@ def _by_list(samples: Sequence[Sample], path: Path) -> Splits:
     faults = [f"unknown key {key}: the keys are train, val and test" for key in tree.keys() - PARTS]
     faults += [f"the key {part} is missing; [] for none" for part in PARTS if part not in tree]
     part_of_id: dict[str, str] = {}
+    unknown: list[str] = []
     for part in PARTS:
         ids = tree.get(part, [])
         if not isinstance(ids, list):
@@ -186,13 +207,19 @@ def _by_list(samples: Sequence[Sample], path: Path) -> Splits:
                 # YAML reads 01 as the number 1: the name is lost.
                 faults.append(f"{part}: {id_!r:.60} is not text: write the id in quotes")
             elif id_ not in known:
-                faults.append(f"{part}: there is no sample {id_}{closest(id_, known)}")
+                unknown.append(id_)
             elif id_ in part_of_id:
                 before = part_of_id[id_]
                 again = f"twice in {part}" if before == part else f"in {before} and in {part}"
                 faults.append(f"{id_} is {again}")
             else:
                 part_of_id[id_] = part
+    faults += each_or_together(
+        unknown,
+        lambda id_: f"there is no sample {id_}{closest(id_, known)}",
+        "of the ids have no image",
+        "name a shorter list with data.split.file",
+    )
     faults += _spread_groups([known[id_] for id_ in part_of_id], part_of_id)
     if not faults and "train" not in part_of_id.values():
         faults.append("train is empty: there is nothing to train on")
@@ -212,12 +239,15 @@ def _spread_groups(samples: Sequence[Sample], part_of_id: Mapping[str, str]) -> 
     parts: dict[str, set[str]] = {}
     for sample in samples:
         parts.setdefault(sample.group, set()).add(part_of_id[sample.id])
-    return [
-        f"patient {group} is in {' and in '.join(sorted(found))}: one patient, one side "
-        "(data.split.group says what a patient is)"
-        for group, found in sorted(parts.items())
-        if len(found) > 1
-    ]
+    return each_or_together(
+        sorted(group for group, found in parts.items() if len(found) > 1),
+        lambda group: (
+            f"patient {group} is in {' and in '.join(sorted(parts[group]))}: "
+            "one patient, one side (data.split.group says what a patient is)"
+        ),
+        "patients are in several parts",
+        "one patient, one side (data.split.group says what a patient is)",
+    )
 
 
 def _shuffled(groups: Sequence[str], seed: int) -> list[str]:
@@ -250,7 +280,3 @@ def _gather(samples: Sequence[Sample], part_of_id: Mapping[str, str]) -> Splits:
     ordered = sorted(samples, key=lambda sample: natural_key(sample.id))
     train, val, test = (tuple(s for s in ordered if part_of_id[s.id] == part) for part in PARTS)
     return Splits(train=train, val=val, test=test)
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")

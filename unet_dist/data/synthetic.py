@@ -71,6 +71,9 @@ _DATA: dict[str, dict[str, object]] = {
     },
 }
 
+_STRUCTURE = {"vessels": "tubular", "membranes": "partition"}
+"""Of folders of masks the program knows no structure by itself."""
+
 
 def draw(kind: str, index: int, *, size: int, seed: int) -> Picture:
     """One picture; it depends on these four values alone."""
@@ -106,7 +109,9 @@ def write_synthetic(
             _save(draw(kind, index, size=size, seed=seed), partial, f"{kind}-{index:04d}")
             if on_progress is not None:
                 on_progress(index + 1, count)
-        section = {"data": {"root": str(directory), **_DATA[kind]}}
+        section: dict[str, object] = {"data": {"root": str(directory), **_DATA[kind]}}
+        if kind in _STRUCTURE:
+            section["evaluate"] = {"structure": _STRUCTURE[kind]}
         text = f"# {count} {kind} of {size} x {size} pixels, drawn with the seed {seed}.\n"
         (partial / "config.yaml").write_text(
             text + yaml.safe_dump(section, sort_keys=False), encoding="utf-8"

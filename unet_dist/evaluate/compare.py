@@ -82,7 +82,7 @@ def read_evaluation(run: Path, split: str, metric: str) -> Evaluation:
             raise KeyError(f"fingerprint without {', '.join(absent)}")
         if any(metric not in row for _, _, row in rows):
             has = ", ".join(name for name in METRICS if all(name in row for _, _, row in rows))
-            raise UserError(str(path), f"has no metric {metric}; it has {has}")
+            raise UserError(str(path), f"has no metric {metric}; it has {has}{_cure(run, metric)}")
         values = {id_: _number(row[metric]) for id_, _, row in rows}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -95,6 +95,17 @@ def read_evaluation(run: Path, split: str, metric: str) -> Evaluation:
         values=values,
         groups={id_: group for id_, group, _ in rows},
     )
+
+
+def _cure(run: Path, metric: str) -> str:
+    """How a run gets a metric that only some structures have."""
+    objects = dict.fromkeys(("foreground_dice", "ap_50", "ap_50_95", "aji"), "objects")
+    measured_with = {"cldice": "tubular", **objects}
+    structure = "partition" if metric.startswith("v_") else measured_with.get(metric)
+    if structure is None:
+        return ""
+    setting = f"evaluate.structure={structure}"
+    return f". It needs {setting}: unet-dist train {run} --resume {setting}"
 
 
 def compare(side_a: Sequence[Evaluation], side_b: Sequence[Evaluation], metric: str) -> Comparison:

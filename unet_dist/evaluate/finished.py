@@ -4,7 +4,7 @@ The record is removed before the files of an image are replaced and written afte
 it stands its files are whole and were made as it says.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,26 @@ class PredictionRecord:
     width: int
     made_by: Mapping[str, Any]
     """Weights, threshold and settings, each of which the files depend on."""
+    trained_on: bool
+    """Whether a network that predicted it was trained on the image: its errors say nothing of
+    new images then."""
     files: tuple[str, ...]
     pixels: Mapping[str, int]
     """Of correct, false and missed foreground; empty without a truth."""
+    objects: int | None = None
+    """Numbered ones, or cells; None where none are looked for."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of these results."""
 
     def to_json(self) -> dict[str, Any]:
         image = {"path": str(self.image.path), "page": self.image.page}
         return {"schema": SCHEMA, **asdict(self), "image": image}
+
+
+def made_alone(made_by: Mapping[str, Any], member: str) -> Mapping[str, Any]:
+    """The same for an image that one member of an ensemble predicts, the one whose training left
+    it out; for ``""`` all do."""
+    return {**made_by, "left_out_by": member} if member else made_by
 
 
 def record_path(folder: Path, stem: str) -> Path:
@@ -63,9 +76,14 @@ def is_finished(
     image: ImageRef,
     truth: ImageRef | None,
     made_by: Mapping[str, Any],
+    *,
+    digest: Callable[[Path], str] = file_digest,
 ) -> tuple[bool, str]:
     """Whether the image need not be predicted again, and why its results must not be replaced
     unasked: they are of another image, or were made in another way. Empty if they may be.
+
+    Args:
+        digest: ``file_digest``, cached where many pages share a file.
     """
     path = record_path(folder, stem)
     if not path.is_file():
@@ -79,9 +97,9 @@ def is_finished(
     differences = []
     stored_image = record.get("image")
     page = stored_image.get("page") if isinstance(stored_image, dict) else None
-    if (record.get("image_sha256"), page) != (file_digest(image.path), image.page):
+    if (record.get("image_sha256"), page) != (digest(image.path), image.page):
         differences.append("the image is another")
-    if record.get("truth_sha256") != (file_digest(truth.path) if truth else ""):
+    if record.get("truth_sha256") != (digest(truth.path) if truth else ""):
         differences.append("the truth is another")
     stored = record.get("made_by")
     differences += _differences(stored if isinstance(stored, dict) else {}, made_by)
@@ -96,14 +114,11 @@ def refuse_to_replace(folder: Path, conflicts: Sequence[str]) -> None:
     """Raises UserError if there are conflicts, as ``is_finished`` tells them."""
     if conflicts:
         more = len(conflicts) - _SHOWN
+        shown = [*conflicts[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
         raise UserError(
             str(folder),
-            [
-                *conflicts[:_SHOWN],
-                *([f"and {more} more"] if more > 0 else []),
-                "these results were made otherwise: add --force to replace them, or choose "
-                "another --out",
-            ],
+            f"the results of {len(conflicts)} images were made otherwise: add --force to replace "
+            "them, or choose another --out" + "".join(f"\n  {line}" for line in shown),
         )
 
 

@@ -48,6 +48,32 @@ def title_of(name: str, *, several: bool) -> str:
     return title
 
 
+def title_in_class(name: str) -> str:
+    """Where the class stands beside it."""
+    return METRICS[name].title.removesuffix(" of the foreground")
+
+
+def numbered(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def interval_text(values: Mapping[str, Any], name: str, *, unit: str = "") -> str:
+    """The 95 % interval of a metric in a result of ``evaluate.results``, or why it has none; empty
+    if the metric is not defined or none was asked for.
+
+    Args:
+        unit: image or patient, for a row without a protocol of its own.
+    """
+    from unet_dist.data.balance import SMALLEST_SAMPLE  # NumPy, which most commands do without
+
+    if values[name] is None or name not in values["intervals"]:
+        return ""
+    interval = values["intervals"][name]
+    if interval is None:
+        return f"needs {SMALLEST_SAMPLE} {unit or values['protocol']['bootstrap']['unit']}s"
+    return f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
 def decimals(value: float | None) -> str:
     """As metrics are shown; None where one is not defined."""
     return "undefined" if value is None else f"{value:.4f}"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,25 @@ TINT = 0.25
 ERROR_TINT = 0.6
 NOTHING, CORRECT, FALSE, MISSED = range(4)
 ERROR_NAMES = {CORRECT: "correct (TP)", FALSE: "false (FP)", MISSED: "missed (FN)"}
+ERROR_NAMES_OF_CLASSES = {
+    CORRECT: "of the right class",
+    FALSE: "of another class, or background in truth",
+    MISSED: "missed: background in the prediction",
+}
+"""With several foreground classes."""
 ERROR_COLOURS = np.array([(0, 0, 0), (0, 158, 115), (230, 159, 0), (0, 114, 178)], np.uint8)
 """Bluish green, orange and blue of Okabe and Ito: apart for every kind of colour vision."""
+
+
+WHITE_QUANTILE, DIM = 0.998, 0.5
+"""Pictures whose brightest pixels stay below DIM are brightened: 12 bits in a file of 16 would be
+shown as black."""
+
+
+def white_point(image_hwc: NDArray[Any], *, full: float = 1.0) -> float:
+    """The value to show as white, of an image whose largest possible value is ``full``."""
+    bright = float(np.quantile(image_hwc, WHITE_QUANTILE))
+    return bright if 0 < bright < DIM * full else full
 
 
 def reduction(height: int, width: int) -> int:
@@ -46,7 +64,7 @@ class ReducedImage:
     def __init__(self, factor: int) -> None:
         self._factor = factor
         self._rebanding = Rebanding(factor)
-        self._rows: list[NDArray[np.uint8]] = []
+        self._rows: list[NDArray[np.uint16]] = []
 
     def add(self, image_hwc: NDArray[np.float32]) -> None:
         self._rows += map(self._reduced, self._rebanding.full(image_hwc))
@@ -54,15 +72,21 @@ class ReducedImage:
     def finished(self) -> NDArray[np.uint8]:
         """RGB bytes [h, w, 3]."""
         self._rows += map(self._reduced, self._rebanding.rest())
-        return np.concatenate(self._rows)
+        image_hwc = np.concatenate(self._rows)
+        factor = np.float32(255 / white_point(image_hwc, full=65535))
+        rgb_hwc = np.empty((*image_hwc.shape[:2], 3), np.uint8)
+        for first in range(0, len(image_hwc), _ROWS_AT_ONCE):
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            rgb_hwc[rows] = np.minimum(image_hwc[rows] * factor + np.float32(0.5), 255)
+        return rgb_hwc
 
-    def _reduced(self, band_hwc: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def _reduced(self, band_hwc: NDArray[np.float32]) -> NDArray[np.uint16]:
         if self._factor > 1:
             columns = np.arange(0, band_hwc.shape[1], self._factor)
             sums_wc = np.add.reduceat(band_hwc.sum(axis=0), columns, axis=0)
             counts = np.diff(np.append(columns, band_hwc.shape[1])) * len(band_hwc)
             band_hwc = (sums_wc / counts[:, None])[None].astype(np.float32)
-        return to_rgb_bytes(band_hwc)
+        return (np.clip(band_hwc, 0, 1) * 65535 + 0.5).astype(np.uint16)
 
 
 class ReducedLabels:
@@ -115,16 +139,24 @@ def overlay(
 
 
 def error_overlay(
-    image_hwc: NDArray[np.uint8], codes_hw: NDArray[np.uint8], pixels: Mapping[int, int]
+    image_hwc: NDArray[np.uint8],
+    codes_hw: NDArray[np.uint8],
+    pixels: Mapping[int, int],
+    names: Mapping[int, str],
 ) -> NDArray[np.uint8]:
     """The image with right and wrong foreground in their colours, and a legend below it with the
-    number of pixels of each."""
+    name of each code and its number of pixels."""
     picture_hwc = overlay(image_hwc, codes_hw, ERROR_COLOURS, tint=ERROR_TINT)
     entries = [
         (tuple(ERROR_COLOURS[code].tolist()), f"{name}: {pixels[code]:,} pixels")
-        for code, name in ERROR_NAMES.items()
+        for code, name in names.items()
     ]
     return np.concatenate(_same_width(picture_hwc, _legend(entries, picture_hwc.shape[1])))
+
+
+def image_bytes(image_hwc: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """An image 0..1 as it is shown, RGB: a dim one brightened."""
+    return to_rgb_bytes(image_hwc / np.float32(white_point(image_hwc)))
 
 
 def to_rgb_bytes(image_hwc: NDArray[np.float32]) -> NDArray[np.uint8]:

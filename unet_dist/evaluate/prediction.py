@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,11 +29,13 @@ from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import file_digest
-from unet_dist.evaluate.finished import PredictionRecord, show_results
+from unet_dist.evaluate.finished import PredictionRecord, made_alone, show_results
 from unet_dist.evaluate.metrics import hard_prediction
+from unet_dist.evaluate.numbering import MAX_PIXELS, Numbering
 from unet_dist.evaluate.outputs import OVERLAY_COLOUR
 from unet_dist.evaluate.overlays import (
     ERROR_NAMES,
+    ERROR_NAMES_OF_CLASSES,
     ReducedImage,
     ReducedLabels,
     error_codes,
@@ -67,6 +70,10 @@ class PredictionSettings:
     """Meaning of the values of truth masks."""
     made_by: Mapping[str, Any]
     """What else the results depend on, for their record."""
+    numbering: Numbering | None = None
+    """How single objects or cells are found; None where the structure has none."""
+    usual_mean: float = 0.0
+    """Of the darkest channel of the training images, 0..1; 0 where the light is evened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +83,10 @@ class PredictionTask:
     image: ImageRef
     stem: str
     truth: ImageRef | None
+    left_out_by: str = ""
+    """The one member of an ensemble that predicts it; empty if all do."""
+    trained_on: bool = False
+    """Whether a network that predicts it was trained on it."""
 
 
 def predict_file(
@@ -85,16 +96,20 @@ def predict_file(
     settings: PredictionSettings,
     *,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
+    digest: Callable[[Path], str] = file_digest,
 ) -> PredictionRecord:
     """Writes the results of one image, ``STEM_...``, and last the record that tells of them.
 
     mask: 0 and 255, or class numbers with a palette. probability: 16-bit grey, 65535 being 1, of
     the foreground or of the most probable foreground class. uncertainty: 16-bit grey likewise.
-    overlay, and errors if there is a truth: RGB pictures, reduced to ``MAX_SIDE``.
+    overlay, and errors if there is a truth: RGB pictures, reduced to ``MAX_SIDE``. objects or
+    cells, if the structure has them and the image is not too large: their numbers, 16-bit grey, or
+    a TIFF of 32 bits if 16 do not hold them.
 
     Args:
         forward: with uncertainty std, the variance is its last channel.
         on_rows: told the rows done and their total; what it raises ends the work, leaving nothing.
+        digest: ``file_digest``, cached where many pages share a file.
 
     Raises:
         UserError: the image or its truth cannot be read or the results not be written.
@@ -105,7 +120,7 @@ def predict_file(
     truth = open_truth(task.truth, image, settings.coding) if task.truth else None
     with _Results(out, task.stem, image, settings, has_truth=truth is not None) as results:
         done = 0
-        for prob_hwk in _probabilities(forward, image, view, settings, results.image.add):
+        for prob_hwk in _probabilities(forward, image, view, settings, results.add_image):
             rows = (done, done + len(prob_hwk))
             results.add(
                 prob_hwk,
@@ -114,7 +129,7 @@ def predict_file(
             )
             done += len(prob_hwk)
             on_rows(done, image.height)
-        return results.complete(task)
+        return results.complete(task, digest)
 
 
 def _check_memory(image: ImageRows, settings: PredictionSettings) -> None:
@@ -187,9 +202,14 @@ class _Results:
     ) -> None:
         assert stem == Path(stem).name, stem
         self._folder, self._stem, self._settings = folder, stem, settings
+        self._where = str(image.ref.path)
         self._size = (image.height, image.width)
         factor = reduction(image.height, image.width)
-        self.image = ReducedImage(factor)
+        self._image = ReducedImage(factor)
+        self._brightest = 0.0
+        self._probabilities: list[NDArray[np.float32]] | None = None
+        if settings.numbering is not None and image.height * image.width <= MAX_PIXELS:
+            self._probabilities = []
         self._labels = ReducedLabels(factor)
         self._errors = ReducedLabels(factor) if has_truth else None
         self._error_pixels = dict.fromkeys(ERROR_NAMES, 0)
@@ -232,6 +252,10 @@ class _Results:
             with contextlib.suppress(OSError):  # what went wrong before has told the reason
                 part.unlink(missing_ok=True)
 
+    def add_image(self, image_hwc: NDArray[np.float32]) -> None:
+        self._brightest = max(self._brightest, float(image_hwc.max()))
+        self._image.add(image_hwc)
+
     def add(
         self,
         prob_hwk: NDArray[np.float32],
@@ -239,10 +263,21 @@ class _Results:
         inside_hw: NDArray[np.bool_],
         truth_hw: NDArray[np.uint8] | None,
     ) -> None:
+        """The next rows.
+
+        Raises:
+            UserError: a probability is not a number, or a file cannot be written.
+        """
+        num_bad = int(np.count_nonzero(~np.isfinite(prob_hwk).all(axis=2)))
+        if num_bad:
+            fault = f"the network's output is not a number at {num_bad} of {prob_hwk[..., 0].size}"
+            raise UserError(self._where, f"{fault} pixels of a band; did the training diverge?")
         uncertainty = self._settings.uncertainty
         variance_hw = None
         if uncertainty == "std":
             prob_hwk, variance_hw = prob_hwk[:, :, :-1], prob_hwk[:, :, -1]
+        if self._probabilities is not None:
+            self._probabilities.append(prob_hwk.copy())
         mask_hw = hard_prediction(prob_hwk, self._settings.threshold)
         self._labels.add(mask_hw)
         two = self._settings.threshold is not None
@@ -263,35 +298,70 @@ class _Results:
             for code in self._error_pixels:
                 self._error_pixels[code] += int(np.count_nonzero(codes_hw == code))
 
-    def complete(self, task: PredictionTask) -> PredictionRecord:
+    def complete(self, task: PredictionTask, digest: Callable[[Path], str]) -> PredictionRecord:
         """Writes what is still held and gives all files their names."""
-        image_hwc, labels_hw = self.image.finished(), self._labels.finished()
+        image_hwc, labels_hw = self._image.finished(), self._labels.finished()
+        several = self._settings.threshold is None
+        names = ERROR_NAMES_OF_CLASSES if several else ERROR_NAMES
         pictures = {"overlay": overlay(image_hwc, labels_hw, self._colours)}
         if self._errors is not None:
             codes_hw = self._errors.finished()
-            pictures["errors"] = error_overlay(image_hwc, codes_hw, self._error_pixels)
+            pictures["errors"] = error_overlay(image_hwc, codes_hw, self._error_pixels, names)
         for leftover in self._folder.glob(f".{glob.escape(self._stem)}_*.part"):
             leftover.unlink(missing_ok=True)  # of a job that was killed
+        number = self._write_numbers()
         with self._told():
             for name, sink in self._sinks.items():
                 sink.finish(self._part(f"{self._stem}_{name}.{self._ending}"))
             for name, picture_hwc in pictures.items():
                 part = self._part(f"{self._stem}_{name}.png")
                 Image.fromarray(picture_hwc).save(part, format="PNG")
-        pixels = {ERROR_NAMES[code]: number for code, number in self._error_pixels.items()}
+        pixels = {names[code]: number for code, number in self._error_pixels.items()}
         record = PredictionRecord(
             image=task.image,
-            image_sha256=file_digest(task.image.path),
-            truth_sha256=file_digest(task.truth.path) if task.truth else "",
+            image_sha256=digest(task.image.path),
+            truth_sha256=digest(task.truth.path) if task.truth else "",
             height=self._size[0],
             width=self._size[1],
-            made_by=self._settings.made_by,
+            made_by=made_alone(self._settings.made_by, task.left_out_by),
+            trained_on=task.trained_on,
             files=tuple(path.name for path in self._parts),
             pixels=pixels if self._errors is not None else {},
+            objects=number,
+            notes=self._notes(),
         )
         with self._told():
             show_results(self._folder, self._stem, record, self._parts)
         return record
+
+    def _write_numbers(self) -> int | None:
+        """Of the objects or cells; how many there are."""
+        numbering = self._settings.numbering
+        if numbering is None or self._probabilities is None:
+            return None
+        numbers_hw = numbering(np.concatenate(self._probabilities))
+        number = int(numbers_hw.max(initial=0))
+        fits = number <= np.iinfo(np.uint16).max
+        part = self._part(f"{self._stem}_{numbering.name}.{'png' if fits else 'tif'}")
+        with self._told():
+            if fits:
+                Image.fromarray(numbers_hw.astype(np.uint16)).save(part, format="PNG")
+            else:
+                tifffile.imwrite(part, numbers_hw.astype(np.uint32), compression="zlib")
+        return number
+
+    def _notes(self) -> tuple[str, ...]:
+        settings, notes = self._settings, []
+        if settings.numbering is not None and self._probabilities is None:
+            notes.append(
+                f"its {settings.numbering.name} are not numbered: more than {MAX_PIXELS:,} pixels"
+            )
+        if self._brightest < settings.usual_mean:
+            notes.append(
+                f"its brightest pixel is {self._brightest:.3f} of the full range, darker than the "
+                f"mean {settings.usual_mean:.3f} of the training images: 12 bits in a file of 16?"
+            )
+        return tuple(notes)
 
     def _part(self, name: str) -> Path:
         path = self._folder / name

@@ -212,7 +212,7 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
     decision = {
         "configured": "a threshold set in the configuration",
         "validation": "the threshold with the best mean Dice on the validation images",
-        "default": "since no validation chose another threshold",
+        "default": "since no validation chose one for these weights",
         "argmax": "",
     }
     sentences = [

@@ -68,7 +68,7 @@ def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Conso
             norm = normalisation(replace(whole, splits=trained))
             held_out = Splits(train=(), val=ordered, test=whole.splits.test)
             together = replace(whole, splits=held_out)
-        write_manifest(folder.dataset, together, norm)
+        write_manifest(folder.dataset, together, norm, warnings=warnings)
     except BaseException:
         for member in members.values():
             member.discard()

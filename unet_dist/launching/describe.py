@@ -6,10 +6,19 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.plan import LaunchPlan
-from unet_dist.evaluate.names import METRICS, decimals, structure_sentence, title_of
+from unet_dist.evaluate.doubts import doubts_of, unfinished
+from unet_dist.evaluate.names import (
+    METRICS,
+    decimals,
+    interval_text,
+    numbered,
+    structure_sentence,
+    title_of,
+)
 from unet_dist.runs import RunDir
 
 VICTIMS_SHOWN = 8
+NOTES_SHOWN = 5
 
 SHOWN = (
     *("dice", "iou", "foreground_dice", "ap_50", "ap_50_95", "aji", "v_rand", "v_info", "cldice"),
@@ -48,32 +57,41 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
         return f"done; logs of all ranks in {run.path / 'attempts'}"
     if not answer:
         return "done on this server; the server of rank 0 has the result"
-    return describe_evaluation(answer, f"report {run.report}, picture {run.picture}")
+    return describe_result(run, answer)
+
+
+def describe_result(run: RunDir, answer: Mapping[str, Any]) -> str:
+    """The evaluation that ``eval`` answers, and why one might not believe it."""
+    doubts = [*filter(None, [unfinished(run)]), *doubts_of(answer)]
+    last = [f"warning: {doubt}" for doubt in doubts]
+    last.append(f"report {run.report}, picture {run.picture}")
+    return describe_evaluation(answer, "\n".join(last))
 
 
 def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
     """The main numbers of a result of ``evaluate.results.result_of``, with intervals and pooled."""
     unit = answer["protocol"]["bootstrap"]["unit"]
     lines = [
-        f"{answer['split']} split, {answer['images']} images",
+        f"{answer['split']} split, {numbered(answer['images'], 'image')}",
         f"{'':{_TITLE_WIDTH}}      mean  {f'95 % over {unit}s':18} pooled",
     ]
     for name in SHOWN:
         if name in answer:
-            lines.append(_metric_line(name, answer, answer["pooled"].get(name, "")))
+            lines.append(_metric_line(name, answer, unit, answer["pooled"].get(name, "")))
     lines += _class_table(answer)
     for row in answer["observers"]:
-        lines.append(f"{row['row']}, {row['images']} images")
-        lines += [_metric_line(name, row, "") for name in SHOWN_OF_OBSERVERS if name in row]
+        lines.append(f"{row['row']}, {numbered(row['images'], 'image')}")
+        lines += [_metric_line(name, row, unit, "") for name in SHOWN_OF_OBSERVERS if name in row]
     lines.append(answer["protocol"]["sentence"])
     if how := structure_sentence(answer["structure"]):
         lines.append(how)
     return "\n".join([*lines, answer["fingerprint"]["short"], last])
 
 
-def _metric_line(name: str, answer: Mapping[str, Any], pooled: float | str | None) -> str:
-    interval = answer["intervals"].get(name)
-    between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+def _metric_line(
+    name: str, answer: Mapping[str, Any], unit: str, pooled: float | str | None
+) -> str:
+    between = interval_text(answer, name, unit=unit)
     title = title_of(name, several=len(answer.get("per_class", ())) > 1)
     shown = pooled if isinstance(pooled, str) else decimals(pooled)
     return f"{title:{_TITLE_WIDTH}} {decimals(answer[name]):>9}  {between:18} {shown}".rstrip()
@@ -109,10 +127,26 @@ def describe_predictions(run: RunDir, out: str, ending: str, answer: Mapping[str
     lines = [f"{len(answer['written'])} predictions in {out}{there}"]
     names = run.load_config().data.names
     lines += [describe_classes(names)] if len(names) > 2 else []
+    if answer["trained_on"]:
+        lines.append(
+            f"{answer['trained_on']} of the images were trained on: expect more errors on new ones"
+        )
+    counts = [one["objects"] for one in answer["written"] if one.get("objects") is not None]
+    if counts:
+        lines.append(f"{sum(counts)} objects or cells numbered in {len(counts)} images")
+    lines += _notes(answer["written"])
     lines += [f"not predicted: {fault}" for fault in answer["faults"]]
     if ending == "stopped":
-        lines.append("stopped; the same command goes on")
+        done = f"{answer['images_done']} of {answer['images']} images are done"
+        lines.append(f"{done}: stopped; the same command goes on")
     return "\n".join(lines)
+
+
+def _notes(written: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of the images that have any: the first few."""
+    noted = [f"{one['stem']}: {note}" for one in written for note in one.get("notes", ())]
+    more = len(noted) - NOTES_SHOWN
+    return noted[:NOTES_SHOWN] + ([f"and {more} more such notes"] if more > 0 else [])
 
 
 def describe_failure(failure: Failure) -> str:

@@ -18,7 +18,7 @@ from unet_dist.launching.placement import Placement, Supervision
 from unet_dist.launching.places import Division
 from unet_dist.launching.summary import describe_member, summarise_members
 from unet_dist.progress import prefixed
-from unet_dist.runs import Members, RunDir, write_json
+from unet_dist.runs import Members, RunDir, write_json, write_text_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,7 @@ class EnsembleJob:
                 self._status("failed", first_failure=f"the launcher: {error!r}")
                 raise
         write_json(self.folder.summary, {"schema": 1, **result.summary})
+        self._report()
         reason = result.failure.reason if result.failure else None
         self._status(result.ending, first_failure=reason)
         return result
@@ -154,6 +155,15 @@ class EnsembleJob:
     def _say_failure(self, console: Console, name: str, failure: Failure, decision: str) -> None:
         text = "\n".join(filter(None, [describe_failure(failure), decision]))
         console.print(f"{name} failed: {text}", markup=False)
+
+    def _report(self) -> None:
+        """Anew: when the ranks wrote it, there was no summary yet."""
+        for split in ("test", "val"):
+            if self.folder.evaluation(split).exists():
+                from unet_dist.report.html import report_html  # NumPy and Matplotlib
+
+                write_text_atomically(self.folder.report, report_html(self.folder, split))
+                return
 
     def _forget_evaluation(self) -> None:
         """It would be of members that no longer are."""

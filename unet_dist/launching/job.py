@@ -226,15 +226,29 @@ def newest_step(checkpoints: Path) -> int:
 
 
 def _judged(plan: LaunchPlan, attempt: AttemptDir, result: LaunchResult) -> JobResult:
-    answer = read_json(attempt.result()) if attempt.result().exists() else {}
+    answer: Mapping[str, Any] = read_json(attempt.result()) if attempt.result().exists() else {}
+    if plan.job["kind"] == "predict":
+        answer = _with_images_done(answer, plan.job)
     if result.failure is not None:
         ending = "failed"
     # Asked to stop after their last step, the ranks finish: then there is an answer. Without an
     # interruption there is none only where rank 0 runs on another server.
-    elif "stopped_at_step" in answer or (result.interrupted and not answer):
+    elif {"stopped_at_step", "images_done"} & answer.keys() or (result.interrupted and not answer):
         ending = "stopped"
     else:
         ending = "done"
     return JobResult(
         plan=plan, attempt=attempt, ending=ending, failure=result.failure, answer=answer
     )
+
+
+def _with_images_done(answer: Mapping[str, Any], job: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a prediction that was stopped: no step of the training, but how far it is."""
+    if "stopped_at_step" not in answer:
+        return answer
+    kept = {key: value for key, value in answer.items() if key != "stopped_at_step"}
+    return {
+        **kept,
+        "images_done": job["skipped"] + len(answer["written"]),
+        "images": job["skipped"] + len(job["images"]),
+    }

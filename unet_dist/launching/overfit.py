@@ -9,15 +9,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from unet_dist.config import AugmentConfig, Config
+from unet_dist.errors import UserError
 from unet_dist.evaluate.names import decimals
 from unet_dist.launching.datasets import refuse_used
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir
+
+if TYPE_CHECKING:
+    from unet_dist.data.dataset import Dataset
 
 GOAL = 0.95
 """Dice that must be exceeded."""
@@ -92,7 +96,7 @@ def begin_overfit(
 
     refuse_used(folder)
     try:
-        whole = open_dataset(config.data, seed=config.seed)
+        whole = _opened(config)
         batch = write_one_batch(whole, images, folder.overfit.resolve(), crop=config.augment.crop)
         dataset = open_dataset(batch.config, seed=config.seed)
         train = dataset.splits.train
@@ -117,6 +121,19 @@ def begin_overfit(
     derived = overfit_config(config, images=images, world=world)
     derived = _updated(derived, evaluate={"tile": tile, "batch": 1})
     return derived.model_copy(update={"data": batch.config}), doubts
+
+
+def _opened(config: Config) -> "Dataset":
+    """Reads few of the images; if anything is wrong all of them, to tell every fault at once."""
+    from unet_dist.data.check import check_dataset
+    from unet_dist.data.dataset import open_dataset
+
+    try:
+        return open_dataset(config.data, seed=config.seed)
+    except UserError:
+        if faults := check_dataset(config.data, seed=config.seed).faults:
+            raise UserError(config.data.root or "data.root", faults) from None
+        raise
 
 
 def verdict_of(

@@ -1,6 +1,8 @@
 """Which images are to be predicted, and what stands there already."""
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +10,51 @@ from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.data.sample import ImageRef
-from unet_dist.evaluate.finished import is_finished, refuse_to_replace
+from unet_dist.errors import UserError
+from unet_dist.evaluate.fingerprint import file_digest
+from unet_dist.evaluate.finished import is_finished, made_alone, refuse_to_replace
 from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset
-from unet_dist.runs import RunDir
+from unet_dist.evaluate.numbering import Numbering
+from unet_dist.runs import RunDir, read_json
 from unet_dist.train.checkpoint import load_best
 from unet_dist.train.made_by import made_by
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Which images of the data set the networks of a run, or of an ensemble, saw."""
+
+    sample_ids: Mapping[ImageRef, str]
+    """Of all images of the data set."""
+    trained_on: frozenset[str]
+    """Ids of images that networks which predict them were trained on."""
+    left_out_by: Mapping[str, str]
+    """Of folds, the one member that predicts an image since its training left it out, by id."""
+
+
+def training_of(folder: RunDir) -> Training:
+    runs = folder.networks()
+    parts = {
+        run.path.name: read_manifest(run.dataset, run.load_config().data)[0].splits for run in runs
+    }
+    left_out_by = {}
+    if folder.is_ensemble() and folder.load_members().vary == "fold":
+        left_out_by = {sample.id: name for name, one in parts.items() for sample in one.val}
+    return Training(
+        sample_ids={
+            _resolved(sample.image): sample.id
+            for one in parts.values()
+            for samples in one.parts().values()
+            for sample in samples
+        },
+        trained_on=frozenset(sample.id for one in parts.values() for sample in one.train)
+        - left_out_by.keys(),
+        left_out_by=left_out_by,
+    )
+
+
 def list_inputs(
-    images: Sequence[Path], truth: Path | None, dataset: Dataset
+    images: Sequence[Path], truth: Path | None, dataset: Dataset, folder: RunDir
 ) -> tuple[list[dict[str, Any]], int]:
     """The images as the ranks are told of them, and how many of them lack a mask in --truth."""
     inputs = list_images(images)
@@ -25,20 +63,58 @@ def list_inputs(
     else:
         truths = truths_in(truth, inputs, suffix=dataset.config.mask_suffix)
         without = len(inputs) - len(truths)
-    listed = [
-        {
-            "path": str(image.ref.path.resolve()),
-            "page": image.ref.page,
-            "stem": image.stem,
-            "truth": _reference(truths.get(image.stem)),
-        }
-        for image in inputs
-    ]
+    training = training_of(folder)
+    listed = []
+    for image in inputs:
+        ref = _resolved(image.ref)
+        sample = training.sample_ids.get(ref, "")
+        listed.append(
+            {
+                "path": str(ref.path),
+                "page": ref.page,
+                "stem": image.stem,
+                "truth": _reference(truths.get(image.stem)),
+                "sample": sample,
+                "trained_on": sample in training.trained_on,
+                "left_out_by": training.left_out_by.get(sample, ""),
+            }
+        )
     return listed, without
+
+
+def check_views(folder: RunDir, listed: Sequence[Mapping[str, Any]]) -> None:
+    """Raises UserError if an image has a single view without test-time augmentation."""
+    if not folder.is_ensemble():
+        raise UserError(
+            "--uncertainty", "std needs several views of each image: add --tta flip or d4"
+        )
+    if alone := sum(bool(image["left_out_by"]) for image in listed):
+        raise UserError(
+            "--uncertainty",
+            "std needs several views of each image: add --tta flip or d4, since "
+            f"{alone} of {len(listed)} are predicted by the one fold alone that left them out",
+        )
+
+
+def _resolved(ref: ImageRef) -> ImageRef:
+    return ImageRef(path=ref.path.resolve(), page=ref.page)
 
 
 def _reference(ref: ImageRef | None) -> dict[str, Any] | None:
     return {"path": str(ref.path), "page": ref.page} if ref else None
+
+
+def numbering_of(folder: RunDir) -> Numbering | None:
+    """How the last evaluation found objects or cells, by thresholds that were chosen on validation
+    images whichever split it measured; None without an evaluation."""
+    paths = list(folder.evaluations().values())
+    if not paths:
+        return None
+    newest = max(paths, key=lambda path: path.stat().st_mtime)
+    try:
+        return Numbering.of_evaluation(read_json(newest)["structure"])
+    except (KeyError, TypeError) as error:
+        raise UserError(str(newest), f"lacks {error}: unet-dist eval {folder.path}") from error
 
 
 def made_by_run(folder: RunDir, config: Config, uncertainty: str) -> dict[str, Any]:
@@ -48,7 +124,11 @@ def made_by_run(folder: RunDir, config: Config, uncertainty: str) -> dict[str, A
         checkpoint, _ = load_best(run.checkpoints)
         _, normalisation = read_manifest(run.dataset, run.load_config().data)
         trained.append((checkpoint, normalisation))
-    return made_by(config, trained, uncertainty=uncertainty)
+    numbering = numbering_of(folder)
+    return {
+        **made_by(config, trained, uncertainty=uncertainty),
+        "numbering": numbering and asdict(numbering),
+    }
 
 
 def unfinished(
@@ -60,13 +140,17 @@ def unfinished(
         UserError: where other results would be replaced.
     """
     todo, conflicts = [], []
+    digest = functools.cache(file_digest)  # the pages of a stack share its file
     for image in listed:
         references = [
             ImageRef(path=Path(ref["path"]), page=ref["page"]) if ref else None
             for ref in (image, image["truth"])
         ]
         assert references[0] is not None
-        finished, conflict = is_finished(out, image["stem"], references[0], references[1], made)
+        own = made_alone(made, image["left_out_by"])
+        finished, conflict = is_finished(
+            out, image["stem"], references[0], references[1], own, digest=digest
+        )
         if conflict:
             conflicts.append(conflict)
         elif not finished:

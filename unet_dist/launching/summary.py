@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_dist.cluster.failure import Failure
-from unet_dist.evaluate.names import METRICS, decimals
+from unet_dist.evaluate.doubts import doubts_of
+from unet_dist.evaluate.names import METRICS, decimals, numbered
 from unet_dist.runs import Members, RunDir, read_json
 
 Evaluation = Mapping[str, Any]
@@ -85,10 +86,11 @@ def describe_member(evaluation: Evaluation) -> str:
     at = "" if threshold is None else f", threshold {threshold:g}"
     if "dice" not in evaluation:
         return "done; the server of rank 0 has the result"
-    return (
+    done = (
         f"done: {evaluation['split']} Dice {decimals(evaluation['dice'])}, mean of "
-        f"{evaluation['images']} images{at}"
+        f"{numbered(evaluation['images'], 'image')}{at}"
     )
+    return "\n".join([done, *(f"warning: {doubt}" for doubt in doubts_of(evaluation))])
 
 
 def describe_summary(summary: Mapping[str, Any]) -> str:
@@ -108,11 +110,11 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
         gap = "   " if shown else ""
         lines.append(f"{row['name']:{width}}" + "".join(f"{d:>16}" for d in dice) + gap + last)
     for split in shown:
-        lines += [f"over {several}, {split.replace('_', ' ')}:"]
+        lines += [f"over {several}, {split.replace('_', ' ')}: mean and standard deviation (SD)"]
         over = summary["over_members"][split]
         longest = max(map(len, over))
         for name, one in over.items():
-            deviation = "" if one["std"] is None else f" +- {one['std']:.4f}"
+            deviation = "" if one["std"] is None else f"  SD {one['std']:.4f}"
             lines.append(f"  {name:{longest}} {decimals(one['mean'])}{deviation}")
     val, test = summary.get("val"), summary.get("test")
     if val:
@@ -122,6 +124,7 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
         lines.append(f"test, by the ensemble: {_dice_of(test)}")
     if last := test or val:
         lines.append(last["protocol"]["sentence"])
+        lines += [f"warning: {doubt}" for doubt in doubts_of(last)]
     return "\n".join(lines)
 
 
@@ -130,8 +133,8 @@ def _dice_of(evaluation: Evaluation) -> str:
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     threshold = evaluation["threshold"]
     at = "" if threshold is None else f", threshold {threshold:g}"
-    images = evaluation["images"]
-    return f"Dice {decimals(evaluation['dice'])}{between}, mean of {images} images{at}"
+    images = numbered(evaluation["images"], "image")
+    return f"Dice {decimals(evaluation['dice'])}{between}, mean of {images}{at}"
 
 
 def _scores_of_member(run: RunDir) -> dict[str, Any]:

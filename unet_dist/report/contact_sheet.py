@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from unet_dist.config import DataConfig
 from unet_dist.data.colours import CLASS_COLOURS, class_colours
 from unet_dist.data.dataset import Dataset, ImageCache
 from unet_dist.data.sample import IGNORE, Example, Sample
 from unet_dist.evaluate.outputs import OVERLAY_COLOUR, write_files
 from unet_dist.evaluate.overlays import overlay, to_rgb_bytes
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 SIDE = 240
 """Pixels of a thumbnail's longer side."""
@@ -39,7 +42,9 @@ def write_contact_sheet(dataset: Dataset, path: Path, *, title: str) -> None:
     draw = ImageDraw.Draw(sheet)
     small, large = ImageFont.load_default(13), ImageFont.load_default(18)
     draw.text((GAP, GAP), title[-120:], fill="#111111", font=large)
-    _draw_legend(draw, dataset.config.names, colours_of(dataset.config.names), HEAD, small)
+    end = _draw_legend(draw, dataset.config.names, colours_of(dataset.config.names), HEAD, small)
+    if dataset.config.even_light:
+        draw.text((end, HEAD + 3), false_colours(dataset.config), fill="#111111", font=small)
     top = 2 * HEAD
     for part, samples in parts.items():
         number = len(dataset.splits.parts()[part])
@@ -50,11 +55,23 @@ def write_contact_sheet(dataset: Dataset, path: Path, *, title: str) -> None:
             row = top + index // COLUMNS * (SIDE + LINE + GAP)
             picture = thumbnail(once.read_native(sample), colours_of(dataset.config.names))
             sheet.paste(Image.fromarray(picture), (left, row))
-            draw.text((left, row + SIDE + 2), sample.id[-34:], fill="#333333", font=small)
+            draw.text((left, row + SIDE + 2), caption(sample.id, small), fill="#333333", font=small)
         top += lines[part] * (SIDE + LINE + GAP)
     stream = BytesIO()
     sheet.save(stream, format="PNG")
     write_files({path: stream.getvalue()})
+
+
+def caption(id_: str, font: Font) -> str:
+    """What fits under a thumbnail: of long ids the beginning, which tells digests apart, and the
+    end, where slices have their number."""
+    return id_ if font.getlength(id_) <= SIDE else f"{id_[:12]}...{id_[-12:]}"
+
+
+def false_colours(config: DataConfig) -> str:
+    """What is to be said of images whose light was evened (``data.light``)."""
+    each = " in each channel by itself: false colours" if config.in_channels > 1 else ""
+    return f"the light is evened (data.even_light={config.even_light:g}){each}"
 
 
 def colours_of(names: Sequence[str]) -> NDArray[np.uint8]:
@@ -96,10 +113,12 @@ def _draw_legend(
     names: Sequence[str],
     colours: NDArray[np.uint8],
     top: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
+    font: Font,
+) -> float:
+    """Returns where the line ends."""
     left = float(GAP)
     for name, colour in zip(names[1:], colours[1:].tolist(), strict=True):
         draw.rectangle((left, top + 4, left + 14, top + 18), fill=tuple(colour), outline="#333333")
         draw.text((left + 20, top + 3), name, fill="#111111", font=font)
         left += 44 + draw.textlength(name, font=font)
+    return left

@@ -10,12 +10,22 @@ import jinja2
 from unet_dist.config import Config
 from unet_dist.data.colours import class_colours
 from unet_dist.errors import UserError
+from unet_dist.evaluate.doubts import doubts_of, unfinished
 from unet_dist.evaluate.metrics import CLASS_QUALITIES
-from unet_dist.evaluate.names import METRICS, decimals, structure_sentence, title_of
+from unet_dist.evaluate.names import (
+    METRICS,
+    decimals,
+    interval_text,
+    numbered,
+    structure_sentence,
+    title_in_class,
+    title_of,
+)
 from unet_dist.records import read_records
-from unet_dist.report.origin import command_of, facts_of, settings_of
-from unet_dist.report.panels import MEANINGS
-from unet_dist.report.pictures import curves_png
+from unet_dist.report.curves import curves_png, validations_png
+from unet_dist.report.members import members_section, validations_of_members
+from unet_dist.report.origin import command_of, data_set_of, evaluated_on, facts_of, settings_of
+from unet_dist.report.panels import MEANINGS, MEANINGS_OF_SEVERAL, column_names
 from unet_dist.report.plots import plots_png
 from unet_dist.runs import RunDir, read_json
 
@@ -29,6 +39,8 @@ HEADLINE = {
 }
 SHOWN_PER_IMAGE = ("dice", "foreground_dice", "ap_50", "v_rand", "v_info", "cldice", "hausdorff_95")
 CURVES_FROM_STEPS = 2
+TEXT_WIDTH = 944
+"""Of the page, in pixels of its style."""
 
 
 def report_html(run: RunDir, split: str) -> str:
@@ -57,6 +69,7 @@ def report_html(run: RunDir, split: str) -> str:
 def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
     config = run.load_config()
     split, names = evaluation["split"], list(evaluation["class_names"])
+    several = len(names) > 2
     records = list(read_records(run.records(0)))
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
@@ -74,21 +87,26 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
     )
     return environment.get_template(TEMPLATE).render(
         run=run.path.name,
+        data_set=data_set_of(config),
+        evaluated=evaluated_on(run, split, records),
+        doubts=[*filter(None, [unfinished(run)]), *doubts_of(evaluation)],
+        numbered=numbered,
         headline=_headline(evaluation),
         evaluation=evaluation,
         metrics=_metric_rows(evaluation),
         remarks=_remarks(evaluation),
-        class_columns=[METRICS[name].title for name in CLASS_QUALITIES],
-        classes=_class_rows(evaluation, names) if len(names) > 2 else [],
+        class_columns=[title_in_class(name) for name in CLASS_QUALITIES],
+        classes=_class_rows(evaluation, names) if several else [],
         observers=evaluation["observers"],
-        members=_member_rows(run),
-        legend=MEANINGS,
+        members=members_section(run),
+        panels=column_names(several=several),
+        legend=MEANINGS_OF_SEVERAL if several else MEANINGS,
         colours=list(zip(class_colours(len(names)), names, strict=True))[1:],
         cases={"Worst": cases[:half], "Best": cases[half:][::-1]},
         plots=_data_uri(plots),
         balance=_balance(evaluation["plots"]["confusion"], names),
-        curves=_curves(records),
-        columns=[title_of(name, several=len(names) > 2) for name in columns],
+        curves=_curves(run, records),
+        columns=[title_of(name, several=several) for name in columns],
         per_image=[
             {"id": row["id"], "cells": [decimals(row[name]) for name in columns]}
             for row in sorted(evaluation["per_image"], key=_by_dice)
@@ -106,20 +124,23 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def _cases(run: RunDir, evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
+def _cases(run: RunDir, evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """From the worst to the best; those whose picture is there."""
     pictures = {
         run.case(evaluation["split"], int(one["number"])): one for one in evaluation["cases"]
     }
     return [
-        {
-            "id": case["id"],
-            "dice": decimals(case["dice"]),
-            "picture": _data_uri(picture.read_bytes()),
-        }
-        for picture, case in pictures.items()
-        if picture.exists()
+        {"id": case["id"], "dice": decimals(case["dice"]), **_picture(path.read_bytes())}
+        for path, case in pictures.items()
+        if path.exists()
     ]
+
+
+def _picture(png: bytes) -> dict[str, Any]:
+    """Small ones are enlarged to the width of the text, by a whole factor for true pixels."""
+    width = int.from_bytes(png[16:20], "big")
+    factor = max(1, TEXT_WIDTH // max(1, width))
+    return {"picture": _data_uri(png), "width": factor * width, "enlarged": factor > 1}
 
 
 def _headline(evaluation: Mapping[str, Any]) -> str:
@@ -140,13 +161,13 @@ def _metric_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         if name not in evaluation:
             continue
         counted = evaluation["counted"][name]
-        where = "" if counted == evaluation["images"] else f", {counted} images"
+        where = "" if counted == evaluation["images"] else f", {numbered(counted, 'image')}"
         pooled = evaluation["pooled"]
         rows.append(
             {
                 "title": f"{title_of(name, several=several)}{where}",
                 "mean": decimals(evaluation[name]),
-                "interval": _interval(evaluation, name),
+                "interval": interval_text(evaluation, name),
                 "pooled": decimals(pooled[name]) if name in pooled else "",
                 "observers": [
                     _short(row[name], row["intervals"].get(name)) if name in row else ""
@@ -155,11 +176,6 @@ def _metric_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _interval(values: Mapping[str, Any], name: str) -> str:
-    interval = values["intervals"].get(name)
-    return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
 
 
 def _short(mean: float | None, interval: Sequence[float] | None) -> str:
@@ -220,29 +236,15 @@ def _validation_curve(
     return list(curve)
 
 
-def _member_rows(run: RunDir) -> list[dict[str, str]]:
-    if not run.is_ensemble() or not run.summary.exists():
-        return []
-    rows = []
-    for row in read_json(run.summary)["members"]:
-        scores = row.get("test", row.get("val", {}))
-        threshold = row.get("threshold")
-        rows.append(
-            {
-                "name": row["name"],
-                "dice": decimals(scores.get("dice")),
-                "threshold": "" if threshold is None else f"{threshold:g}",
-            }
-        )
-    return rows
-
-
 def _by_dice(row: Mapping[str, Any]) -> tuple[bool, float]:
     dice = row["dice"]
     return dice is None, dice or 0.0
 
 
-def _curves(records: Sequence[Mapping[str, Any]]) -> str:
+def _curves(run: RunDir, records: Sequence[Mapping[str, Any]]) -> str:
+    of_members = validations_of_members(run)
+    if any(of_members.values()):
+        return _data_uri(validations_png(of_members))
     steps = [record for record in records if record.get("kind") == "step"]
     if len(steps) < CURVES_FROM_STEPS:
         return ""

@@ -3,6 +3,8 @@
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from unet_dist.config import Config
@@ -22,21 +24,32 @@ def facts_of(
 ) -> list[tuple[str, str]]:
     """Name and value of what was trained on what, where, and for how long."""
     dataset, _ = read_manifest(run.dataset, config.data)
-    parts = ", ".join(f"{len(part)} {name}" for name, part in dataset.splits.parts().items())
+    parts = {name: len(part) for name, part in dataset.splits.parts().items()}
+    images = ", ".join(f"{number} {name}" for name, number in parts.items())
+    if run.is_ensemble() and run.load_members().vary == "fold":
+        images = f"{parts['val']} images each left out once, {parts['test']} test"
+    steps = [
+        f"{one['name']} step {one['checkpoint_step']}" for one in evaluation.get("members", ())
+    ]
     versions = evaluation["fingerprint"]["versions"]
     facts = [
-        ("images", parts),
+        ("data set", data_set_of(config)),
+        ("evaluated", evaluated_on(run, evaluation["split"], records)),
+        ("images", images),
         ("masks", dataset.coding.describe()),
-        ("weights", f"step {evaluation['checkpoint_step']}"),
+        ("weights", ", ".join(steps) or f"step {evaluation['checkpoint_step']}"),
     ]
-    starts = [record for record in records if record.get("kind") == "start"]
+    trained = records
+    if run.is_ensemble():  # its members were trained alike
+        trained = list(read_records(run.networks()[0].records(0)))
+    starts = [record for record in trained if record.get("kind") == "start"]
     if starts:
         start = starts[-1]
         facts += [
             ("network", f"{start['parameters']:,} parameters"),
             ("training", f"{start['total_steps']} steps of {start['batch']} crops"),
         ]
-    speeds = [one["images_per_s"] for one in records if one.get("images_per_s") is not None]
+    speeds = [one["images_per_s"] for one in trained if one.get("images_per_s") is not None]
     if speeds:
         facts.append(("speed", f"{statistics.median(speeds):.3g} crops/s, median"))
     facts += _attempts(run, records)
@@ -44,9 +57,21 @@ def facts_of(
     return facts
 
 
+def data_set_of(config: Config) -> str:
+    return f"{Path(config.data.root).absolute().name}, format {config.data.format}"
+
+
+def evaluated_on(run: RunDir, split: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """The day, where this is read; a copy of the run keeps it."""
+    phase = f"evaluating the {split} split"
+    times = [one["time"] for one in records if one.get("phase") == phase and "time" in one]
+    when = times[-1] if times else run.evaluation(split).stat().st_mtime
+    return f"{datetime.fromtimestamp(when, UTC).astimezone():%Y-%m-%d}"
+
+
 def _attempts(run: RunDir, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Of each start of the ranks: what it did where, how it ended and after how long. The one that
-    writes this report has not ended yet."""
+    """Of each start of the ranks: what it did where, how it ended and after how long; predictions
+    change no number of a report. The one that writes this report has not ended yet."""
     timeline = list(read_records(run.timeline))
     ends = {one["attempt"]: one for one in timeline if one.get("kind") == "end"}
     facts = []
@@ -54,6 +79,8 @@ def _attempts(run: RunDir, records: Sequence[Mapping[str, Any]]) -> list[tuple[s
         number = int(start["attempt"])
         plan = run.attempt(number).plan
         tree = read_json(plan) if plan.exists() else {}
+        if tree.get("job", {}).get("kind") == "predict":
+            continue
         ranks = f"{start['ranks']} rank{'' if start['ranks'] == 1 else 's'}"
         # What simulated ranks say of speed is not a card's.
         device = DEVICES.get(tree.get("target", ""), "")

@@ -15,6 +15,7 @@ DOTS_PER_INCH = 150
 WIDTH = 12.0  # inches, as all lengths below
 MARGIN = 0.3
 COLUMN_WIDTH = 3.0
+COLUMN_TITLE = 0.3
 
 
 def new_figure(height: float) -> "Figure":

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.evaluate.metrics import hard_prediction
-from unet_dist.evaluate.overlays import CORRECT, FALSE, MISSED, error_codes, to_rgb_bytes
+from unet_dist.evaluate.overlays import (
+    CORRECT,
+    FALSE,
+    MISSED,
+    error_codes,
+    image_bytes,
+    to_rgb_bytes,
+)
 
 GREY = (70, 74, 82)  # pixels outside the field of view or with unknown truth
 WHITE = (255, 255, 255)
@@ -22,11 +29,28 @@ ERROR_COLOURS[[CORRECT, FALSE, MISSED]] = WHITE, ORANGE, BLUE
 
 MEANINGS = (
     (WHITE, "found (true positive)"),
-    (ORANGE, "not there, or another class (false positive)"),
+    (ORANGE, "not there (false positive)"),
     (BLUE, "missed (false negative)"),
     (GREY, "not counted"),
 )
-"""Colours of the errors."""
+"""Colours of the errors of one foreground class."""
+
+RIGHT = (150, 150, 150)
+MEANINGS_OF_SEVERAL = (
+    (RIGHT, "right class"),
+    (WHITE, "missed: predicted as background"),
+    (GREY, "not counted"),
+)
+"""Of several classes: none of the palette of classes, whose colours mean what is wrongly
+predicted."""
+
+
+def column_names(*, several: bool) -> tuple[str, str, str, str]:
+    """Over the four pictures."""
+    if several:
+        return "image", "truth", "most probable class", "errors: class wrongly predicted"
+    return "image", "truth", "predicted probability", "errors"
+
 
 STRIP_SIDE = 420
 """Longer side of a picture of ``strip``, in pixels."""
@@ -56,8 +80,9 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
     """Image, truth, prediction and errors, each as bytes [H, W, 3].
 
     The prediction is the probability of the only foreground class as grey, or the most probable
-    class in its colour. Errors: white is right, orange is foreground that is not there (or of
-    another class), blue is foreground that was missed.
+    class in its colour. Errors: white is right, orange is foreground that is not there, blue is
+    foreground that was missed. With several classes, whose colours would clash with these: grey is
+    right, white was missed, and what is wrong has the colour of the class that was predicted.
     """
     decided_hw = hard_prediction(row.prob_hwk, row.threshold)
     unknown_hw = ~row.fov_hw | (row.truth_hw == IGNORE)
@@ -68,12 +93,17 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
     else:
         colours = np.array([BLACK, WHITE], np.uint8)
         prediction_hwc = to_rgb_bytes(row.prob_hwk[:, :, -1:])
-    errors_hwc = ERROR_COLOURS[error_codes(decided_hw, row.truth_hw, row.fov_hw)]
+    codes_hw = error_codes(decided_hw, row.truth_hw, row.fov_hw)
+    errors_hwc = ERROR_COLOURS[codes_hw]
+    if row.threshold is None:
+        errors_hwc[codes_hw == CORRECT] = RIGHT
+        errors_hwc[codes_hw == FALSE] = colours[decided_hw[codes_hw == FALSE]]
+        errors_hwc[codes_hw == MISSED] = WHITE
     shown_hwc = colours[truth_hw]
     for picture_hwc in (shown_hwc, errors_hwc):
         picture_hwc[unknown_hw] = GREY
     prediction_hwc[~row.fov_hw] = GREY
-    return to_rgb_bytes(row.image_hwc), shown_hwc, prediction_hwc, errors_hwc
+    return image_bytes(row.image_hwc), shown_hwc, prediction_hwc, errors_hwc
 
 
 def strip(row: PictureRow) -> NDArray[np.uint8]:

@@ -2,10 +2,10 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,40 +17,37 @@ from unet_dist.report.classes import (
     names_of,
     rgb_fraction,
 )
+from unet_dist.report.curves import AXIS_LABEL, CURVE_HEIGHT, Record, draw_curves
 from unet_dist.report.page import (
+    COLUMN_TITLE,
     MARGIN,
     WIDTH,
     axes_at,
-    figure_png,
     new_figure,
     save_figure,
     shorten,
     write_text,
 )
-from unet_dist.report.panels import MEANINGS, PictureRow, panels
+from unet_dist.report.panels import (
+    MEANINGS,
+    MEANINGS_OF_SEVERAL,
+    PictureRow,
+    column_names,
+    panels,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Record = Mapping[str, Any]
-"""One line of a records file."""
 
 # Inches, as WIDTH and MARGIN of the page.
 GAP = 0.08
 ROW_TITLE = 0.3
 MAX_ROW_HEIGHT = 6.0
-COLUMN_TITLE = 0.3
 LEGEND = 0.4
 CLASSES_A_LINE = 8
 NOTE_LINE = 0.17
-CURVE_HEIGHT = 2.3
 CONFUSION_HEIGHT = 2.0
 CONFUSION_LABELS = 0.9
-CURVE_GAP = 0.62  # room for the numbers of the vertical axis
-AXIS_LABEL = 0.5
-
-LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +92,6 @@ def comparison_picture(rows: Sequence[PictureRow], path: Path, title: str) -> No
     save_figure(figure, path)
 
 
-def curves_png(steps: Sequence[Record], evals: Sequence[Record]) -> bytes:
-    """A PNG of loss, Dice, learning rate and time spent waiting for data."""
-    figure = new_figure(COLUMN_TITLE + CURVE_HEIGHT + AXIS_LABEL + MARGIN / 2)
-    _draw_curves(figure, steps, evals, COLUMN_TITLE)
-    return figure_png(figure)
-
-
 def report_picture(
     rows: Sequence[PictureRow],
     steps: Sequence[Record],
@@ -125,7 +115,7 @@ def report_picture(
     write_text(figure, MARGIN, 0.72, heading.result(), size=15, weight="bold")
     for number, line in enumerate(note):
         write_text(figure, MARGIN, 1.02 + NOTE_LINE * number, line, size=8.5, colour="#555555")
-    _draw_curves(figure, steps, evals, curves_top)
+    draw_curves(figure, steps, evals, curves_top)
     if heading.confusion_kk is not None:
         _draw_classes(figure, heading, heading.confusion_kk, classes_top + COLUMN_TITLE)
     if rows:
@@ -175,9 +165,8 @@ def _class_lines(rows: Sequence[PictureRow]) -> int:
 def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -> None:
     classes = _classes(rows)
     several = classes > 2
-    prediction = "most probable class" if several else "predicted probability"
     width = _panel_width()
-    for column, name in enumerate(("image", "truth", prediction, "errors")):
+    for column, name in enumerate(column_names(several=several)):
         centre = MARGIN + column * (width + GAP) + width / 2
         write_text(figure, centre, top + 0.12, name, size=11, align="center", colour="#333333")
     top += COLUMN_TITLE
@@ -203,7 +192,7 @@ def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -
             part = [(colour, shorten(name, 20)) for colour, name in kinds[first:][:CLASSES_A_LINE]]
             _draw_patches(figure, top + LEGEND / 2, part)
             top += LEGEND
-    _draw_patches(figure, top + LEGEND / 2, MEANINGS)
+    _draw_patches(figure, top + LEGEND / 2, MEANINGS_OF_SEVERAL if several else MEANINGS)
 
 
 def _draw_patches(figure: "Figure", middle: float, meanings: Sequence[tuple[Rgb, str]]) -> None:
@@ -224,94 +213,3 @@ def _draw_patches(figure: "Figure", middle: float, meanings: Sequence[tuple[Rgb,
         handleheight=1.1,
         columnspacing=1.6,
     )
-
-
-def _draw_curves(
-    figure: "Figure", steps: Sequence[Record], evals: Sequence[Record], top: float
-) -> None:
-    steps = _latest_by_step(steps)
-    width = (WIDTH - 2 * MARGIN - 4 * CURVE_GAP + 0.3) / 4
-    names = ("training loss", "Dice", "learning rate", "waiting for data (ms per step)")
-    plots = []
-    for column, name in enumerate(names):
-        left = MARGIN + 0.3 + column * (width + CURVE_GAP)
-        axes = axes_at(figure, left, top, width, CURVE_HEIGHT)
-        axes.set_title(name, fontsize=11, color="#333333")
-        axes.set_xlabel("step", fontsize=9)
-        axes.grid(color="#e6e6e6", linewidth=0.8)
-        axes.tick_params(labelsize=8, color="#999999")
-        axes.spines[["top", "right"]].set_visible(False)
-        plots.append(axes)
-    x = _column(steps, "step")
-    _draw_noisy(plots[0], x, _column(steps, "loss"), LINE_COLOURS[0])
-    _draw_noisy(plots[1], x, _column(steps, "dice"), LINE_COLOURS[0], label="training batches")
-    _draw_evals(plots[1], evals)
-    plots[2].plot(x, _column(steps, "lr"), color=LINE_COLOURS[0])
-    plots[2].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    plots[2].yaxis.get_offset_text().set_fontsize(8)
-    wait_ms = 1000 * _column(steps, "data_wait_s")
-    _draw_noisy(plots[3], x, wait_ms, LINE_COLOURS[0])
-    _limit_outliers(plots[3], wait_ms)
-    _note_speed(plots[3], _column(steps, "images_per_s"))
-    for axes in plots:
-        if not any(np.isfinite(line.get_ydata()).any() for line in axes.lines):
-            axes.set(xticks=[], yticks=[], ylim=(0, 1))
-            axes.text(
-                0.5, 0.5, "no records", transform=axes.transAxes, ha="center", color="#888888"
-            )
-
-
-def _draw_evals(axes: "Axes", evals: Sequence[Record]) -> None:
-    splits = list(dict.fromkeys(str(record.get("split", "")) for record in evals))
-    for colour, split in zip(LINE_COLOURS[1:], splits, strict=False):
-        records = _latest_by_step([one for one in evals if str(one.get("split", "")) == split])
-        x, dice = _column(records, "step"), _column(records, "dice")
-        axes.plot(x, dice, color=colour, marker="o", markersize=3.5, label=shorten(split, 20))
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, -0.02), min(high, 1.02))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
-
-
-def _draw_noisy(
-    axes: "Axes", x: NDArray[np.float64], y: NDArray[np.float64], colour: str, label: str = ""
-) -> None:
-    """Every step in pale, and the median of each fortieth of the run."""
-    finite = np.isfinite(y)
-    if not finite.any():
-        return
-    parts = np.array_split(np.flatnonzero(finite), min(40, int(finite.sum())))
-    middle_x, middle_y = ([np.median(values[part]) for part in parts] for values in (x, y))
-    marker = "o" if len(parts) == 1 else ""
-    axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.8)
-    axes.plot(middle_x, middle_y, color=colour, linewidth=1.8, marker=marker, label=label or None)
-
-
-def _limit_outliers(axes: "Axes", y: NDArray[np.float64]) -> None:
-    """The first steps wait for start-up, and would flatten everything else."""
-    finite = y[np.isfinite(y)]
-    if finite.size:
-        axes.set_ylim(0, max(1.0, 1.5 * float(np.quantile(finite, 0.98))))
-
-
-def _note_speed(axes: "Axes", images_per_s: NDArray[np.float64]) -> None:
-    finite = images_per_s[np.isfinite(images_per_s)]
-    if finite.size:
-        note = f"median speed: {np.median(finite):.3g} images/s"
-        axes.text(0.97, 0.94, note, transform=axes.transAxes, ha="right", va="top", fontsize=9)
-
-
-def _latest_by_step(records: Sequence[Record]) -> list[Record]:
-    """Ordered by step; after a resumption, a step that was repeated counts as it was last."""
-    by_step = {record["step"]: record for record in records if record.get("step") is not None}
-    return [by_step[step] for step in sorted(by_step)]
-
-
-def _column(records: Sequence[Record], key: str) -> NDArray[np.float64]:
-    """One value for each record, NaN where it is missing, null or infinite."""
-    values = np.array([_number(record.get(key)) for record in records], np.float64)
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan

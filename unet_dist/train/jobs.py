@@ -11,6 +11,7 @@ from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.metrics import pool
+from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.on_ranks import summary_of
 from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.prediction import PredictionSettings
@@ -54,6 +55,8 @@ def run_job(
                 uncertainty=job["uncertainty"],
                 coding=dataset.coding,
                 made_by=job["made_by"],
+                numbering=job["numbering"] and Numbering(**job["numbering"]),
+                usual_mean=0.0 if config.data.even_light else min(normalisation.mean),
             )
             predict_images(
                 job,

@@ -3,14 +3,16 @@
 A single large image is not divided: the ranks would have to write into one file.
 """
 
+import functools
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unet_dist.comm import Communicator, barrier, gather_objects
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
+from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.prediction import PredictionSettings, PredictionTask, predict_file
 from unet_dist.evaluate.score import shard
@@ -38,23 +40,37 @@ def predict_images(
     written, faults = [], []
     mine = shard(job["images"], comm.rank, comm.world)
     total = len(job["images"])
-    forward = predictor.forward
-    if settings.uncertainty == "std":
-        forward = predictor.forward_with_variance
     stopped = False
     out = Path(job["out"])
+    digest = functools.cache(file_digest)  # the pages of a stack share its file
     for number, image in enumerate(mine):
         task = _task(image)
-        done = min(number * comm.world, total)
-
-        on_rows = partial(
-            _on_rows, comm, records, stop_requested, task.image.path.name, step, done, total
+        own = predictor.for_sample(image["sample"])
+        forward = own.forward_with_variance if settings.uncertainty == "std" else own.forward
+        progress = _Progress(
+            comm=comm,
+            records=records,
+            stop_requested=stop_requested,
+            step=step,
+            name=task.image.path.name,
+            done=min(number * comm.world, total),
+            total=total,
         )
         try:
-            on_rows(0, 1)
-            record = predict_file(forward, task, out, settings, on_rows=on_rows)
+            progress.tell(0, 1)
+            record = predict_file(
+                forward, task, out, settings, on_rows=progress.tell, digest=digest
+            )
             files = [str(out / name) for name in record.files]
-            written.append({**image, "files": files, "pixels": record.pixels})
+            written.append(
+                {
+                    **image,
+                    "files": files,
+                    "pixels": record.pixels,
+                    "objects": record.objects,
+                    "notes": record.notes,
+                }
+            )
         except UserError as error:
             faults.append(str(error))
         except _Stopped:
@@ -74,6 +90,7 @@ def predict_images(
             "threshold": settings.threshold,
             "written": [by_stem[i["stem"]] for i in job["images"] if i["stem"] in by_stem],
             "skipped": job["skipped"],
+            "trained_on": job["trained_on"],
             "faults": [fault for part in parts for fault in part[1]],
         }
         if any(part[2] for part in parts):
@@ -82,24 +99,31 @@ def predict_images(
     barrier(comm)
 
 
-def _on_rows(
-    comm: Communicator,
-    records: RecordWriter,
-    stop_requested: Callable[[], bool],
-    name: str,
-    step: int,
-    done: int,
-    total: int,
-    row: int,
-    rows: int,
-) -> None:
-    doing = f"{row * 100 // rows} % of {name}"
-    comm.heartbeat.beat("prediction", step=step, doing=doing)
-    if row < rows:
-        phase = f"predicting ({doing})"
-        records.write("progress", step=step, phase=phase, done=done, total=total)
-    if stop_requested():
-        raise _Stopped
+@dataclass(frozen=True, kw_only=True)
+class _Progress:
+    """Tells of the rows of one image, and looks whether to stop."""
+
+    comm: Communicator
+    records: RecordWriter
+    stop_requested: Callable[[], bool]
+    step: int
+    name: str
+    """Of the image's file."""
+    done: int
+    """Images, by this rank's share."""
+    total: int
+
+    def tell(self, row: int, rows: int) -> None:
+        """Raises _Stopped if that is wished for."""
+        doing = f"{row * 100 // rows} % of {self.name}"
+        self.comm.heartbeat.beat("prediction", step=self.step, doing=doing)
+        if row < rows:
+            phase = f"predicting ({doing})"
+            self.records.write(
+                "progress", step=self.step, phase=phase, done=self.done, total=self.total
+            )
+        if self.stop_requested():
+            raise _Stopped
 
 
 def _task(image: Mapping[str, Any]) -> PredictionTask:
@@ -108,4 +132,6 @@ def _task(image: Mapping[str, Any]) -> PredictionTask:
         image=ImageRef(path=Path(image["path"]), page=image["page"]),
         stem=image["stem"],
         truth=ImageRef(path=Path(truth["path"]), page=truth["page"]) if truth else None,
+        left_out_by=image["left_out_by"],
+        trained_on=image["trained_on"],
     )

@@ -21,7 +21,7 @@ from unet_dist.launching.placement import Placement
 from unet_dist.launching.places import divide
 from unet_dist.launching.summary import describe_summary, summarise_members
 from unet_dist.progress import prefixed
-from unet_dist.runs import Members, RunDir, write_json
+from unet_dist.runs import Members, RunDir, read_json, write_json
 
 
 def config(*overrides: str) -> Config:
@@ -118,6 +118,7 @@ def test_folds_validate_every_image_beside_the_test_once(tmp_path: Path, images:
     with run.locked():
         begin_ensemble(run, configs, Console(file=io.StringIO()))
     together, _ = read_manifest(run.dataset, whole.data)
+    assert any("test has 2" in warning for warning in read_json(run.dataset)["warnings"])
     left_out: list[str] = []
     for name in vary.names:
         alone, _ = read_manifest(run.member(name).dataset, whole.data)
@@ -151,6 +152,8 @@ def evaluation(split: str, per_image: dict[str, float], **more: object) -> dict[
     return {
         "split": split, "dice": dice, "dice_std": 0.1, "dice_interval": None, "threshold": 0.4,
         "images": len(per_image), "protocol": {"sentence": "As agreed."},
+        "class_names": ["background", "vessel"], "per_class": [{"class": 1, "auc": 0.9}],
+        "plots": {"confusion": [[80, 5], [5, 10]]},
         "per_image": [{"id": id_, "dice": value} for id_, value in per_image.items()], **more,
     }  # fmt: skip
 
@@ -175,9 +178,12 @@ def test_the_summary_gives_each_fold_the_images_that_it_left_out(tmp_path: Path)
     assert summary["val"]["dice"] == pytest.approx(0.5)
     assert "per_image" not in summary["test"]
     text = describe_summary(summary)
+    assert "over folds, test: mean and standard deviation (SD)\n  dice 0.5000  SD 0.0000" in text
     assert "test, by the ensemble: Dice 0.7500" in text
     assert text.endswith("As agreed.")
     assert text.count("As agreed.") == 1
+    summary["test"]["plots"]["confusion"] = [[0, 85], [0, 15]]
+    assert "warning: 100.00% of the pixels are predicted as vessel" in describe_summary(summary)
 
 
 def test_where_only_validation_images_are_left_their_protocol_is_said(tmp_path: Path) -> None:

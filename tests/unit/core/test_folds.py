@@ -4,7 +4,9 @@ import math
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from unet_dist.cli import app
 from unet_dist.cli.folds import chosen_members, configs_of
 from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.topology import fitting_ranks
@@ -39,6 +41,21 @@ def test_options_that_contradict_one_another_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=fault):
         chosen_members(tmp_path, **{**PLAIN, **asked})
+
+
+@pytest.mark.parametrize("options", [[], ["--folds", "2"]])
+@pytest.mark.parametrize("name", ["config.yaml", "data.yaml"])
+def test_the_folder_of_a_data_set_is_told_from_that_of_a_run(
+    tmp_path: Path, options: list[str], name: str
+) -> None:
+    def said() -> str:
+        arguments = ["train", str(tmp_path), "--simulate", "1", *options]
+        return str(CliRunner().invoke(app, arguments).exception)
+
+    (tmp_path / name).write_text("data: {}\n")
+    assert said().endswith(f"is a folder without a run: unet-dist train {tmp_path / name}")
+    (tmp_path / "dataset.json").write_text("{}")
+    assert said().endswith("add --resume")
 
 
 def test_an_overfit_check_does_not_go_on_with_a_folder_of_folds(tmp_path: Path) -> None:

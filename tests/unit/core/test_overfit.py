@@ -2,9 +2,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from unet_dist.config import Config
-from unet_dist.launching.overfit import Verdict, advise, batch_for, overfit_config
+from unet_dist.config_file import load_config
+from unet_dist.data.synthetic import write_synthetic
+from unet_dist.errors import UserError
+from unet_dist.launching.overfit import Verdict, advise, batch_for, begin_overfit, overfit_config
+from unet_dist.runs import RunDir
 
 ANSWER: dict[str, Any] = {
     "dice": 0.5, "sensitivity": 0.5, "pooled": {"dice": 0.5}, "per_class": [{"dice": 0.5}],
@@ -19,6 +24,22 @@ def advice(records: list[dict[str, float]], config: Config | None = None, **answ
     told = advise(records, {**ANSWER, **answer}, config or Config(), Path("report.png"))
     assert "the picture report.png" in "\n".join(told)
     return told[0]
+
+
+def test_all_faults_of_a_data_set_are_told_before_one_batch_is_learnt(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    write_synthetic("nuclei", root, count=5, size=32, seed=0)
+    (root / "masks/nuclei-0000.png").unlink()
+    broken = root / "images/nuclei-0001.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    folder = RunDir(tmp_path / "run")
+    folder.path.mkdir()
+    config = load_config(root / "config.yaml")
+    with pytest.raises(UserError) as caught:
+        begin_overfit(folder, config, images=1, world=1, console=Console(quiet=True))
+    missing, truncated = caught.value.faults
+    assert missing.startswith("nuclei-0000.png has no mask")
+    assert truncated.startswith(f"{broken}: cannot be decoded")
 
 
 @pytest.mark.parametrize(("images", "world", "batch"), [(1, 1, 1), (1, 4, 4), (5, 4, 8), (8, 4, 8)])

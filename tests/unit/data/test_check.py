@@ -65,6 +65,15 @@ def test_every_fault_of_the_data_set_is_told_at_once(write_folder, write):
     assert len(report_of(root).faults) == 5
 
 
+def test_fault_that_many_images_have_is_told_once(write_folder):
+    root = write_folder(10)
+    for index in range(1, 10):
+        (root / f"images/{index:02d}.png").write_bytes(b"version https://git-lfs\n" * 9)
+    [fault] = report_of(root).faults
+    assert fault.startswith(str(root / "images/01.png"))
+    assert " and 6 more: " in fault
+
+
 def test_same_picture_in_training_and_test_is_a_fault(write_folder):
     root = write_folder(10)
     parts = {}
@@ -135,6 +144,20 @@ def test_intensities_are_counted_for_each_channel(write_folder, write):
     assert (blue.black, blue.saturated) == (0.25, 0.75)
     assert "blue: percentiles" in report_of(root).to_text()
     assert "25.0% black, 75.0% saturated" in report_of(root).to_text()
+
+
+def test_equal_channels_of_grey_images_are_told_once(write_folder, write):
+    root = write_folder(5)
+    for index in range(5):
+        write(f"images/{index:02d}.png", np.full((16, 16), 51 + index, np.uint8))
+    report = report_of(root)
+    lines = [line.strip() for line in report.to_text().splitlines()]
+    assert len([line for line in lines if "percentiles" in line]) == 1
+    assert any(line.startswith("red = green = blue: percentiles 1 % 0.2") for line in lines)
+    assert "intensity, of 1: 0.208 +- 0.006" in lines
+    assert len(report.facts.intensity) == 3
+    colours = report_of(write_folder(5)).to_text()
+    assert colours.count("percentiles") == 3
 
 
 def test_almost_saturated_16_bits_are_not_saturated(write_folder, write):
@@ -241,3 +264,4 @@ def test_too_few_patients_are_a_fault_beside_the_others(write_folder):
 def test_patients_are_counted_only_where_somebody_named_them() -> None:
     assert of_patients(8, 8) == ""
     assert of_patients(4, 8) == " (of 4 patients or volumes)"
+    assert of_patients(1, 2) == " (of 1 patient or volume)"

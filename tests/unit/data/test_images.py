@@ -1,4 +1,5 @@
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -6,16 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from unet_dist.data.images import (
-    image_size,
-    page_count,
-    read_image,
-    read_indices,
-    to_unit_range,
-)
+from unet_dist.data.image_rows import open_rows
+from unet_dist.data.images import image_size, page_count, read_image, read_indices, to_unit_range
 from unet_dist.data.sample import ImageRef
+from unet_dist.data.tiff import decodes_by_segments
 from unet_dist.errors import UserError
 
 GREY = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8) * 5
@@ -182,7 +179,7 @@ def test_image_size_reads_height_and_width(tmp_path, write):
 
 def test_float_tiff_is_refused_because_its_range_is_unknown(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", GREY.astype(np.float32))
-    assert "floating point" in fault(tmp_path / "a.tif")
+    assert "float32, not whole numbers" in fault(tmp_path / "a.tif")
 
 
 def test_label_tiff_of_32_bits_is_a_mask_but_no_image(tmp_path):
@@ -211,6 +208,19 @@ def test_what_is_no_image_says_so(tmp_path, content, words):
     path = tmp_path / "a.png"
     path.write_bytes(content)
     assert words in fault(path)
+
+
+def test_postscript_is_no_image_whatever_it_is_called(tmp_path, monkeypatch):
+    path = tmp_path / "eye.png"
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    run = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **_: run.append(given))
+    assert "not an image of a known kind" in fault(path)
+    with pytest.raises(UserError, match="not an image of a known kind"):
+        image_size(ImageRef(path=path))
+    assert not run
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp", "gif", "ppm"])
@@ -256,6 +266,73 @@ def test_tiff_bomb_is_refused_by_its_header(tmp_path):
         tiff.pages[0].tags["ImageWidth"].overwrite(30_000)
         tiff.pages[0].tags["ImageLength"].overwrite(30_000)
     assert "cut it into tiles" in fault(path)
+
+
+def write_deflated(path: Path, segments: list[bytes], **options: object) -> Path:
+    """A TIFF of 16 x 16 grey pixels whose strips or tiles inflate to ``segments``."""
+    packed = (zlib.compress(segment) for segment in segments)
+    options = {"compression": "zlib", "dtype": np.uint8, **options}
+    tifffile.imwrite(path, packed, shape=(16, 16), photometric="minisblack", **options)
+    return path
+
+
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 16}, {"tile": (16, 16)}])
+def test_a_tiff_segment_that_inflates_beyond_its_pixels_is_refused_and_never_held(tmp_path, layout):
+    path = write_deflated(tmp_path / "bomb.tif", [bytes(50_000_000)], **layout)
+    tracemalloc.start()
+    told = fault(path)
+    with pytest.raises(UserError, match="inflates to more than 512 bytes"):
+        list(open_rows(ImageRef(path=path)).pixels())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "inflates to more than 512 bytes" in told
+    assert peak < 2_000_000
+
+
+def test_a_strip_that_is_filled_up_beyond_the_image_is_read(tmp_path):
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    filled = [pixels[:12].tobytes(), pixels[12:].tobytes() + bytes(8 * 16)]
+    path = write_deflated(tmp_path / "a.tif", filled, rowsperstrip=12)
+    np.testing.assert_array_equal(image(path), pixels)
+
+
+def test_a_tile_much_larger_than_its_image_is_refused_by_its_header(tmp_path):
+    path = write_deflated(tmp_path / "a.tif", [bytes(256)], tile=(16, 16))
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for name in ("TileWidth", "TileLength"):
+            tiff.pages[0].tags[name].overwrite(60_000, dtype="I")
+    assert "tiles of 60000 x 60000 pixels, more than the limit" in fault(path)
+    with pytest.raises(UserError, match="tiles of 60000 x 60000 pixels"):
+        list(open_rows(ImageRef(path=path)).pixels())
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex64])
+def test_pixels_without_a_range_are_refused_before_they_are_decoded(tmp_path, monkeypatch, dtype):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((16, 16), dtype), compression="zlib", photometric="minisblack")
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", None)
+    for read in (image, indices, lambda path: open_rows(ImageRef(path=path))):
+        with pytest.raises(UserError, match=f"its pixels are {np.dtype(dtype)}.*save.*16 bit"):
+            read(path)
+
+
+def test_more_bytes_a_pixel_than_any_image_or_mask_needs_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 16, 3), np.int64), photometric="rgb")
+    assert "3 x int64 a pixel" in fault(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", np.full((16, 16), 7, np.int64), photometric="minisblack")
+    assert (indices(tmp_path / "b.tif") == 7).all()
+
+
+@pytest.mark.parametrize(("codec", "number"), [("lzma", 34925), ("packbits", 32773)])
+def test_what_tifffile_inflates_without_a_limit_goes_another_way(tmp_path, write, codec, number):
+    path = tmp_path / "a.tif"
+    if codec == "packbits":
+        write("a.tif", GREY, compression="packbits")
+    else:
+        tifffile.imwrite(path, GREY, compression="lzma", photometric="minisblack")
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.pages[0].compression == number
+        assert not decodes_by_segments(tiff.pages[0])
 
 
 def test_volume_in_one_page_and_animation_are_refused(tmp_path):

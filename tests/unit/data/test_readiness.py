@@ -1,5 +1,7 @@
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -7,10 +9,12 @@ import pytest
 import tifffile
 from rich.console import Console
 
-from unet_dist.config import AugmentConfig, Config
+from unet_dist.config import AugmentConfig, Config, SplitConfig
 from unet_dist.config_file import load_config
-from unet_dist.data.balance import half_width
+from unet_dist.data.balance import half_width, interval_warnings
 from unet_dist.data.readiness import LEAST_KEPT, check_for_training
+from unet_dist.data.sample import ImageRef, Sample
+from unet_dist.data.splits import Splits
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.data.thin import centre_lines, kept_centre_lines
 from unet_dist.launching.datasets import begin_run
@@ -161,6 +165,55 @@ def test_slices_that_count_by_themselves_are_a_warning_with_their_neighbours(tmp
     assert beside(by="list", file=str(mixed)).startswith("12 of 12 slices")
     whole = warnings_of(tmp_path, data={**isbi, "split": {"group": "(slice)"}})
     assert not [w for w in whole if "one specimen" in w]
+
+
+def _sample(name, subset):
+    return Sample(id=name, group=name, image=ImageRef(path=Path(name)), mask=None, subset=subset)
+
+
+CROSS = "train with --folds 5"
+OWN = "these are all of the data set's own test"
+
+
+@pytest.mark.parametrize(
+    ("split", "folds", "val", "test"),
+    [
+        ({}, False, f"raise data.split.val, or {CROSS}", "raise data.split.test"),
+        ({"by": "order"}, False, f"raise data.split.val, or {CROSS}", "raise data.split.test"),
+        (
+            {"by": "official"},
+            False,
+            f"raise data.split.val, or {CROSS}",
+            f"{OWN}, so {CROSS} to measure on the others too",
+        ),
+        ({"by": "fold", "test_by": "official"}, True, "", OWN),
+        ({"by": "fold", "test_by": "ratio"}, True, "", "raise data.split.test"),
+        (
+            {"by": "fold", "folds": 4},
+            False,
+            "train all folds with --folds 4",
+            f"{OWN}, so {CROSS} to measure on the others too",
+        ),
+        (
+            {"by": "list", "file": "s.yaml"},
+            False,
+            f"list more images under val in s.yaml, or {CROSS}",
+            "list more images under test in s.yaml",
+        ),
+    ],
+)
+def test_small_parts_are_enlarged_only_by_what_has_a_say_in_them(split, folds, val, test):
+    parts = {"train": range(6), "val": range(6, 9), "test": range(9, 12)}
+    splits = Splits(
+        **{
+            part: tuple(_sample(f"{n:02}", "test" if n >= 9 else "train") for n in numbers)
+            for part, numbers in parts.items()
+        }
+    )
+    if folds:
+        splits = replace(splits, val=())
+    warnings = interval_warnings(splits, SplitConfig(**split), folds=folds)
+    assert [w.rpartition("; ")[2] for w in warnings] == [cure for cure in (val, test) if cure]
 
 
 def test_faults_come_without_warnings_that_need_a_sound_set(write_folder, write):

@@ -72,6 +72,46 @@ def test_forgotten_suffix_is_suggested(write, tmp_path):
     assert "data.mask_suffix=_mask?" in faults_of(tmp_path)[0]
 
 
+def test_no_suffix_is_suggested_that_most_masks_lack(write, tmp_path):
+    for number in range(1, 11):
+        write(f"images/{number}.png", DOT)
+        write(f"masks/{number}.png", DOT)
+    (tmp_path / "masks/10.png").rename(tmp_path / "masks/10_x.png")
+    (tmp_path / "masks/1.png").unlink()
+    faults = faults_of(tmp_path)
+    # 10_x begins with 1 too, but is that of 10.
+    assert faults[0] == "1.png has no mask"
+    assert faults[1] == "10.png has no mask; 10_x.png is there: rename it to 10.png?"
+    assert not [fault for fault in faults if "data.mask_suffix" in fault]
+
+
+def test_name_to_rename_to_has_the_suffix_of_the_others(write, tmp_path):
+    for name in ("a", "b", "c"):
+        write(f"images/{name}.png", DOT)
+        write(f"masks/{name}_m{'' if name < 'c' else '2'}.tif", DOT)
+    [fault, _] = faults_of(tmp_path, mask_suffix="_m")
+    assert fault == "c.png has no mask; c_m2.tif is there: rename it to c_m.tif?"
+
+
+def test_many_ids_that_a_pattern_misses_are_one_fault(write, tmp_path):
+    for number in range(30):
+        write(f"images/a{number}.png", DOT)
+        write(f"masks/a{number}.png", DOT)
+    assert faults_of(tmp_path, split={"group": "^(b)"}) == [
+        "30 of 30 ids are not matched by data.split.group=^(b): a0, a1, a2 and 27 more; change "
+        "the pattern, or rename these images"
+    ]
+
+
+def test_many_missing_fields_of_view_are_one_fault(write, tmp_path):
+    for number in range(10):
+        write(f"images/{number}.png", DOT)
+        write(f"masks/{number}.png", DOT)
+    write("fov/9.png", DOT)
+    [fault] = faults_of(tmp_path, fov="file", fov_masks="fov")
+    assert fault.startswith("9 of 10 images have no field-of-view mask: 0, 1, 2 and 6 more; put")
+
+
 def test_many_missing_masks_are_counted(write, tmp_path):
     for index in range(30):
         write(f"images/{index}.png", DOT)

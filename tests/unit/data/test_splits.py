@@ -242,6 +242,17 @@ def test_order_tells_every_id_that_is_wrong(tmp_path):
     ]
 
 
+def test_order_of_more_images_than_are_there_is_one_fault_with_its_cure(tmp_path):
+    keys = by_order(tmp_path, "id\n" + "".join(f"p{number}-0\n" for number in range(20)))
+    with pytest.raises(UserError) as caught:
+        split_samples(numbered(8), SplitConfig(**keys), seed=0)
+    [fault] = caught.value.faults
+    assert fault == (
+        "12 of 20 ids have no image: p8-0, p9-0, p10-0 and 9 more; name a shorter list with "
+        "data.split.file"
+    )
+
+
 @pytest.mark.parametrize("rule", ["official", "order", "list"])
 def test_folds_leave_the_test_to_the_rule_that_set_it_aside(tmp_path, rule):
     samples = [sample(f"s{n:02}", subset="test" if n >= 9 else "train") for n in range(12)]

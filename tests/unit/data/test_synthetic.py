@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from unet_dist.data.sample import ImageRef
 from unet_dist.data.sources import list_samples
 from unet_dist.data.synthetic import KINDS, draw, write_synthetic
 from unet_dist.errors import UserError
+from unet_dist.evaluate.structure import structure_of
 
 ALL = sorted(KINDS)
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def entries(directory):
@@ -31,6 +35,26 @@ def test_what_is_written_passes_the_check_and_can_be_read(tmp_path, kind):
     example = dataset.read(dataset.splits.train[0])
     assert example.image_hwc.shape == (64, 64, 3 if kind == "vessels" else 1)
     assert 0 < example.target_hw.mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    ("kind", "structure"),
+    [
+        ("vessels", "tubular"),
+        ("membranes", "partition"),
+        ("nuclei", "objects"),
+        ("organs", "region"),
+    ],
+)
+def test_structure_of_each_kind_is_measured_with_its_own_and_the_given_config(
+    tmp_path, kind, structure
+):
+    write_synthetic(kind, tmp_path / kind, count=6, size=64, seed=1)
+    own = load_config(tmp_path / kind / "config.yaml")
+    coding = open_dataset(own.data, seed=0).coding
+    assert structure_of(own, coding) == structure
+    if (given := CONFIGS / f"{kind}.yaml").exists():
+        assert structure_of(load_config(given), coding) == structure
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -158,8 +182,6 @@ def test_wrong_values_are_told_at_once(tmp_path):
 
 def test_configuration_works_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from pathlib import Path
-
     write_synthetic("nuclei", Path("set"), count=1, size=32, seed=0)
     config = load_config(tmp_path / "set" / "config.yaml")
     monkeypatch.chdir("/")

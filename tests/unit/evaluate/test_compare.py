@@ -169,6 +169,11 @@ def test_the_command_prints_the_difference_or_one_json_object(tmp_path):
     assert "A - B +0.0833" in said.output
     assert "largest differences: e0 +0.1500, e1 +0.1000" in said.output
     assert "only 2 of 3 images differ" in said.output
+    assert (
+        "A would no longer be better without the 2 of 3 images that favour it most" in said.output
+    )
+    back = CliRunner().invoke(app, ["compare", str(b), str(a)])
+    assert "B would no longer be better without the 2 of 3" in back.output
     tree = json.loads(both.stdout)
     assert tree["difference"] == pytest.approx(0.25 / 3)
     assert (tree["seeds_a"], tree["seeds_b"]) == (3, 1)
@@ -194,8 +199,12 @@ def test_a_result_that_is_missing_old_or_forged_is_refused_with_the_way_out(tmp_
         read_evaluation(tmp_path, "test", "dice")
     run = written(tmp_path / "run", [0.5, None])
     assert math.isnan(read_evaluation(run, "test", "dice").values["e1"])
-    with pytest.raises(UserError, match="has no metric aji; it has dice"):
-        read_evaluation(run, "test", "aji")
+    for metric, structure in (("aji", "objects"), ("cldice", "tubular"), ("v_info", "partition")):
+        with pytest.raises(UserError, match=f"has no metric {metric}; it has dice. It") as caught:
+            read_evaluation(run, "test", metric)
+        assert str(caught.value).endswith(f"--resume evaluate.structure={structure}")
+    with pytest.raises(UserError, match=r"has no metric iou; it has dice$"):
+        read_evaluation(run, "test", "iou")
     path = RunDir(run).evaluation("test")
     for forged in (
         {"per_image": [{"id": "a", "group": "a", "dice": "0.9"}], "fingerprint": PROTOCOL},

@@ -10,6 +10,7 @@ from unet_dist.evaluate.finished import (
     PredictionRecord,
     file_digest,
     is_finished,
+    made_alone,
     record_path,
     refuse_to_replace,
     show_results,
@@ -40,6 +41,7 @@ def out(tmp_path: Path, image: ImageRef) -> Path:
         height=3,
         width=4,
         made_by=MADE_BY,
+        trained_on=False,
         files=("a_mask.png",),
         pixels={},
     )
@@ -81,6 +83,13 @@ def test_other_settings_and_another_image_are_named(out: Path, image: ImageRef) 
     )
 
 
+def test_what_a_single_member_predicts_is_not_what_all_do(out: Path, image: ImageRef) -> None:
+    assert made_alone(MADE_BY, "") == MADE_BY
+    alone = made_alone(MADE_BY, "fold_1")
+    _, conflict = is_finished(out, "a", image, None, alone)
+    assert conflict == "a: left_out_by was None, now fold_1"
+
+
 def test_another_page_of_the_same_stack_is_another_image(tmp_path: Path, out: Path) -> None:
     stack = tmp_path / "a.png"
     assert is_finished(out, "a", ImageRef(path=stack, page=1), None, MADE_BY) == (
@@ -95,14 +104,15 @@ def test_a_conflict_names_the_ways_out(tmp_path: Path) -> None:
         refuse_to_replace(tmp_path, [f"{n}: the image is another" for n in range(20)])
     assert "7: the image is another" in str(caught.value)
     assert "and 12 more" in str(caught.value)
-    assert "--force" in str(caught.value)
+    assert "the results of 20 images were made otherwise: add --force" in str(caught.value)
     assert "another --out" in str(caught.value)
+    assert "problems" not in str(caught.value)
 
 
 def test_a_record_is_gone_before_its_files_are_replaced(out: Path, image: ImageRef) -> None:
     record = PredictionRecord(
         image=image, image_sha256="", truth_sha256="", height=3, width=4, made_by={},
-        files=("a_mask.png",), pixels={},
+        trained_on=False, files=("a_mask.png",), pixels={},
     )  # fmt: skip
     with pytest.raises(FileNotFoundError):
         show_results(out, "a", record, {out / "a_mask.png": out / "missing.part"})

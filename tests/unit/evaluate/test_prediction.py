@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import IGNORE, ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate import overlays, prediction, views
+from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.overlays import ERROR_COLOURS, error_codes
 from unet_dist.evaluate.prediction import (
     PredictionSettings,
@@ -316,8 +318,8 @@ def test_borders_of_objects_do_not_break_where_bands_of_the_truth_do(tmp_path):
 
     # 3 seams between rows of objects and 2 between columns, each 2 pixels wide, crossing.
     border = 6 * 45 + 4 * 80 - 6 * 4
-    assert record.pixels["correct (TP)"] == border
-    assert record.pixels["false (FP)"] == 80 * 45 - border
+    assert record.pixels["of the right class"] == border
+    assert record.pixels["of another class, or background in truth"] == 80 * 45 - border
 
 
 def test_a_truth_of_another_size_is_a_fault(tmp_path):
@@ -362,6 +364,18 @@ def test_a_file_that_cannot_be_written_leaves_nothing_half_done(tmp_path, monkey
         predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), out, settings_of())
     assert not list(out.glob(".*"))
     assert (out / "a_prediction.json").exists()  # the results before it are whole
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_network_whose_output_is_no_number_leaves_a_fault_and_no_mask(tmp_path, wrong):
+    write_image(tmp_path / "a.png")
+
+    def diverged(x_nchw):
+        return np.full_like(x_nchw[:, :1], wrong)
+
+    with pytest.raises(UserError, match=r"a\.png.* not a number at .* did the training diverge"):
+        predict_file(diverged, task_of(tmp_path / "a.png"), tmp_path / "out", settings_of())
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_folder_that_is_a_file_is_a_fault_of_the_user(tmp_path):
@@ -432,3 +446,78 @@ def test_memory_grows_with_the_width_of_an_image_not_with_its_area(tmp_path):
     # is the overlay, at most 4096 pixels on a side.
     assert peaks[6000] - peaks[750] < 160e6
     assert peaks[750] < 60e6
+
+
+NUMBERING = Numbering(structure="objects", threshold=0.3, min_object=9, cell_smoothing=2.0)
+
+
+def blobs(path: Path, number: int = 2) -> np.ndarray:
+    """Bright squares of 16 pixels, and dust of one."""
+    values = np.zeros((50, 37), np.uint8)
+    for row in range(number):
+        values[4 + 8 * row : 8 + 8 * row, 3:7] = 200
+    values[45, 30] = 200
+    Image.fromarray(values).save(path)
+    return values
+
+
+def test_objects_are_numbered_as_the_evaluation_found_them(tmp_path, monkeypatch):
+    values = blobs(tmp_path / "a.png")
+    task, settings = task_of(tmp_path / "a.png"), replace(settings_of(), numbering=NUMBERING)
+    record = predict_file(grey_is_the_probability, task, tmp_path, settings)
+    numbers = read(tmp_path / "a_objects.png")
+    assert (record.objects, numbers.dtype) == (2, np.uint16)
+    assert [(numbers[rows, 3:7] == n).all() for n, rows in ((1, slice(4, 8)), (2, slice(12, 16)))]
+    assert np.count_nonzero(numbers) == np.count_nonzero(values) - 1, "dust is dropped"
+    monkeypatch.setattr(prediction, "MAX_PIXELS", 100)
+    record = predict_file(grey_is_the_probability, task, tmp_path / "b", settings)
+    assert record.objects is None
+    assert not (tmp_path / "b" / "a_objects.png").exists()
+    assert record.notes == ("its objects are not numbered: more than 100 pixels",)
+
+
+def test_cells_between_membranes_are_numbered(tmp_path):
+    values = np.zeros((50, 37), np.uint8)
+    values[:, 18] = 250
+    Image.fromarray(values).save(tmp_path / "a.png")
+    cells = replace(NUMBERING, structure="partition", threshold=0.1)
+    settings = replace(settings_of(), numbering=cells)
+    record = predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), tmp_path, settings)
+    numbers = read(tmp_path / "a_cells.png")
+    assert record.objects == 2
+    assert [len(np.unique(numbers[:, half])) for half in (slice(18), slice(19, None))] == [1, 1]
+
+
+def test_more_objects_than_16_bits_hold_get_32(tmp_path, monkeypatch):
+    def noisy(self, prob_hwk):
+        return np.arange(prob_hwk.shape[0] * prob_hwk.shape[1]).reshape(prob_hwk.shape[:2]) * 100
+
+    monkeypatch.setattr(Numbering, "__call__", noisy)
+    blobs(tmp_path / "a.png")
+    settings = replace(settings_of(), numbering=NUMBERING)
+    predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), tmp_path, settings)
+    assert tifffile.imread(tmp_path / "a_objects.tif").max() == 100 * (50 * 37 - 1)
+
+
+def test_12_bits_in_a_file_of_16_are_shown_bright_and_told_of(tmp_path):
+    values = write_image(tmp_path / "a.png").astype(np.uint16) * 16
+    Image.fromarray(values).save(tmp_path / "b.png")
+    settings = replace(settings_of(threshold=1.0), usual_mean=0.2)
+    for name, notes in (("a", 0), ("b", 1)):
+        task = task_of(tmp_path / f"{name}.png")
+        record = predict_file(grey_is_the_probability, task, tmp_path, settings)
+        assert len(record.notes) == notes
+        kept = read(tmp_path / f"{name}_mask.png") == 0
+        shown = read(tmp_path / f"{name}_overlay.png").astype(int)[:, :, 0]
+        assert np.abs(shown - values // 16)[kept].max() <= 3
+    assert "12 bits in a file of 16?" in record.notes[0]
+
+
+def test_errors_of_several_classes_say_that_another_class_is_wrong_too(tmp_path):
+    write_image(tmp_path / "a.png")
+    Image.fromarray(np.full((50, 37), 2, np.uint8)).save(tmp_path / "truth.png")
+    task = task_of(tmp_path / "a.png", tmp_path / "truth.png")
+    settings = settings_of("data.classes=3", kind="labels")
+    record = predict_file(three_classes, task, tmp_path, settings)
+    assert record.pixels["of another class, or background in truth"] > 0
+    assert sum(record.pixels.values()) == 50 * 37

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from unet_dist.config import DataConfig
 from unet_dist.data.colours import class_colours
@@ -13,7 +15,9 @@ from unet_dist.report.contact_sheet import (
     COLUMNS,
     MOST_OF_A_PART,
     SIDE,
+    caption,
     colours_of,
+    false_colours,
     thumbnail,
     write_contact_sheet,
 )
@@ -76,6 +80,31 @@ def test_sheet_shows_some_of_each_part_and_keeps_nothing_in_memory(tmp_path):
     assert lines == 3 + 2 + 2
     assert SIDE * lines < picture.shape[0] < (SIDE + 60) * (lines + 1)
     assert has(picture, OVERLAY_COLOUR).any()
+
+
+def test_captions_are_no_wider_than_a_thumbnail():
+    font = ImageFont.load_default(13)
+    digest = "003cee89357d9fe13516167fd67b609a164651b21934585648c740d2c3d86dc1"
+    assert font.getlength(digest) > SIDE
+    assert caption(digest, font) == "003cee89357d...40d2c3d86dc1"
+    for id_ in (digest, "0" * 31, "patient_with_a_long_name_0012-slice_007"):
+        assert font.getlength(caption(id_, font)) <= SIDE
+    for whole in ("0" * 30, "patient_0012-slice_007"):
+        assert caption(whole, font) == whole
+
+
+def test_evened_light_is_noted_on_the_sheet(tmp_path):
+    dataset = nuclei(tmp_path / "set", 6)
+    even = replace(dataset, config=DataConfig(**{**dataset.config.model_dump(), "even_light": 8}))
+    lines = []
+    for name, one in (("plain", dataset), ("even", even)):
+        write_contact_sheet(one, tmp_path / f"{name}.png", title="t")
+        picture = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        lines.append((picture[34:68] < 128).all(axis=2).sum())
+    assert lines[1] > lines[0] + 100
+    assert "in each channel by itself: false colours" in false_colours(even.config)
+    grey = DataConfig(channels="grey", even_light=40)
+    assert false_colours(grey).endswith("light is evened (data.even_light=40)")
 
 
 def test_picture_that_cannot_be_written_is_told(tmp_path):

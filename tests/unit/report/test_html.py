@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tests.browser import browser_tab, find_browser
 from unet_dist.cli.report import report
@@ -22,6 +23,10 @@ from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import CLASS_QUALITIES
 from unet_dist.evaluate.outputs import to_png, write_files
+from unet_dist.launching.ensemble import EnsembleJob
+from unet_dist.launching.placement import Placement
+from unet_dist.launching.places import divide
+from unet_dist.report.curves import LINE_COLOURS
 from unet_dist.report.html import report_html
 from unet_dist.report.plots import VALIDATION
 from unet_dist.runs import RunDir, write_json
@@ -115,18 +120,19 @@ def run(tmp_path: Path) -> RunDir:
     write_manifest(run.dataset, dataset, normalisation(dataset), warnings=[f"few images {HOSTILE}"])
     write_files({run.case("test", 0): to_png(np.zeros((4, 9, 3), np.uint8))})
     step = {"schema": 1, "kind": "step", "loss": 1.0, "dice": 0.5, "lr": 0.1, "data_wait_s": 0.0}
-    start = {"kind": "start", "parameters": 121177, "total_steps": 3, "batch": 4}
+    start = {"kind": "start", "step": 0, "parameters": 121177, "total_steps": 3, "batch": 4}
     chosen = {"kind": "eval", "step": 7, "dice": 0.6, "dice_by_threshold": VALIDATION_CURVE}
     steps = [{**step, "step": number, "images_per_s": 3.0} for number in (1, 2, 3)]
-    lines = [json.dumps(record) for record in (start, *steps, chosen)]
+    lines = [json.dumps(record) for record in ({**start, "steps_per_epoch": 3}, *steps, chosen)]
     run.records(0).parent.mkdir()
     run.records(0).write_text("\n".join(lines) + "\n")
     return run
 
 
 def page(run: RunDir, **changes: Any) -> tuple[str, Page]:
-    run.evaluation("test").write_text(json.dumps(evaluation(**changes)))
-    html = report_html(run, "test")
+    split = changes.get("split", "test")
+    run.evaluation(split).write_text(json.dumps(evaluation(**changes)))
+    html = report_html(run, split)
     return html, Page(html)
 
 
@@ -138,7 +144,10 @@ def test_a_report_says_what_was_measured_and_how_to_repeat_it(run: RunDir) -> No
         "centre line Dice (clDice)",
         "second observer against first, 2 images",
         "0.780 (0.700 to 0.800)",
-        "Hausdorff distance, 95 %, pixels, 1 images",
+        "Hausdorff distance, 95 %, pixels, 1 image",
+        "mean of 2 images",
+        "needs 3 images",
+        "Data set v, format folder; 2 images of the test split, evaluated on 20",
         "Standard deviation of Dice over images: 0.1556.",
         "Dice at threshold 0.5: 0.7999.",
         "Objects are found at probability >= 0.62 (threshold from validation); those "
@@ -201,10 +210,12 @@ def test_several_classes_have_a_table_and_no_threshold(run: RunDir) -> None:
     assert "kidney" in seen.text
     assert "undefined" in seen.text
     assert "The threshold" not in seen.text
-    legend = [
-        a for tag, a in seen.tags if tag == "i" and a["style"] == "background: rgb(86, 180, 233)"
-    ]
-    assert len(legend) == 2  # liver, and what was missed
+    legend = [attributes["style"] for tag, attributes in seen.tags if tag == "i"]
+    assert len(legend) == len(set(legend)) == 5  # two classes; right, missed, not counted
+    assert "errors: class wrongly predicted" in seen.text
+    table = seen.text[seen.text.index("Classes") :]
+    assert table.index("Dice") < table.index("IoU") < table.index("liver")
+    assert "of the foreground" not in table[: table.index("liver")]
 
 
 def test_what_is_missing_is_told_with_the_command_that_makes_it(run: RunDir) -> None:
@@ -250,6 +261,10 @@ NO_VALIDATION = ({"checkpoint_step": 8}, {"threshold_source": "configured"})
 
 def plots_of(seen: Page) -> np.ndarray:
     [uri] = [attributes["src"] for tag, attributes in seen.tags if "Dice by" in str(attributes)]
+    return picture_of(uri)
+
+
+def picture_of(uri: str | None) -> np.ndarray:
     png = base64.b64decode(str(uri).partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
@@ -288,11 +303,153 @@ def test_the_command_and_the_device_are_those_of_the_last_training(run: RunDir) 
     _, seen = page(run)
     assert "2 ranks simulated on the CPU by mpirun: this report after 1.0 min" in seen.text
     run.timeline.write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
+    predicting = {"kind": "attempt", "attempt": 1, "ranks": 1, "engine": "mpirun", "time": 99}
+    with run.timeline.open("a") as timeline:
+        timeline.write(f"{json.dumps(predicting)}\n")
+    write_json(run.attempt(1).plan, {"target": "CPU", "job": {"kind": "predict"}})
     _, seen = page(run)
+    assert "attempt 0" in seen.text
+    assert "attempt 1" not in seen.text
     assert "train, 2 ranks simulated on the CPU by mpirun: done after 1.5 min" in seen.text
     [line] = [line for line in seen.text.splitlines() if line.startswith("unet-dist train")]
     options = ["--simulate", "2", "--hosts", "a:2", "--comm", "mindspore", "--run", "NEW"]
     assert shlex.split(line) == ["unet-dist", "train", str(run.config), *options]
+
+
+def test_the_day_is_that_of_the_evaluation_also_in_a_copy(run: RunDir) -> None:
+    with run.records(0).open("a") as records:
+        for split, time in (("test", 86400 * 365.5), ("val", 0)):
+            records.write(json.dumps({"phase": f"evaluating the {split} split", "time": time}))
+            records.write("\n")
+    assert "evaluated on 1971-01-01" in page(run)[1].text
+
+
+def test_a_small_picture_is_enlarged_by_a_whole_factor_below_its_headings(run: RunDir) -> None:
+    cases = [{"number": n, "id": f"eye {n}", "dice": n / 10} for n in range(2)]
+    for number, width in enumerate((200, 1700)):
+        write_files({run.case("test", number): to_png(np.zeros((4, width, 3), np.uint8))})
+    _, seen = page(run, cases=cases)
+    widths = [a["style"] for tag, a in seen.tags if tag == "figure" and "style" in a]
+    assert widths == ["width: min(100%, 800px)", "width: min(100%, 1700px)"]
+    assert [a.get("class") for tag, a in seen.tags if tag == "img"][:2] == ["enlarged", None]
+    assert seen.text.count("predicted probability") == 2
+
+
+def test_a_result_that_says_nothing_and_a_run_that_stopped_are_warned_of(run: RunDir) -> None:
+    plots = {**evaluation()["plots"], "confusion": [[0, 92], [0, 8]]}
+    _, seen = page(run, plots=plots)
+    assert "Warning: 100.00% of the pixels are predicted as vessel at threshold" in seen.text
+    assert "Warning:" not in page(run)[1].text
+    start = {"kind": "start", "step": 3, "total_steps": 90, "steps_per_epoch": 3}
+    sizes = {"parameters": 1, "batch": 4}
+    with run.records(0).open("a") as records:
+        records.write(json.dumps({**start, **sizes}) + "\n")
+    assert "this run stopped after step 3 of 90 (epoch 1 of 30)" in page(run)[1].text
+
+
+def as_folds(run: RunDir) -> None:
+    """Two folds of one image each; the evaluation of both is that of ``page``."""
+    scores = {"dice": 0.7, "iou": 0.6}
+    rows = [
+        {"name": name, "fold": n, "state": "done", "threshold": 0.25, "test": scores,
+         "left_out": {**scores, "dice": dice}}
+        for n, (name, dice) in enumerate((("fold_0", 0.61), ("fold_1", 0.65)))
+    ]  # fmt: skip
+    over = {"dice": {"mean": 0.63, "std": 0.0283, "members": 2}}
+    of_test = {"dice": {"mean": 0.7, "std": 0.0, "members": 2}}
+    val = evaluation(split="val", threshold=0.35)
+    write_json(
+        run.summary,
+        {
+            "vary": "fold",
+            "members": rows,
+            "over_members": {"left_out": over, "test": of_test},
+            "val": val,
+            "test": evaluation(),
+        },
+    )
+    placement: dict[str, Any] = {}
+    members = {"vary": "fold", "values": [0, 1], "parallel": 1, "placement": placement}
+    write_json(run.members_file, members)
+    tree = json.loads(run.dataset.read_text())
+    splits = tree["splits"]
+    splits["val"] += splits["train"]
+    splits["train"] = []
+    write_json(run.dataset, tree)
+    for number in range(2):
+        member = run.member(f"fold_{number}")
+        write_json(member.dataset, {"splits": {"val": [{"id": "a"}] * (3 + number)}})
+        member.records(0).parent.mkdir()
+        evals = [{"kind": "eval", "step": step, "dice": step / 10} for step in (1, 2, 3)]
+        member.records(0).write_text("".join(json.dumps(one) + "\n" for one in evals))
+
+
+NUMBERS_OF_FOLDS = ("0.6300", "0.0283", "0.7000", "0.0000")
+
+
+def test_a_cross_validation_shows_each_fold_and_mean_deviation_and_curves(run: RunDir) -> None:
+    as_folds(run)
+    html, seen = page(run)
+    rows = [re.sub(r"<[^>]*>", " ", row).split() for row in re.findall(r"(?s)<tr>.*?</tr>", html)]
+    for row in (
+        ["fold_0", "3", "0.6100", "0.7000", "0.25"],
+        ["fold_1", "4", "0.6500", "0.7000", "0.25"],
+        ["mean", "0.6300", "0.7000"],
+        ["standard", "deviation", "0.0283", "0.0000"],
+        [
+            "Dice",
+            "of",
+            "the",
+            "foreground",
+            "0.8100",
+            "0.8000",
+            "to",
+            "0.8200",
+            "0.6300",
+            "0.0283",
+            "0.7000",
+            "0.0000",
+        ],
+    ):
+        assert row in rows, row
+    for text in (
+        "Cross-validation, 2 folds",
+        "Out of fold: Dice 0.8100 (95 % interval 0.8000 to 0.8200), mean of 2 images, each "
+        "predicted by the one that left it out, threshold 0.35.",
+        "left out: mean",
+        "out of fold, mean of 2 images",
+        "images each left out once, 1 test",
+        "The data check warned: few images",
+    ):
+        assert text in seen.text, text
+    [curves] = [a for tag, a in seen.tags if tag == "img" and "each member" in str(a["alt"])]
+    picture = picture_of(curves["src"])
+    assert min(count_of(picture, colour) for colour in LINE_COLOURS[:2]) > 20
+    assert count_of(picture, LINE_COLOURS[2]) == 0
+    run.summary.unlink()  # as when the ranks write it
+    assert "Cross-validation" not in page(run)[1].text
+
+
+def test_the_report_of_folds_is_written_again_after_their_summary(run: RunDir) -> None:
+    as_folds(run)
+    run.summary.unlink()
+    run.evaluation("test").write_text(json.dumps(evaluation()))
+    write_json(run.threshold, {"threshold": 0.5, "threshold_source": "validation"})
+    for member in run.networks():
+        write_json(member.status, {"state": "done"})
+        write_json(member.evaluation("test"), evaluation())
+    EnsembleJob(
+        folder=run,
+        members=run.load_members(),
+        placement=Placement(),
+        division=divide(Placement(), 1, folder=run.path, fitting=(1,)),
+        supervise=lambda topology: pytest.fail(f"nothing is left to do for {topology}"),
+        fitting=(1,),
+        console=Console(file=io.StringIO()),
+    ).lead()
+    seen = Page(run.report.read_text())
+    assert "Cross-validation, 2 folds" in seen.text
+    assert "Dice of the test images" in seen.text
 
 
 def test_the_command_writes_the_split_that_was_asked_for_where_it_was_asked_to(
@@ -323,7 +480,10 @@ def test_a_browser_shows_it_whole_offline_and_without_a_complaint(
     with browser_tab(str(find_browser()), tmp_path / "profile") as tab:
         tab.set_width(900)
         tab.open(run.report.as_uri())
-        assert tab.value("document.title") == "a run: Dice 0.8100 (95 %: 0.800 to 0.820)"
+        assert (
+            tab.value("document.title")
+            == "a run, v, format folder: Dice 0.8100 (95 %: 0.800 to 0.820)"
+        )
         assert tab.value("document.images.length") == 3
         assert tab.value("[...document.images].every(image => image.naturalWidth > 0)")
         with Image.open(io.BytesIO(tab.screenshot())) as picture:

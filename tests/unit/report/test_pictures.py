@@ -9,11 +9,20 @@ from PIL import Image
 from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
-from unet_dist.report.panels import BLUE, GREY, ORANGE, WHITE, PictureRow, panels
+from unet_dist.report.curves import curves_png
+from unet_dist.report.panels import (
+    BLUE,
+    GREY,
+    MEANINGS_OF_SEVERAL,
+    ORANGE,
+    RIGHT,
+    WHITE,
+    PictureRow,
+    panels,
+)
 from unet_dist.report.pictures import (
     Heading,
     comparison_picture,
-    curves_png,
     report_picture,
 )
 
@@ -93,7 +102,7 @@ def test_each_kind_of_error_has_its_colour():
     assert image[0] == (0, 0, 0)
 
 
-def test_a_wrong_class_is_an_error_of_its_own_colour():
+def test_of_several_classes_an_error_has_the_colour_of_what_was_predicted():
     row = PictureRow(
         id="cell",
         image_hwc=np.zeros((1, 3, 3), np.float32),
@@ -104,7 +113,8 @@ def test_a_wrong_class_is_an_error_of_its_own_colour():
         dice=0.5,
     )
     _, truth, prediction, errors = panels(row)
-    assert tuple(map(tuple, errors[0])) == (WHITE, ORANGE, BLUE)
+    assert tuple(map(tuple, errors[0])) == (RIGHT, class_colours(3)[2], WHITE)
+    assert not {colour for colour, _ in MEANINGS_OF_SEVERAL} & set(class_colours(60))
     assert np.array_equal(truth[0, 0], prediction[0, 0])
     assert not np.array_equal(truth[0, 1], prediction[0, 1])
 

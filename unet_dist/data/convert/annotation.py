@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from unet_dist.data.convert.rasterise import Points, Region, Size
-from unet_dist.data.images import TRAINING_LIMIT, image_size, page_count
+from unet_dist.data.images import image_size, page_count
+from unet_dist.data.raster import TRAINING_LIMIT
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 

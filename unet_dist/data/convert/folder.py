@@ -203,7 +203,15 @@ def _notes(
     numbers = {label: found.labels.number(label) for label in found.shapes}
     left_out = sum(found.shapes[label] for label, n in numbers.items() if n == IGNORE)
     if instances and left_out:
-        yield f"{left_out} shapes to be left out became background: object numbers have no such"
+        yield (
+            f"{left_out} shapes to be left out (crowds, __ignore__) became background: a mask of "
+            "object numbers has no value for pixels that don't count"
+        )
+    if instances and len(found.labels.names) > 2:
+        yield (
+            f"object numbers tell no labels apart: {', '.join(found.labels.names[1:][:8])} are all "
+            "foreground; without --instances each is a class"
+        )
     rest = [label for label in numbers if found.labels.is_other(label)]
     if rest:
         yield f"not listed, so {found.labels.others}: {', '.join(sorted(rest)[:8])}"

@@ -39,7 +39,7 @@ from unet_dist.data.convert.rasterise import (
     fill_polygon,
     unite,
 )
-from unet_dist.data.images import EXTENSIONS
+from unet_dist.data.images import EXTENSIONS, open_picture
 from unet_dist.data.listing import natural_key
 from unet_dist.errors import UserError
 from unet_dist.runs import read_json
@@ -86,6 +86,7 @@ class LabelmeSource:
         where = str(file.relative_to(self.root))
         tree = read_json(file, max_bytes=MOST_JSON_BYTES)
         found = Findings()
+        size = None
         try:
             image, suffix, size = self._image(file, tree)
         except ValueError as error:
@@ -97,11 +98,12 @@ class LabelmeSource:
         shapes = []
         for number, item in enumerate(raw, 1):
             try:
-                shapes.append(_read_shape(item, f"{where} shape {number}", self.pen))
+                shapes.append(_read_shape(item, f"{where} shape {number}", self.pen, size))
             except ValueError as error:
                 found.add(f"{where} shape {number}", str(error))
         if found.faults:
             raise UserError(str(self.root), found.faults)
+        assert size is not None
         return Picture(size=size, suffix=suffix, image=image, shapes=tuple(shapes))
 
     def _image(self, file: Path, tree: dict[str, Any]) -> tuple[Path | bytes, str, Size]:
@@ -148,8 +150,12 @@ def open_labelme(source: Path, pen: Pen, images: Path | None) -> LabelmeSource:
     return LabelmeSource(files=tuple(ordered), root=root, pen=pen, images=images)
 
 
-def _read_shape(item: Any, where: str, pen: Pen) -> Shape:
-    """Raises ValueError saying what is wrong with the shape."""
+def _read_shape(item: Any, where: str, pen: Pen, size: Size | None) -> Shape:
+    """Of an image of that size, if it could be read.
+
+    Raises:
+        ValueError: saying what is wrong with the shape.
+    """
     if not isinstance(item, dict):
         raise ValueError("is no JSON object")
     label, group = item.get("label"), item.get("group_id")
@@ -165,13 +171,18 @@ def _read_shape(item: Any, where: str, pen: Pen) -> Shape:
     wanted = _NUM_POINTS.get(kind, ())
     if wanted and len(points) not in wanted:
         raise ValueError(f"a {kind} has {' or '.join(map(str, wanted))} points, not {len(points)}")
-    draw = _drawing(kind, points, item.get("mask"), pen)
+    draw = _drawing(kind, points, item.get("mask"), pen, size)
     return Shape(label=label, where=where, draw=draw, group=None if group is None else str(group))
 
 
-def _drawing(kind: str, points: Points, mask: Any, pen: Pen) -> Callable[[Size], Region]:
+def _drawing(
+    kind: str, points: Points, mask: Any, pen: Pen, size: Size | None
+) -> Callable[[Size], Region]:
     if kind == "mask":
-        return partial(_place_mask, points, _read_mask(points, mask))
+        content = _from_base64(mask, "mask")
+        # Only tells faults now: thousands of masks, each as large as the image, fit into no memory.
+        _decode_mask(points, content, size)
+        return partial(_place_mask, points, content)
     if kind == "circle":
         radius = float(np.hypot(*(points[1] - points[0])))
         if radius == 0:
@@ -189,9 +200,12 @@ def _drawing(kind: str, points: Points, mask: Any, pen: Pen) -> Callable[[Size],
     return partial(fill_polygon, points)
 
 
-def _read_mask(points: Points, encoded: Any) -> NDArray[np.bool_]:
-    """The pixels between two corners, both included; some programs leave the last one out."""
-    content = _from_base64(encoded, "mask")
+def _decode_mask(points: Points, content: bytes, size: Size | None) -> NDArray[np.bool_]:
+    """The pixels between two corners, both included; some programs leave the last one out.
+
+    Raises:
+        ValueError: saying what is wrong with the mask, such as that the image is smaller.
+    """
     width, height = (np.abs(points[1] - points[0]).astype(np.int64) + 1).tolist()
     try:
         # Opening reads the header alone: nothing is unpacked before the size is known.
@@ -201,6 +215,11 @@ def _read_mask(points: Points, encoded: Any) -> NDArray[np.bool_]:
                 fault = (
                     f"its mask is {image.width} x {image.height} pixels (width x height), but its "
                     f"points enclose {width} x {height}"
+                )
+            elif size is not None and (image.height > size[0] or image.width > size[1]):
+                fault = (
+                    f"its mask is {image.width} x {image.height} pixels (width x height), larger "
+                    f"than its image of {size[1]} x {size[0]}"
                 )
             elif image.mode not in ("1", "L", "P", "I;16"):
                 fault = f"its mask is a PNG of kind {image.mode}, not grey"
@@ -213,9 +232,9 @@ def _read_mask(points: Points, encoded: Any) -> NDArray[np.bool_]:
     return np.asarray(mask_hw)
 
 
-def _place_mask(points: Points, mask_hw: NDArray[np.bool_], size: Size) -> Region:
+def _place_mask(points: Points, content: bytes, size: Size) -> Region:
     left, top = np.floor(points.min(axis=0)).astype(int).tolist()
-    return clip_region(Region(top, left, mask_hw), size)
+    return clip_region(Region(top, left, _decode_mask(points, content, size)), size)
 
 
 def _from_base64(encoded: Any, key: str) -> bytes:
@@ -229,7 +248,7 @@ def _from_base64(encoded: Any, key: str) -> bytes:
 
 def _suffix_of(content: bytes) -> str:
     try:
-        with Image.open(BytesIO(content)) as image:
+        with open_picture(BytesIO(content)) as image:
             kind = image.format or ""
     except Exception as error:  # as above
         raise ValueError("its imageData is no image, or one of too many pixels") from error

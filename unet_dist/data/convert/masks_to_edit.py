@@ -18,8 +18,8 @@ from unet_dist.data.masks import MaskCoding, decode
 from unet_dist.data.sample import ImageRef
 from unet_dist.data.sources import list_samples
 
-PREDICTED = "_mask"
-"""How the stems of the masks end that ``unet-dist predict`` writes."""
+PREDICTED, NUMBERED = "_mask", "_objects"
+"""How the stems of the files end that ``unet-dist predict`` writes of classes and of objects."""
 
 
 def masks_of_dataset(file: Path) -> tuple[list[MaskedImage], DataConfig, bool]:
@@ -46,7 +46,8 @@ def masks_of_dataset(file: Path) -> tuple[list[MaskedImage], DataConfig, bool]:
 
 
 def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[MaskedImage]:
-    """Masks NAME.png, or NAME_mask.png where there are any, with the images called NAME.
+    """Masks NAME.png, or NAME_mask.png (of instances NAME_objects.png) where there are any, with
+    the images called NAME.
 
     The pages of a stack NAME.tif are NAME_00, NAME_01, ..., as ``unet-dist predict`` calls them.
 
@@ -55,8 +56,13 @@ def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[Maske
     """
     listing = Listing()
     found = files_of(masks, listing)
-    predicted = {stem: path for stem, path in found.items() if stem.endswith(PREDICTED)}
-    suffix = PREDICTED if predicted else ""
+    suffix = NUMBERED if instances else PREDICTED
+    predicted = {stem: path for stem, path in found.items() if stem.endswith(suffix)}
+    if not predicted and instances and any(stem.endswith(PREDICTED) for stem in found):
+        listing.faults.append(
+            "its predictions number no objects (NAME_objects.png): leave out --instances"
+        )
+    suffix = suffix if predicted else ""
     references = _pages_of(images, listing)
     if not found:
         listing.faults.append("no mask is in it")

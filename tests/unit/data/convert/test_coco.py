@@ -98,6 +98,21 @@ def test_instances_are_numbered(coco: Coco, mask) -> None:
     )
     assert mask()[0] == "2201110000"  # the larger first
     assert answer["objects"] == 2
+    assert answer["notes"] == [
+        "1 shapes to be left out (crowds, __ignore__) became background: a mask of object numbers "
+        "has no value for pixels that don't count",
+        "object numbers tell no labels apart: cat, dog are all foreground; without --instances "
+        "each is a class",
+    ]
+
+
+def test_labels_have_class_numbers_only_where_masks_have(
+    coco: Coco, project: Project, tmp_path: Path
+) -> None:
+    coco(annotation(1, [box(0, 0, 2, 1)]))
+    source = project.root / "instances.json"
+    assert "\n    2 dog: 1 shapes\n" in run(source, tmp_path / "classes").stdout
+    assert "\n  dog: 1 shapes\n" in run(source, tmp_path / "numbers", "--instances").stdout
 
 
 def test_images_are_found_in_another_folder(coco: Coco, mask, project: Project, tmp_path) -> None:

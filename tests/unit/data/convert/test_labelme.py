@@ -1,5 +1,6 @@
 import base64
 import json
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -340,10 +341,42 @@ def test_a_mask_of_another_size_than_its_corners_is_refused_before_it_is_unpacke
     assert "kind RGB" in told[4]
 
 
+def test_a_mask_larger_than_its_image_is_refused_before_it_is_unpacked(project, convert):
+    encoded = base64_png(np.ones((4000, 5000), np.uint8))
+    project.json(shape("x", [[0, 0], [4999, 3999]], "mask", mask=encoded))
+    tracemalloc.start()
+    told = faults(convert)[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (
+        "its mask is 5000 x 4000 pixels (width x height), larger than its image of 10 x 8" in told
+    )
+    assert peak < 10_000_000
+
+
+def test_masks_are_unpacked_one_at_a_time(project):
+    size = (1000, 1000)
+    project.image("large.png", size)
+    encoded = base64_png(np.ones(size, np.uint8))
+    masks = [shape("x", [[0, 0], [999, 999]], "mask", mask=encoded) for _ in range(30)]
+    project.json(
+        *masks, name="large", imageHeight=size[0], imageWidth=size[1], imagePath="large.png"
+    )
+    source = open_labelme(project.root / "large.json", Pen(line_width=1, point_radius=1), None)
+    tracemalloc.start()
+    picture = source.read(0)
+    assert sum(int(shape.draw(size).mask_hw.sum()) for shape in picture.shapes) == 30 * 1000**2
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000  # 30 masks of 1 MB each
+
+
 def test_a_truncated_mask_is_a_fault(project, convert):
     content = png(np.random.default_rng(0).integers(0, 2, (300, 300)).astype(np.uint8))
     cut = base64.b64encode(content[: len(content) // 2]).decode()
-    project.json(shape("x", [[0, 0], [299, 299]], "mask", mask=cut))
+    project.image(size=(300, 300))
+    cut_mask = shape("x", [[0, 0], [299, 299]], "mask", mask=cut)
+    project.json(cut_mask, imageHeight=300, imageWidth=300)
     assert "not a whole PNG" in faults(convert)[0]
 
 
@@ -356,6 +389,9 @@ def test_an_embedded_image_of_too_many_pixels_is_a_fault(project, convert):
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
     project.json(imageData=base64.b64encode(bomb + chunk(b"IEND", b"")).decode())
     assert "too many pixels" in faults(convert)[0]
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n%%EndComments\nshowpage\n"
+    project.json(imageData=base64.b64encode(postscript).decode())
+    assert "imageData is no image" in faults(convert)[0]
     project.json(imageData=base64.b64encode(b"hello").decode())
     assert "imageData is no image" in faults(convert)[0]
 

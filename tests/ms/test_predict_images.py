@@ -1,0 +1,113 @@
+"""One rank predicts its images, with small untrained networks."""
+
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unet_dist.config_file import build_config
+from unet_dist.data.dataset import Normalisation
+from unet_dist.data.masks import MaskCoding
+from unet_dist.evaluate.finished import file_digest
+from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.prediction import PredictionSettings
+from unet_dist.model.unet import build_unet
+from unet_dist.records import RecordWriter
+from unet_dist.runs import AttemptDir, read_json
+from unet_dist.train import predict
+
+
+class Alone:
+    rank, world = 0, 1
+    heartbeat = SimpleNamespace(beat=lambda *_, **__: None)
+
+    def all_gather(self, payload: bytes) -> list[bytes]:
+        return [payload]
+
+
+CONFIG = build_config(
+    {},
+    ["data.channels=grey", "model.width=4", "model.depth=1", "evaluate.tile=16"],
+    where="test",
+)
+
+
+def predictor_of(*seeds: int) -> Predictor:
+    """An ensemble of untrained networks."""
+    predictor = Predictor(CONFIG, [Normalisation((0.5,), (0.2,))] * len(seeds))
+    for member, seed in zip(predictor.members, seeds, strict=True):
+        net = build_unet(CONFIG.model, in_channels=1, classes=2, seed=seed)
+        member.load({p.name: np.array(p.asnumpy()) for p in net.get_parameters()})
+    return predictor
+
+
+def stack(folder: Path, pages: int) -> list[dict[str, Any]]:
+    """A TIFF of equal pages, each an image as the ranks are told of it."""
+    page = np.random.default_rng(0).integers(0, 256, (24, 20)).astype(np.uint8)
+    tifffile.imwrite(folder / "s.tif", np.stack([page] * pages), photometric="minisblack")
+    path = str(folder / "s.tif")
+    told = {"path": path, "truth": None, "sample": "", "left_out_by": "", "trained_on": False}
+    return [{**told, "page": n, "stem": f"s_{n}"} for n in range(pages)]
+
+
+def run(predictor: Predictor, images: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    settings = PredictionSettings(
+        config=CONFIG,
+        threshold=0.5,
+        uncertainty="none",
+        coding=MaskCoding(kind="binary", classes=2, values=(0, 255), shares={}),
+        made_by={"weights": ["w"]},
+    )
+    attempt = AttemptDir(folder)
+    job = {"images": images, "out": str(folder / "out"), "skipped": 0, "trained_on": 1}
+    with RecordWriter(folder / "records.jsonl") as records:
+        predict.predict_images(
+            job, predictor, settings, 1, records, attempt, Alone(), stop_requested=lambda: False
+        )
+    return read_json(attempt.result())
+
+
+def test_a_stack_is_hashed_once_for_all_of_its_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, digest = [], hashlib.file_digest
+
+    def counted(stream: BinaryIO, name: str) -> Any:
+        hashed.append(stream.name)
+        return digest(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    result = run(predictor_of(1), stack(tmp_path, 3), tmp_path)
+    assert [one["stem"] for one in result["written"]] == ["s_0", "s_1", "s_2"]
+    assert hashed == [str(tmp_path / "s.tif")]
+    record = read_json(tmp_path / "out" / "s_1_prediction.json")
+    assert record["image_sha256"] == file_digest(tmp_path / "s.tif")
+
+
+def test_an_image_is_predicted_by_the_one_member_that_left_it_out(tmp_path: Path) -> None:
+    images = stack(tmp_path, 2)
+    images[1] |= {"sample": "x", "left_out_by": "fold_1", "trained_on": True}
+    ensemble = predictor_of(1, 2)
+    ensemble.left_out_by = {"x": 1}
+    together, alone = (tmp_path / name for name in ("together", "alone"))
+    for predictor, folder in ((ensemble, together), (predictor_of(2), alone)):
+        folder.mkdir()
+        run(predictor, images, folder)
+    probability = [
+        np.asarray(Image.open(folder / "out" / f"s_{page}_probability.png")).astype(int)
+        for folder, page in ((together, 0), (together, 1), (alone, 1))
+    ]
+    assert np.array_equal(probability[1], probability[2])
+    assert not np.array_equal(probability[0], probability[1])
+    record = read_json(together / "out" / "s_1_prediction.json")
+    assert record["made_by"] == {"weights": ["w"], "left_out_by": "fold_1"}
+    assert record["trained_on"] is True
+    record = read_json(together / "out" / "s_0_prediction.json")
+    assert record["made_by"] == {"weights": ["w"]}
+    assert record["trained_on"] is False
+    assert read_json(AttemptDir(together).result())["trained_on"] == 1

@@ -1,0 +1,171 @@
+"""What ``predict`` knows of its images before a rank starts."""
+
+import hashlib
+import io
+import os
+import shutil
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pytest
+import tifffile
+from rich.console import Console
+
+from unet_dist.cli.folds import configs_of, write_down
+from unet_dist.config import Config
+from unet_dist.config_file import build_config
+from unet_dist.data.manifest import read_manifest
+from unet_dist.data.sample import ImageRef
+from unet_dist.data.synthetic import write_synthetic
+from unet_dist.errors import UserError
+from unet_dist.evaluate.finished import PredictionRecord, file_digest, show_results
+from unet_dist.launching.datasets import begin_ensemble
+from unet_dist.launching.describe import describe_predictions
+from unet_dist.launching.predictions import check_views, list_inputs, numbering_of, unfinished
+from unet_dist.runs import Members, RunDir, read_json, write_json
+
+MADE = {"weights": ["w"]}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images") / "vessels"
+    write_synthetic("vessels", folder, count=6, size=32, seed=0)
+    return folder
+
+
+def begun(run: RunDir, images: Path, vary: str) -> Config:
+    """Two folds, or seeds, that have their data set."""
+    config = build_config({}, [f"data.root={images}", "data.split.test=0.2"], where="test")
+    tree = {"vary": vary, "values": [0, 1], "parallel": 1, "placement": {}}
+    members = Members.of_json(tree)
+    configs = dict(zip(members.names, configs_of(config, vary, members.values), strict=True))
+    with run.locked():
+        begin_ensemble(run, configs, Console(file=io.StringIO()))
+    write_down(run, members, configs, config)
+    return config
+
+
+def listed_of(run: RunDir, config: Config, paths: list[Path]) -> dict[str, dict[str, Any]]:
+    dataset, _ = read_manifest(run.dataset, config.data)
+    listed, _ = list_inputs(paths, None, dataset, run)
+    return {one["stem"]: one for one in listed}
+
+
+def test_an_image_of_the_data_set_is_predicted_by_the_fold_that_left_it_out(
+    tmp_path: Path, images: Path
+) -> None:
+    run = RunDir(tmp_path / "run")
+    config = begun(run, images, "fold")
+    elsewhere = tmp_path / "elsewhere.png"
+    shutil.copy(next((images / "images").iterdir()), elsewhere)
+    listed = listed_of(run, config, [images / "images", elsewhere])
+    left_out = {
+        sample["id"]: name
+        for name in ("fold_0", "fold_1")
+        for sample in read_json(run.member(name).dataset)["splits"]["val"]
+    }
+    test = {sample["id"] for sample in read_json(run.dataset)["splits"]["test"]}
+    assert test
+    assert len(left_out) + len(test) == 6
+    assert {one["sample"]: one["left_out_by"] for one in listed.values()} == {
+        **left_out,
+        **dict.fromkeys(test, ""),
+        "": "",
+    }
+    assert not any(one["trained_on"] for one in listed.values())
+    with pytest.raises(UserError, match=rf"--tta flip or d4, since {len(left_out)} of 7 are"):
+        check_views(run, list(listed.values()))
+    check_views(run, [listed["elsewhere"]])
+
+
+def test_training_images_of_seeds_are_told(tmp_path: Path, images: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    listed = listed_of(run, begun(run, images, "seed"), [images / "images"])
+    trained_on = {
+        sample["id"]
+        for name in ("seed_0", "seed_1")
+        for sample in read_json(run.member(name).dataset)["splits"]["train"]
+    }
+    assert 0 < len(trained_on) < 6
+    assert {one["sample"] for one in listed.values() if one["trained_on"]} == trained_on
+    assert not any(one["left_out_by"] for one in listed.values())
+    check_views(run, list(listed.values()))
+
+
+def test_training_images_of_a_run_are_told_and_it_has_one_view(
+    tmp_path: Path, images: Path
+) -> None:
+    ensemble = RunDir(tmp_path / "run")
+    config = begun(ensemble, images, "seed")
+    run = ensemble.member("seed_0")  # a run folder like any other
+    listed = listed_of(run, config, [images / "images"])
+    trained_on = {sample["id"] for sample in read_json(run.dataset)["splits"]["train"]}
+    assert {one["sample"] for one in listed.values() if one["trained_on"]} == trained_on
+    with pytest.raises(UserError, match="std needs several views"):
+        check_views(run, list(listed.values()))
+
+
+def test_the_summary_says_how_many_images_were_trained_on(tmp_path: Path, images: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    begun(run, images, "seed")
+    answer: dict[str, Any] = {"written": [{}] * 5, "skipped": 0, "trained_on": 3, "faults": []}
+    assert "3 of the images were trained on" in describe_predictions(run, "out", "done", answer)
+    answer["trained_on"] = 0
+    assert "trained on" not in describe_predictions(run, "out", "done", answer)
+
+
+def test_a_stack_is_hashed_once_to_find_which_of_its_pages_are_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = tmp_path / "s.tif"
+    tifffile.imwrite(stack, np.zeros((6, 8, 8), np.uint8), photometric="minisblack")
+    out = tmp_path / "out"
+    out.mkdir()
+    listed = []
+    for page in range(6):
+        stem, ref = f"s_{page}", ImageRef(path=stack, page=page)
+        (out / f".{stem}.part").write_bytes(b"mask")
+        record = PredictionRecord(
+            image=ref,
+            image_sha256=file_digest(stack),
+            truth_sha256="",
+            height=8,
+            width=8,
+            made_by=MADE,
+            trained_on=False,
+            files=(f"{stem}_mask.png",),
+            pixels={},
+        )
+        if page < 4:
+            show_results(out, stem, record, {out / f"{stem}_mask.png": out / f".{stem}.part"})
+        listed.append(
+            {"path": str(stack), "page": page, "stem": stem, "truth": None, "left_out_by": ""}
+        )
+    hashed, digest = [], hashlib.file_digest
+
+    def counted(stream: BinaryIO, name: str) -> Any:
+        hashed.append(stream.name)
+        return digest(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    assert [image["stem"] for image in unfinished(out, listed, MADE)] == ["s_4", "s_5"]
+    assert hashed == [str(stack)]
+
+
+def test_objects_are_found_as_by_the_last_evaluation(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert numbering_of(run) is None
+    structure = {"kind": "objects", "threshold": 0.7, "min_object": 16, "cell_smoothing": 2.0}
+    write_json(run.evaluation("val"), {"structure": {**structure, "threshold": 0.4}})
+    write_json(run.evaluation("test"), {"structure": structure})
+    os.utime(run.evaluation("val"), (1, 1))
+    found = numbering_of(run)
+    assert found is not None
+    assert (found.name, found.threshold, found.min_object) == ("objects", 0.7, 16)
+    write_json(run.evaluation("test"), {"structure": {**structure, "kind": "region"}})
+    assert numbering_of(run) is None
+    write_json(run.evaluation("test"), {})
+    with pytest.raises(UserError, match="unet-dist eval"):
+        numbering_of(run)

@@ -1,0 +1,54 @@
+"""Single objects, or cells, of a predicted image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.evaluate.structure import Structure
+
+MAX_PIXELS = 1 << 24
+"""Of an image whose objects are numbered: they are found in all of it at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbering:
+    """How the final evaluation found them."""
+
+    structure: Structure
+    threshold: float
+    """See ``Decision.structure_threshold``."""
+    min_object: int
+    cell_smoothing: float
+
+    @property
+    def name(self) -> str:
+        return "cells" if self.structure == "partition" else "objects"
+
+    def __call__(self, prob_hwk: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Numbers from 1 on; 0 is no object."""
+        # Here, since importing scikit-image takes time.
+        from unet_dist.evaluate.objects import find_objects
+        from unet_dist.evaluate.partition import predicted_cells
+
+        if self.structure == "partition":
+            membrane_p_hw = prob_hwk[:, :, -1]
+            return predicted_cells(membrane_p_hw, self.threshold, smoothing=self.cell_smoothing)
+        objects_hw = find_objects(prob_hwk, self.threshold, min_size=self.min_object)
+        _, numbered = np.unique(objects_hw, return_inverse=True)
+        without_background = int(objects_hw.size > 0 and objects_hw.min() > 0)
+        return np.asarray(numbered.reshape(objects_hw.shape) + without_background, np.int32)
+
+    @classmethod
+    def of_evaluation(cls, structure: Mapping[str, Any]) -> "Numbering | None":
+        """From ``structure`` of a result; None where it has no objects."""
+        if structure["kind"] not in ("objects", "partition"):
+            return None
+        return cls(
+            structure=structure["kind"],
+            threshold=structure["threshold"],
+            min_object=structure["min_object"],
+            cell_smoothing=structure["cell_smoothing"],
+        )
