@@ -110,6 +110,6 @@ def predict(
             )
             raise typer.Exit(EXIT_DONE)
         told = {"images": todo, "skipped": skipped, "trained_on": trained_on}
-        job.what = {**job.what, **told, "made_by": made, "numbering": made["numbering"]}
+        job.what = {**job.what, **told, "made_by": made}
 
     run_to_end(job, topology.part, as_json, prepare)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.data.sample import IGNORE, Example
-from unet_dist.evaluate.measures import cells_at
 from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.objects import foreground_probability
+from unet_dist.evaluate.partition import basins, partition_score, relief, true_cells
 from unet_dist.evaluate.structure import Structure
 from unet_dist.evaluate.thresholds import choose_threshold
 
@@ -31,11 +31,9 @@ def judge(
     pixels of any object by their probability."""
     counted_hw = native.fov_hw & (native.target_hw != IGNORE)
     if structure == "partition":
-        membrane_p_hw, membrane_hw = prob_hwk[:, :, -1], native.target_hw == 1
-        return [
-            cells_at(membrane_p_hw, membrane_hw, counted_hw, depth, smoothing=cell_smoothing).v_rand
-            for depth in DEPTHS
-        ]
+        cells = true_cells(native.target_hw == 1, counted_hw)
+        relief_hw = relief(prob_hwk[:, :, -1], cell_smoothing)
+        return [partition_score(cells, basins(relief_hw, depth)).v_rand for depth in DEPTHS]
     any_object_hw = (native.target_hw > 0).astype(np.uint8)
     foreground_hw1 = foreground_probability(prob_hwk)[:, :, None]
     return score_image(sample_id, foreground_hw1, any_object_hw, counted_hw).to_json()

@@ -22,7 +22,6 @@ from unet_dist.evaluate.objects import (
     object_score,
 )
 from unet_dist.evaluate.partition import (
-    PartitionScore,
     partition_score,
     predicted_cells,
     true_cells,
@@ -107,28 +106,10 @@ def measure(
     if decision.structure == "partition":
         depth = decision.structure_threshold
         assert depth is not None
-        cells = cells_at(
-            prob_hwk[:, :, -1],
-            truth_hw == 1,
-            counted_hw,
-            depth,
-            smoothing=decision.cell_smoothing,
-        )
+        predicted = predicted_cells(prob_hwk[:, :, -1], depth, smoothing=decision.cell_smoothing)
+        cells = partition_score(true_cells(truth_hw == 1, counted_hw), predicted)
         shape |= asdict(cells)
     return Measured(score=score, shape=shape)
-
-
-def cells_at(
-    membrane_p_hw: NDArray[np.float32],
-    membrane_hw: NDArray[np.bool_],
-    counted_hw: NDArray[np.bool_],
-    depth: float,
-    *,
-    smoothing: float,
-) -> PartitionScore:
-    """The cells between predicted membranes against those between true ones."""
-    predicted = predicted_cells(membrane_p_hw, depth, smoothing=smoothing)
-    return partition_score(true_cells(membrane_hw, counted_hw), predicted)
 
 
 def _surface(

@@ -171,10 +171,7 @@ def score_image(
     """
     height, width = target_hw.shape
     assert prob_hwk.shape[:2] == fov_hw.shape == (height, width)
-    num_bad = int(np.count_nonzero(~np.isfinite(prob_hwk).all(axis=2)))
-    if num_bad:
-        fault = f"the network's output is not a number at {num_bad} of {height * width} pixels"
-        raise UserError(f"sample {sample_id}", f"{fault}; did the training diverge?")
+    refuse_nan(prob_hwk, f"sample {sample_id}", "pixels")
     counted_hw = fov_hw & (target_hw != IGNORE)
     truth = target_hw[counted_hw]
     prob_nk = prob_hwk[counted_hw]
@@ -292,6 +289,15 @@ def pool(scores: Sequence[ImageScore]) -> Counts:
     for score in scores[1:]:
         total = total + score.counts
     return total
+
+
+def refuse_nan(prob_hwk: NDArray[np.float32], where: str, what: str) -> None:
+    """Raises UserError if a probability is not a number; ``what`` are its pixels."""
+    if num_bad := int(np.count_nonzero(~np.isfinite(prob_hwk).all(axis=2))):
+        fault = (
+            f"the network's output is not a number at {num_bad} of {prob_hwk[..., 0].size} {what}"
+        )
+        raise UserError(where, f"{fault}; did the training diverge?")
 
 
 def _histograms(

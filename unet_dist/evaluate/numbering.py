@@ -30,16 +30,14 @@ class Numbering:
     def __call__(self, prob_hwk: NDArray[np.float32]) -> NDArray[np.int32]:
         """Numbers from 1 on; 0 is no object."""
         # Here, since importing scikit-image takes time.
-        from unet_dist.evaluate.objects import find_objects
+        from unet_dist.evaluate.objects import find_objects, renumbered
         from unet_dist.evaluate.partition import predicted_cells
 
         if self.structure == "partition":
             membrane_p_hw = prob_hwk[:, :, -1]
             return predicted_cells(membrane_p_hw, self.threshold, smoothing=self.cell_smoothing)
         objects_hw = find_objects(prob_hwk, self.threshold, min_size=self.min_object)
-        _, numbered = np.unique(objects_hw, return_inverse=True)
-        without_background = int(objects_hw.size > 0 and objects_hw.min() > 0)
-        return np.asarray(numbered.reshape(objects_hw.shape) + without_background, np.int32)
+        return renumbered(objects_hw).astype(np.int32)
 
     @classmethod
     def of_evaluation(cls, structure: Mapping[str, Any]) -> "Numbering | None":

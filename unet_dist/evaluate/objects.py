@@ -76,7 +76,7 @@ def find_objects(prob_hwk: NDArray[np.float32], threshold: float, *, min_size: i
     peakless[0] = False
     seeds_hw, _ = ndimage.label(peaks_hw | peakless[parts_hw], np.ones((3, 3)), np.int64)
     # The pixels of a peak may touch by their corners; two parts that do are still two.
-    seeds_hw = _renumbered(np.where(seeds_hw > 0, seeds_hw * (num_parts + 1) + parts_hw, 0))
+    seeds_hw = renumbered(np.where(seeds_hw > 0, seeds_hw * (num_parts + 1) + parts_hw, 0))
     count = int(seeds_hw.max())
     objects_hw = watershed(-depth_hw, seeds_hw, mask=foreground_hw)
     unseeded_hw, _ = ndimage.label(foreground_hw & (objects_hw == 0))
@@ -92,7 +92,7 @@ def foreground_probability(prob_hwk: NDArray[np.float32]) -> NDArray[np.float32]
 
 def object_score(true_objects: Regions, predicted_objects: Regions) -> ObjectScore:
     """Compares numbered objects; the numbers need not be consecutive."""
-    true, predicted = _renumbered(true_objects), _renumbered(predicted_objects)
+    true, predicted = renumbered(true_objects), renumbered(predicted_objects)
     true_sizes, predicted_sizes = np.bincount(true.ravel()), np.bincount(predicted.ravel())
     # Only pairs that overlap, since of noise there may be a hundred thousand objects.
     pairs = overlaps(true, predicted).tocoo()
@@ -127,7 +127,7 @@ def pool_objects(scores: Sequence[ObjectScore]) -> ObjectScore:
     )
 
 
-def _renumbered(objects_hw: NDArray[np.integer]) -> NDArray[np.intp]:
+def renumbered(objects_hw: NDArray[np.integer]) -> NDArray[np.intp]:
     """0 stays, objects become 1, 2 .. in the order of their numbers."""
     numbers, where = np.unique(objects_hw, return_inverse=True)
     return np.asarray(where.reshape(objects_hw.shape) + (0 if numbers[0] == 0 else 1))

@@ -81,13 +81,22 @@ def predicted_cells(
         depth: the least height of a membrane's root over a cell's, 0 to 1.
         smoothing: standard deviation of the Gaussian, in pixels.
     """
-    root_hw = ndimage.gaussian_filter(np.sqrt(membrane_p_hw, dtype=np.float64), smoothing)
+    return basins(relief(membrane_p_hw, smoothing), depth)
+
+
+def relief(membrane_p_hw: NDArray[np.float32], smoothing: float) -> NDArray[np.float64]:
+    """What is flooded: high on membranes, low in cells."""
+    return np.asarray(ndimage.gaussian_filter(np.sqrt(membrane_p_hw, dtype=np.float64), smoothing))
+
+
+def basins(relief_hw: NDArray[np.float64], depth: float) -> Regions:
+    """See ``predicted_cells``."""
     # h_minima would leave two basins apart whose lowest pixels are equal.
-    filled_hw = reconstruction(root_hw + depth, root_hw, method="erosion", footprint=_CROSS)
-    basins_hw, count = ndimage.label(local_minima(filled_hw, _CROSS), _CROSS)
+    filled_hw = reconstruction(relief_hw + depth, relief_hw, method="erosion", footprint=_CROSS)
+    basins_hw, count = ndimage.label(local_minima(filled_hw, _CROSS))
     if count < 2:
-        return np.ones(root_hw.shape, np.int32)
-    return np.asarray(watershed(root_hw, basins_hw), np.int32)
+        return np.ones(relief_hw.shape, np.int32)
+    return np.asarray(watershed(relief_hw, basins_hw), np.int32)
 
 
 def overlaps(one: NDArray[np.integer], two: NDArray[np.integer]) -> sparse.csr_array:

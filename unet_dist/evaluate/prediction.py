@@ -30,7 +30,7 @@ from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.finished import PredictionRecord, made_alone, show_results
-from unet_dist.evaluate.metrics import hard_prediction
+from unet_dist.evaluate.metrics import hard_prediction, refuse_nan
 from unet_dist.evaluate.numbering import MAX_PIXELS, Numbering
 from unet_dist.evaluate.outputs import OVERLAY_COLOUR
 from unet_dist.evaluate.overlays import (
@@ -268,10 +268,7 @@ class _Results:
         Raises:
             UserError: a probability is not a number, or a file cannot be written.
         """
-        num_bad = int(np.count_nonzero(~np.isfinite(prob_hwk).all(axis=2)))
-        if num_bad:
-            fault = f"the network's output is not a number at {num_bad} of {prob_hwk[..., 0].size}"
-            raise UserError(self._where, f"{fault} pixels of a band; did the training diverge?")
+        refuse_nan(prob_hwk, self._where, "pixels of a band")
         uncertainty = self._settings.uncertainty
         variance_hw = None
         if uncertainty == "std":

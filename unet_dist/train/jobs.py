@@ -49,13 +49,14 @@ def run_job(
     if job["kind"] == "predict":
         with RecordWriter(run.records(comm.rank)) as records:
             trained = load_trained(run, config, normalisation, records)
+            numbering = job["made_by"]["numbering"]
             settings = PredictionSettings(
                 config=config,
                 threshold=trained.threshold,
                 uncertainty=job["uncertainty"],
                 coding=dataset.coding,
                 made_by=job["made_by"],
-                numbering=job["numbering"] and Numbering(**job["numbering"]),
+                numbering=numbering and Numbering(**numbering),
                 usual_mean=0.0 if config.data.even_light else min(normalisation.mean),
             )
             predict_images(
