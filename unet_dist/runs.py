@@ -56,6 +56,10 @@ def rank_name(rank: int) -> str:
     return f"rank_{rank:03d}"
 
 
+SPLITS = ("test", "val", "train")
+"""The parts of a data set, the one that reports are about first."""
+
+
 @dataclass(frozen=True)
 class RunDir:
     """A run folder. It is complete, can be copied, and is readable without this program."""
@@ -143,8 +147,8 @@ class RunDir:
         return self.path / f"evaluation_{split}.json"
 
     def evaluations(self) -> dict[str, Path]:
-        """Those that there are, by split."""
-        paths = {split: self.evaluation(split) for split in ("test", "val", "train")}
+        """Those that there are, by split, in the order of ``SPLITS``."""
+        paths = {split: self.evaluation(split) for split in SPLITS}
         return {split: path for split, path in paths.items() if path.exists()}
 
     def case(self, split: str, number: int) -> Path:

@@ -1,6 +1,7 @@
 """One rank predicts its images, with small untrained networks."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -55,7 +56,14 @@ def stack(folder: Path, pages: int) -> list[dict[str, Any]]:
     return [{**told, "page": n, "stem": f"s_{n}"} for n in range(pages)]
 
 
-def run(predictor: Predictor, images: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+def run(
+    predictor: Predictor,
+    images: list[dict[str, Any]],
+    folder: Path,
+    *,
+    stop_requested: Callable[[], bool] = lambda: False,
+    skipped: int = 0,
+) -> dict[str, Any]:
     settings = PredictionSettings(
         config=CONFIG,
         threshold=0.5,
@@ -64,10 +72,10 @@ def run(predictor: Predictor, images: list[dict[str, Any]], folder: Path) -> dic
         made_by={"weights": ["w"]},
     )
     attempt = AttemptDir(folder)
-    job = {"images": images, "out": str(folder / "out"), "skipped": 0, "trained_on": 1}
+    job = {"images": images, "out": str(folder / "out"), "skipped": skipped, "trained_on": 1}
     with RecordWriter(folder / "records.jsonl") as records:
         predict.predict_images(
-            job, predictor, settings, 1, records, attempt, Alone(), stop_requested=lambda: False
+            job, predictor, settings, 1, records, attempt, Alone(), stop_requested=stop_requested
         )
     return read_json(attempt.result())
 
@@ -111,3 +119,17 @@ def test_an_image_is_predicted_by_the_one_member_that_left_it_out(tmp_path: Path
     assert record["made_by"] == {"weights": ["w"]}
     assert record["trained_on"] is False
     assert read_json(AttemptDir(together).result())["trained_on"] == 1
+
+
+def test_a_wish_to_stop_drops_the_image_at_hand_and_says_how_many_are_done(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(
+        predictor_of(1),
+        stack(tmp_path, 3),
+        tmp_path,
+        stop_requested=(out / "s_0_prediction.json").exists,
+        skipped=2,
+    )
+    assert (result["images_done"], result["images"]) == (3, 5)
+    assert [one["stem"] for one in result["written"]] == ["s_0"]
+    assert not list(out.glob("*s_1*"))

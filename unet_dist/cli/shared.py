@@ -16,6 +16,7 @@ from unet_dist.launching.describe import describe_answer, describe_failure, desc
 from unet_dist.launching.job import Job, JobResult
 from unet_dist.launching.overfit import verdict_of
 from unet_dist.launching.placement import plan_job
+from unet_dist.runs import SPLITS
 
 EXIT_CODES = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
 
@@ -29,10 +30,6 @@ TtaOption = Annotated[
         "was chosen with the run's own.",
     ),
 ]
-
-
-SPLITS = ("test", "val", "train")
-"""The parts of a data set, the one that reports are about first."""
 
 
 def checked_split(split: str) -> str:

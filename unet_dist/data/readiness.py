@@ -12,6 +12,7 @@ from unet_dist.data.facts import DatasetReport
 from unet_dist.data.images import image_size, read_indices
 from unet_dist.data.masks import decode
 from unet_dist.data.matching import BY_CHANCE, share_that_fits
+from unet_dist.data.splits import are_folds
 from unet_dist.data.thin import Kept, kept_centre_lines
 from unet_dist.data.windows import busiest_window
 
@@ -39,7 +40,7 @@ def check_for_training(
     if dataset is None:
         return report, None
     # Of folds every image beside the test validates.
-    folds = any(other.fold != config.data.split.fold for other in other_splits)
+    folds = are_folds([config.data.split, *other_splits])
     judged = replace(dataset.splits, val=()) if folds else dataset.splits
     more = [
         *interval_warnings(judged, config.data.split, folds=folds),

@@ -177,6 +177,11 @@ def _fold(samples: Sequence[Sample], config: SplitConfig, seed: int) -> Splits:
     return _gather(samples, {sample.id: part_of_group[sample.group] for sample in samples})
 
 
+def are_folds(configs: Sequence[SplitConfig]) -> bool:
+    """Whether several runs of one data set each leave out another part of it."""
+    return len({config.fold for config in configs}) > 1
+
+
 def cut_stacks(samples: Sequence[Sample]) -> list[Path]:
     """The stacks whose slices are of several groups, such as that of ISBI 2012."""
     group_of_page: dict[Path, dict[int, str]] = {}

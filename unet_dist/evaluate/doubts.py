@@ -1,9 +1,8 @@
 """Reasons not to take a result at face value, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from unet_dist.records import read_records
 from unet_dist.runs import RunDir
 
 NEARLY_ALL = 0.999
@@ -58,14 +57,21 @@ def _near_chance(per_class: Sequence[Mapping[str, Any]], names: Sequence[str]) -
     ]
 
 
-def unfinished(run: RunDir) -> str:
+def doubts_about(
+    run: RunDir, records: Iterable[Mapping[str, Any]], evaluation: Mapping[str, Any]
+) -> list[str]:
+    """Those of the run, of whose rank 0 the records are, and those of its result."""
+    return [*filter(None, [unfinished(run, records)]), *doubts_of(evaluation)]
+
+
+def unfinished(run: RunDir, records: Iterable[Mapping[str, Any]]) -> str:
     """That a training did not reach its last step, and where it is; empty if it did, if nothing
     is known of it, and for an overfit check, which ends when it has learnt."""
     if run.is_ensemble() or run.last_plan().get("job", {}).get("until_dice"):
         return ""
     start: Mapping[str, Any] = {}
     step = 0
-    for record in read_records(run.records(0)):
+    for record in records:
         if record.get("kind") == "start":
             start, step = record, record["step"]
         elif record.get("kind") in ("step", "checkpoint"):

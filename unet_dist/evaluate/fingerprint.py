@@ -110,7 +110,7 @@ def file_digest(path: Path) -> str:
 
 
 class FileDigests:
-    """SHA-256 of samples; a stack of pages is read once."""
+    """SHA-256 of files and samples; a stack of pages is read once."""
 
     def __init__(self) -> None:
         self._known: dict[Path, str] = {}
@@ -122,11 +122,12 @@ class FileDigests:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _of(self, ref: ImageRef | None) -> tuple[str, int] | None:
-        if ref is None:
-            return None
-        if ref.path not in self._known:
-            self._known[ref.path] = file_digest(ref.path)
-        return self._known[ref.path], ref.page
+        return None if ref is None else (self.of_file(ref.path), ref.page)
+
+    def of_file(self, path: Path) -> str:
+        if path not in self._known:
+            self._known[path] = file_digest(path)
+        return self._known[path]
 
 
 def data_sha256(sample_digests: Iterable[str]) -> str:

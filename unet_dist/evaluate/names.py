@@ -74,6 +74,11 @@ def interval_text(values: Mapping[str, Any], name: str, *, unit: str = "") -> st
     return f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
+def at_threshold(threshold: float | None) -> str:
+    """To be appended to what was measured there; empty where the most probable class wins."""
+    return "" if threshold is None else f", threshold {threshold:g}"
+
+
 def decimals(value: float | None) -> str:
     """As metrics are shown; None where one is not defined."""
     return "undefined" if value is None else f"{value:.4f}"

@@ -46,7 +46,7 @@ def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Conso
     from unet_dist.data.dataset import normalisation
     from unet_dist.data.listing import natural_key
     from unet_dist.data.manifest import write_manifest
-    from unet_dist.data.splits import Splits, split_samples
+    from unet_dist.data.splits import Splits, are_folds, split_samples
 
     refuse_used(folder)
     members = {name: folder.member(name) for name in configs}
@@ -61,7 +61,7 @@ def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Conso
             write_manifest(members[name].dataset, divided, normalisation(divided))
         together, norm = whole, normalisation(whole)
         # Seeds of a configuration that is itself a fold all train on the rest.
-        if any(config.data.split.fold != first.data.split.fold for config in others):
+        if are_folds([config.data.split for config in configs.values()]):
             beside = (*whole.splits.train, *whole.splits.val)
             ordered = tuple(sorted(beside, key=lambda sample: natural_key(sample.id)))
             trained = Splits(train=ordered, val=(), test=())

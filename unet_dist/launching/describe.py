@@ -6,7 +6,7 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.plan import LaunchPlan
-from unet_dist.evaluate.doubts import doubts_of, unfinished
+from unet_dist.evaluate.doubts import doubts_about
 from unet_dist.evaluate.names import (
     METRICS,
     decimals,
@@ -15,6 +15,7 @@ from unet_dist.evaluate.names import (
     structure_sentence,
     title_of,
 )
+from unet_dist.records import read_records
 from unet_dist.runs import RunDir
 
 VICTIMS_SHOWN = 8
@@ -62,7 +63,7 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
 
 def describe_result(run: RunDir, answer: Mapping[str, Any]) -> str:
     """The evaluation that ``eval`` answers, and why one might not believe it."""
-    doubts = [*filter(None, [unfinished(run)]), *doubts_of(answer)]
+    doubts = doubts_about(run, read_records(run.records(0)), answer)
     last = [f"warning: {doubt}" for doubt in doubts]
     last.append(f"report {run.report}, picture {run.picture}")
     return describe_evaluation(answer, "\n".join(last))

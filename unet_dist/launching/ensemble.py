@@ -157,13 +157,12 @@ class EnsembleJob:
         console.print(f"{name} failed: {text}", markup=False)
 
     def _report(self) -> None:
-        """Anew: when the ranks wrote it, there was no summary yet."""
-        for split in ("test", "val"):
-            if self.folder.evaluation(split).exists():
-                from unet_dist.report.html import report_html  # NumPy and Matplotlib
+        """Of the summary, too, so that the ranks cannot write it."""
+        for split in self.folder.evaluations():
+            from unet_dist.report.html import report_html  # NumPy and Matplotlib
 
-                write_text_atomically(self.folder.report, report_html(self.folder, split))
-                return
+            write_text_atomically(self.folder.report, report_html(self.folder, split))
+            return
 
     def _forget_evaluation(self) -> None:
         """It would be of members that no longer are."""

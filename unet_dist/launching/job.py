@@ -226,9 +226,7 @@ def newest_step(checkpoints: Path) -> int:
 
 
 def _judged(plan: LaunchPlan, attempt: AttemptDir, result: LaunchResult) -> JobResult:
-    answer: Mapping[str, Any] = read_json(attempt.result()) if attempt.result().exists() else {}
-    if plan.job["kind"] == "predict":
-        answer = _with_images_done(answer, plan.job)
+    answer = read_json(attempt.result()) if attempt.result().exists() else {}
     if result.failure is not None:
         ending = "failed"
     # Asked to stop after their last step, the ranks finish: then there is an answer. Without an
@@ -240,15 +238,3 @@ def _judged(plan: LaunchPlan, attempt: AttemptDir, result: LaunchResult) -> JobR
     return JobResult(
         plan=plan, attempt=attempt, ending=ending, failure=result.failure, answer=answer
     )
-
-
-def _with_images_done(answer: Mapping[str, Any], job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a prediction that was stopped: no step of the training, but how far it is."""
-    if "stopped_at_step" not in answer:
-        return answer
-    kept = {key: value for key, value in answer.items() if key != "stopped_at_step"}
-    return {
-        **kept,
-        "images_done": job["skipped"] + len(answer["written"]),
-        "images": job["skipped"] + len(job["images"]),
-    }

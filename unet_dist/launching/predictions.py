@@ -1,6 +1,5 @@
 """Which images are to be predicted, and what stands there already."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
-from unet_dist.evaluate.fingerprint import file_digest
+from unet_dist.evaluate.fingerprint import FileDigests
 from unet_dist.evaluate.finished import is_finished, made_alone, refuse_to_replace
 from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset
 from unet_dist.evaluate.numbering import Numbering
@@ -140,7 +139,7 @@ def unfinished(
         UserError: where other results would be replaced.
     """
     todo, conflicts = [], []
-    digest = functools.cache(file_digest)  # the pages of a stack share its file
+    digest = FileDigests().of_file
     for image in listed:
         references = [
             ImageRef(path=Path(ref["path"]), page=ref["page"]) if ref else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.evaluate.doubts import doubts_of
-from unet_dist.evaluate.names import METRICS, decimals, numbered
+from unet_dist.evaluate.names import METRICS, at_threshold, decimals, numbered
 from unet_dist.runs import Members, RunDir, read_json
 
 Evaluation = Mapping[str, Any]
@@ -82,13 +82,11 @@ def mean_of_images(
 
 
 def describe_member(evaluation: Evaluation) -> str:
-    threshold = evaluation.get("threshold")
-    at = "" if threshold is None else f", threshold {threshold:g}"
     if "dice" not in evaluation:
         return "done; the server of rank 0 has the result"
     done = (
         f"done: {evaluation['split']} Dice {decimals(evaluation['dice'])}, mean of "
-        f"{numbered(evaluation['images'], 'image')}{at}"
+        f"{numbered(evaluation['images'], 'image')}{at_threshold(evaluation['threshold'])}"
     )
     return "\n".join([done, *(f"warning: {doubt}" for doubt in doubts_of(evaluation))])
 
@@ -131,17 +129,16 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
 def _dice_of(evaluation: Evaluation) -> str:
     interval = evaluation["dice_interval"]
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-    threshold = evaluation["threshold"]
-    at = "" if threshold is None else f", threshold {threshold:g}"
     images = numbered(evaluation["images"], "image")
+    at = at_threshold(evaluation["threshold"])
     return f"Dice {decimals(evaluation['dice'])}{between}, mean of {images}{at}"
 
 
 def _scores_of_member(run: RunDir) -> dict[str, Any]:
     """Of the evaluation that its training ended with."""
-    for split in ("test", "val", "train"):
-        if found := _evaluation(run, split):
-            return {"threshold": found["threshold"], split: metrics_of(found)}
+    for split, path in run.evaluations().items():
+        found = read_json(path)
+        return {"threshold": found["threshold"], split: metrics_of(found)}
     return {}
 
 

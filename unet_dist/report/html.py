@@ -10,7 +10,7 @@ import jinja2
 from unet_dist.config import Config
 from unet_dist.data.colours import class_colours
 from unet_dist.errors import UserError
-from unet_dist.evaluate.doubts import doubts_of, unfinished
+from unet_dist.evaluate.doubts import doubts_about
 from unet_dist.evaluate.metrics import CLASS_QUALITIES
 from unet_dist.evaluate.names import (
     METRICS,
@@ -89,7 +89,7 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
         run=run.path.name,
         data_set=data_set_of(config),
         evaluated=evaluated_on(run, split, records),
-        doubts=[*filter(None, [unfinished(run)]), *doubts_of(evaluation)],
+        doubts=doubts_about(run, records, evaluation),
         numbered=numbered,
         headline=_headline(evaluation),
         evaluation=evaluation,

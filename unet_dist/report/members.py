@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from unet_dist.evaluate.names import METRICS, decimals, interval_text, numbered, title_of
+from unet_dist.evaluate.names import (
+    METRICS,
+    at_threshold,
+    decimals,
+    interval_text,
+    numbered,
+    title_of,
+)
 from unet_dist.records import read_records
 from unet_dist.report.curves import Record
 from unet_dist.runs import RunDir, read_json
@@ -107,8 +114,6 @@ def _sentences(summary: Mapping[str, Any], *, folds: bool) -> list[str]:
         if split not in summary:
             continue
         one = summary[split]
-        threshold = one["threshold"]
-        at = "" if threshold is None else f", threshold {threshold:g}"
         interval = interval_text(one, "dice")
         between = f" (95 % interval {interval})" if interval else ""
         images = numbered(one["images"], "image")
@@ -118,7 +123,7 @@ def _sentences(summary: Mapping[str, Any], *, folds: bool) -> list[str]:
         where = {"val": "Out of fold" if folds else "Validation", "test": "Test"}[split]
         found.append(
             f"{where}: Dice {decimals(one['dice'])}{between}, mean of {images}, each predicted by "
-            f"{who}{at}."
+            f"{who}{at_threshold(one['threshold'])}."
         )
     if folds:
         found.append(

@@ -21,7 +21,7 @@ from unet_dist.model.target import on_cpu
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.report.panels import PictureRow, strip
 from unet_dist.report.pictures import Heading, report_picture
-from unet_dist.runs import AttemptDir, RunDir, write_json, write_text_atomically
+from unet_dist.runs import SPLITS, AttemptDir, RunDir, write_json, write_text_atomically
 from unet_dist.train.loop import train
 from unet_dist.train.predict import predict_images
 from unet_dist.train.rows import picture_row
@@ -90,7 +90,7 @@ def run_job(
             return
         barrier(comm)  # rank 0 may still be writing the last checkpoint
     splits = dataset.splits.parts()
-    split = job["split"] or next(name for name in ("test", "val", "train") if splits[name])
+    split = job["split"] or next(name for name in SPLITS if splits[name])
     with RecordWriter(run.records(comm.rank)) as records:
         trained = load_trained(run, config, normalisation, records)
     if not splits[split]:
@@ -98,6 +98,9 @@ def run_job(
     decision = choose_thresholds(run, config, dataset, trained, comm)
     result = evaluate_split(split, run, config, dataset, trained, decision, comm)
     if comm.rank == 0:
+        from unet_dist.report.html import report_html  # as in evaluate_split
+
+        write_text_atomically(run.report, report_html(run, split))
         write_json(attempt.result(), result)
     barrier(comm)
 
@@ -106,7 +109,7 @@ def evaluate_ensemble(
     run: RunDir, config: Config, dataset: Dataset, attempt: AttemptDir, comm: Communicator
 ) -> None:
     """What follows when all members are trained: their threshold, and every split that has images
-    none of them was trained on."""
+    none of them was trained on. The launcher writes the report, once it has the summary."""
 
     def beat(done: int, total: int) -> None:
         doing = f"the threshold, {done} of {total} images"
@@ -162,7 +165,6 @@ def evaluate_split(
     # Here, since importing scikit-image takes time that the start of a training need not wait for.
     from unet_dist.evaluate.final import fingerprint_of, measure_samples
     from unet_dist.evaluate.results import plots_of, result_of
-    from unet_dist.report.html import report_html
 
     samples = dataset.splits.parts()[split]
     with RecordWriter(run.records(comm.rank)) as records:
@@ -201,7 +203,6 @@ def evaluate_split(
         result["cases"] = _write_cases(run, split, rows)
         write_json(run.evaluation(split), result)
         _draw(run, config, rows, summary, comm.world)
-        write_text_atomically(run.report, report_html(run, split))
     return result
 
 

@@ -3,7 +3,6 @@
 A single large image is not divided: the ranks would have to write into one file.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from unet_dist.comm import Communicator, barrier, gather_objects
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
-from unet_dist.evaluate.fingerprint import file_digest
+from unet_dist.evaluate.fingerprint import FileDigests
 from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.prediction import PredictionSettings, PredictionTask, predict_file
 from unet_dist.evaluate.score import shard
@@ -42,7 +41,7 @@ def predict_images(
     total = len(job["images"])
     stopped = False
     out = Path(job["out"])
-    digest = functools.cache(file_digest)  # the pages of a stack share its file
+    digest = FileDigests().of_file
     for number, image in enumerate(mine):
         task = _task(image)
         own = predictor.for_sample(image["sample"])
@@ -94,7 +93,9 @@ def predict_images(
             "faults": [fault for part in parts for fault in part[1]],
         }
         if any(part[2] for part in parts):
-            result["stopped_at_step"] = step
+            # How far it is; the step of the training would tell nothing.
+            result["images_done"] = job["skipped"] + len(by_stem)
+            result["images"] = job["skipped"] + total
         write_json(attempt.result(), result)
     barrier(comm)
 

@@ -42,7 +42,8 @@ def test_a_stopped_prediction_is_told_in_images_and_not_in_steps_of_the_training
     attempt.path.mkdir(parents=True)
     common = {"skipped": 1, "trained_on": 0, "faults": []}
 
-    write_json(attempt.result(), {**common, "written": [{"stem": "b"}], "stopped_at_step": 120})
+    far = {"images_done": 2, "images": 4}
+    write_json(attempt.result(), {**common, "written": [{"stem": "b"}], **far})
     stopped = _judged(plan, attempt, LaunchResult(failure=None, interrupted=True))
     assert stopped.ending == "stopped"
     assert "stopped_at_step" not in stopped.answer

@@ -6,6 +6,7 @@ import pytest
 
 from unet_dist.evaluate.doubts import doubts_of, unfinished
 from unet_dist.launching.describe import describe_result
+from unet_dist.records import read_records
 from unet_dist.runs import RunDir, write_json
 
 
@@ -56,17 +57,17 @@ def write_records(run: RunDir, last: int) -> None:
 
 
 def test_a_run_that_stopped_early_is_called_unfinished(run: RunDir) -> None:
-    assert unfinished(run) == ""  # nothing is known
+    assert unfinished(run, read_records(run.records(0))) == ""  # nothing is known
     write_records(run, 30)
-    assert unfinished(run) == (
+    assert unfinished(run, read_records(run.records(0))) == (
         "unfinished: this run stopped after step 30 of 1800 (epoch 5 of 300); go on with: "
         f"unet-dist train {run.path} --resume"
     )
     write_records(run, 1800)
-    assert unfinished(run) == ""
+    assert unfinished(run, read_records(run.records(0))) == ""
     write_records(run, 30)
     write_json(run.attempt(0).plan, {"job": {"kind": "train", "until_dice": 0.95}})
-    assert unfinished(run) == ""
+    assert unfinished(run, read_records(run.records(0))) == ""
 
 
 def test_eval_says_it_on_the_console(run: RunDir) -> None:
