@@ -94,6 +94,9 @@ class DataConfig(Section):
     even_light: NonNegative = 0.0
     """Evens out brightness and contrast within a Gaussian window of this standard deviation, in
     pixels of the image's own size; 0 leaves the image as it is."""
+    even_curve: Literal["cut", "asinh"] = "cut"
+    """What even_light does beyond 3 standard deviations from the local mean: it cuts off, or it
+    compresses, for objects much brighter than what is round them (asinh)."""
     mask: Literal["auto", "binary", "inverted", "labels", "instances", "instances_border"] = "auto"
     """Meaning of mask values. auto recognises 0/1, 0/255, booleans, palettes and class numbers
     and says which; inverted: 0 is the foreground; instances: every object number is foreground;

@@ -218,7 +218,9 @@ def _read_sample(sample: Sample, config: DataConfig, coding: MaskCoding) -> Exam
 def _input(image: Pixels, fov_hw: NDArray[np.bool_], config: DataConfig) -> NDArray[np.float32]:
     """What the network is to see of an image, 0..1, before resizing and normalisation."""
     image_hwc = to_unit_range(image, config.channels)
-    return even_light(image_hwc, fov_hw, config.even_light) if config.even_light else image_hwc
+    if not config.even_light:
+        return image_hwc
+    return even_light(image_hwc, fov_hw, config.even_light, config.even_curve)
 
 
 def recognise_all(samples: list[Sample], config: DataConfig) -> MaskCoding:

@@ -1,5 +1,7 @@
 """Evens out the illumination of an image, which differs more between eyes than vessels do."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -7,16 +9,21 @@ from numpy.typing import NDArray
 NEUTRAL = 0.5
 REACH = 3.0
 """Standard deviations from the local mean that are still told apart; the rest is cut off."""
+FAR_REACH = 30.0
+"""The same of the compressed curve."""
 LEAST_DEVIATION = 0.02
 """Of the intensity, 0..1: where nothing is to be seen, noise is not blown up any further."""
 _STEPS = 8
 """Grid points per window width, on which the slowly varying moments are computed."""
 
 
+Curve = Literal["cut", "asinh"]
+
+
 def even_light(
-    image_hwc: NDArray[np.float32], fov_hw: NDArray[np.bool_], window: float
+    image_hwc: NDArray[np.float32], fov_hw: NDArray[np.bool_], window: float, curve: Curve = "cut"
 ) -> NDArray[np.float32]:
-    """(image - local mean) / local standard deviation of each channel, scaled into 0..1.
+    """(image - local mean) / local standard deviation of each channel, brought into 0..1.
 
     The moments are those of a Gaussian window of standard deviation ``window`` pixels, over
     pixels of the field of view only; outside it the result is ``NEUTRAL``.
@@ -29,9 +36,23 @@ def even_light(
         mean_hw = blur(channel_hw * inside_hw) / share_hw
         centred_hw = (channel_hw - mean_hw) * inside_hw
         deviation_hw = np.sqrt(blur(centred_hw**2) / share_hw)
-        scaled_hw = centred_hw / np.maximum(deviation_hw, LEAST_DEVIATION) / np.float32(2 * REACH)
-        channels.append(np.clip(scaled_hw + np.float32(NEUTRAL), 0, 1))
+        channels.append(
+            within_unit_range(centred_hw / np.maximum(deviation_hw, LEAST_DEVIATION), curve)
+        )
     return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def within_unit_range(deviations: NDArray[np.float32], curve: Curve) -> NDArray[np.float32]:
+    """0..1 of standard deviations from the mean, which is ``NEUTRAL``.
+
+    Two bright nuclei that touch are both beyond ``REACH``, as is the darker line between them;
+    the inverse hyperbolic sine, a logarithm far from 0, keeps it.
+    """
+    if curve == "asinh":
+        deviations = np.arcsinh(deviations) / np.float32(2 * np.arcsinh(FAR_REACH))
+    else:
+        deviations = deviations / np.float32(2 * REACH)
+    return np.clip(deviations + np.float32(NEUTRAL), 0, 1)
 
 
 def blur_grid(shape: tuple[int, int], window: float) -> tuple[tuple[int, int], float]:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.data.bands import Bands, SlidingRows, resize_bands
-from unet_dist.data.light import LEAST_DEVIATION, NEUTRAL, REACH, blur_grid
+from unet_dist.data.light import LEAST_DEVIATION, Curve, blur_grid, within_unit_range
 
 _ROWS_AT_ONCE = 64
 
 
 def even_light_bands(
-    image: Bands, size: tuple[int, int], window: float
+    image: Bands, size: tuple[int, int], window: float, curve: Curve = "cut"
 ) -> Iterator[NDArray[np.float32]]:
     """As ``even_light`` makes of the whole image, up to rounding. In memory are some 8 windows of
     rows, for the two blurs one after the other.
@@ -30,8 +30,7 @@ def even_light_bands(
         centred_hwc, share_hw1, inside_hw1 = rows[..., :-2], rows[..., -2:-1], rows[..., -1:]
         deviation_hwc = np.sqrt(np.maximum(variance_hwc, 0) / share_hw1)
         scaled_hwc = centred_hwc / np.maximum(deviation_hwc, LEAST_DEVIATION)
-        scaled_hwc = scaled_hwc * inside_hw1 / np.float32(2 * REACH)
-        yield np.clip(scaled_hwc + np.float32(NEUTRAL), 0, 1)
+        yield within_unit_range(scaled_hwc * inside_hw1, curve)
 
 
 def _inside_only(image: Bands) -> Iterator[NDArray[np.float32]]:

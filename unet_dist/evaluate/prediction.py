@@ -163,7 +163,7 @@ def _probabilities(
     unit = (to_unit_range(band, data.channels) for band in image.pixels())
     seen: Bands = watched(unit, on_image)
     if data.even_light:
-        seen = even_light_bands(_with_view(seen, view), size, data.even_light)
+        seen = even_light_bands(_with_view(seen, view), size, data.even_light, data.even_curve)
     predicted = predict_bands(
         forward,
         resize_bands(seen, size, small, area=data.resize < 1),

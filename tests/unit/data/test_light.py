@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unet_dist.data.light import LEAST_DEVIATION, NEUTRAL, REACH, even_light
+from unet_dist.data.light import LEAST_DEVIATION, NEUTRAL, REACH, Curve, even_light
 from unet_dist.data.light_bands import even_light_bands
 
 
@@ -48,14 +48,30 @@ def test_faint_noise_is_not_blown_up() -> None:
     assert np.abs(even - NEUTRAL).max() < 1e-4 / LEAST_DEVIATION
 
 
+def test_a_line_between_bright_objects_is_kept_by_the_compressed_curve() -> None:
+    image = np.full((96, 96, 1), 0.1, np.float32)
+    image[44:52, 40:56] = 0.9
+    image[44:52, 48] = 0.7
+    everywhere = np.ones((96, 96), np.bool_)
+    cut = even_light(image, everywhere, 40.0)
+    kept = even_light(image, everywhere, 40.0, "asinh")
+    assert cut[48, 48] == cut[48, 44] == 1
+    assert kept[48, 44] - kept[48, 48] > 0.01
+    assert kept.min() > 0
+    assert kept.max() < 1
+    assert np.argsort(kept, axis=None, kind="stable")[-1] in np.flatnonzero(image == image.max())
+
+
+@pytest.mark.parametrize("curve", ["cut", "asinh"])
 @pytest.mark.parametrize("window", [3.0, 20.0, 60.0])
 @pytest.mark.parametrize("rows", [1, 13, 200])
-def test_bands_give_what_the_whole_image_gives(window: float, rows: int) -> None:
+def test_bands_give_what_the_whole_image_gives(window: float, rows: int, curve: Curve) -> None:
     image = np.random.default_rng(1).random((150, 97, 3)).astype(np.float32)
     fov = np.hypot(*(np.mgrid[:150, :97] - np.array([75, 48])[:, None, None])) < 60
     both = np.concatenate([image, fov[:, :, None].astype(np.float32)], axis=2)
     cut = [both[first : first + rows] for first in range(0, 150, rows)]
 
-    bands = list(even_light_bands(cut, (150, 97), window))
+    bands = list(even_light_bands(cut, (150, 97), window, curve))
 
-    np.testing.assert_allclose(np.concatenate(bands), even_light(image, fov, window), atol=1e-4)
+    expected = even_light(image, fov, window, curve)
+    np.testing.assert_allclose(np.concatenate(bands), expected, atol=1e-4)

@@ -168,9 +168,9 @@ def test_a_resized_prediction_is_opencvs_way_there_and_back(tmp_path):
 def test_the_network_sees_the_light_evened_out_and_the_overlay_the_image(tmp_path):
     values = write_image(tmp_path / "a.png").astype(np.float32)[:, :, None] / 255
     task = task_of(tmp_path / "a.png")
-    settings = settings_of("data.even_light=6", threshold=1.0)
+    settings = settings_of("data.even_light=6", "data.even_curve=asinh", threshold=1.0)
     predict_file(grey_is_the_probability, task, tmp_path, settings)
-    expected = even_light(values, np.ones((50, 37), np.bool_), 6.0)[:, :, 0]
+    expected = even_light(values, np.ones((50, 37), np.bool_), 6.0, "asinh")[:, :, 0]
     np.testing.assert_allclose(read(tmp_path / "a_probability.png") / 65535, expected, atol=1e-4)
     kept = read(tmp_path / "a_mask.png") == 0
     assert np.array_equal(
