@@ -177,6 +177,8 @@ class AugmentConfig(Section):
     """Intensity is scaled about its mean by 1 - contrast to 1 + contrast."""
     gamma: float = Field(0.2, ge=0, lt=1)
     """Exponent between 1 / (1 + gamma) and 1 + gamma."""
+    invert: Fraction = 0.0
+    """Probability that light and dark are exchanged, for data sets that hold both kinds."""
     noise: Fraction = 0.02
     """Standard deviation of Gaussian noise, as a share of the full range."""
 

@@ -31,6 +31,7 @@ class _Draws(NamedTuple):
     contrast: float
     brightness: float
     positions: NDArray[np.float64]
+    invert: float
 
 
 def sample_rng(seed: int, epoch: int, sample_index: int) -> np.random.Generator:
@@ -71,7 +72,7 @@ def normalise(
 
 
 def _draw(rng: np.random.Generator) -> _Draws:
-    numbers = rng.random(7 + 2 * TRIES)
+    numbers = rng.random(8 + 2 * TRIES)
     angle, zoom, gamma, contrast, brightness = map(float, numbers[2:7])
     return _Draws(
         flips=numbers[:2],
@@ -80,7 +81,8 @@ def _draw(rng: np.random.Generator) -> _Draws:
         gamma=gamma,
         contrast=contrast,
         brightness=brightness,
-        positions=numbers[7:].reshape(TRIES, 2),
+        positions=numbers[7:-1].reshape(TRIES, 2),
+        invert=float(numbers[-1]),
     )
 
 
@@ -187,6 +189,8 @@ def smooth_noise(
 def _recolour(
     image_hwc: NDArray[np.float32], config: AugmentConfig, draws: _Draws, rng: np.random.Generator
 ) -> NDArray[np.float32]:
+    if draws.invert < config.invert:
+        image_hwc = np.float32(1) - image_hwc
     if not (config.gamma or config.contrast or config.brightness or config.noise):
         return image_hwc
     shape = image_hwc.shape

@@ -195,6 +195,16 @@ def test_gamma_is_a_power():
     assert abs(exponent.mean() - 1) > 0.01
 
 
+def test_light_and_dark_are_exchanged_as_often_as_asked():
+    plain = augmented(pattern(64, 64)).image_hwc
+    assert np.array_equal(augmented(pattern(64, 64), invert=1).image_hwc, 1 - plain)
+    exchanged = [
+        bool((augmented(pattern(64, 64), seed=seed, invert=0.25).image_hwc == 1 - plain).all())
+        for seed in range(400)
+    ]
+    assert 0.2 < np.mean(exchanged) < 0.3
+
+
 def test_noise_has_the_deviation_asked_for():
     plain = augmented(pattern(), (80, 80))
     crop = augmented(pattern(), (80, 80), noise=0.05)
@@ -202,7 +212,7 @@ def test_noise_has_the_deviation_asked_for():
     assert not np.array_equal(crop.image_hwc[..., 0], crop.image_hwc[..., 1])
 
 
-@pytest.mark.parametrize("key", ["brightness", "contrast", "gamma", "noise"])
+@pytest.mark.parametrize("key", ["brightness", "contrast", "gamma", "invert", "noise"])
 def test_intensities_leave_the_mask_alone(key):
     crop = augmented(pattern(), **{key: 0.1})
     np.testing.assert_array_equal(crop.target_hw, augmented(pattern()).target_hw)
