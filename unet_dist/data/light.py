@@ -42,17 +42,17 @@ def even_light(
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
-def within_unit_range(deviations: NDArray[np.float32], curve: Curve) -> NDArray[np.float32]:
+def within_unit_range(deviations: NDArray[np.floating], curve: Curve) -> NDArray[np.float32]:
     """0..1 of standard deviations from the mean, which is ``NEUTRAL``.
 
     Two bright nuclei that touch are both beyond ``REACH``, as is the darker line between them;
     the inverse hyperbolic sine, a logarithm far from 0, keeps it.
     """
     if curve == "asinh":
-        deviations = np.arcsinh(deviations) / np.float32(2 * np.arcsinh(FAR_REACH))
+        scaled = np.arcsinh(deviations) / np.float32(2 * np.arcsinh(FAR_REACH))
     else:
-        deviations = deviations / np.float32(2 * REACH)
-    return np.clip(deviations + np.float32(NEUTRAL), 0, 1)
+        scaled = deviations / np.float32(2 * REACH)
+    return np.asarray(np.clip(scaled + np.float32(NEUTRAL), 0, 1), np.float32)
 
 
 def blur_grid(shape: tuple[int, int], window: float) -> tuple[tuple[int, int], float]:
