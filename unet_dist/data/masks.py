@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,10 +13,6 @@ from unet_dist.errors import UserError
 
 Kind = Literal["binary", "inverted", "labels", "instances", "instances_border"]
 TWO_VALUED = ("binary", "inverted")
-
-TOUCHING = 2
-"""Pixels up to which objects count as touching; there the border is wider, for the network to see
-where the one ends and the other begins."""
 
 _SHOWN = 8
 """How many values or files a message names."""
@@ -142,10 +137,9 @@ def unknown_values(counts: Mapping[int, int], coding: MaskCoding) -> list[int]:
 
 
 def object_borders(numbers_hw: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Object pixels that have a neighbour (of 4) of another number, background included, or that
-    are at most ``TOUCHING`` pixels from another object.
+    """Object pixels that have a neighbour (of 4) of another number, background included.
 
-    So a border is 1 pixel wide against the background and 4 where two objects touch, two of
+    So a border is 1 pixel wide against the background and 2 where two objects touch, one of
     each; the frame of the image ends no object.
     """
     border = np.zeros(numbers_hw.shape, np.bool_)
@@ -155,15 +149,6 @@ def object_borders(numbers_hw: NDArray[np.integer]) -> NDArray[np.bool_]:
     horizontal = numbers_hw[:, 1:] != numbers_hw[:, :-1]
     border[:, 1:] |= horizontal
     border[:, :-1] |= horizontal
-    # The largest number near a pixel is another object's, or the smallest is.
-    steps = np.arange(-TOUCHING, TOUCHING + 1)
-    disc = (np.hypot(steps[:, None], steps[None, :]) <= TOUCHING).astype(np.uint8)
-    dense_hw = np.unique(numbers_hw, return_inverse=True)[1].reshape(numbers_hw.shape)
-    dense_hw = np.where(numbers_hw == 0, 0, dense_hw + 1).astype(np.float32)
-    largest_hw = cv2.dilate(dense_hw, disc)
-    none = np.float32(dense_hw.size + 2)
-    smallest_hw = cv2.erode(np.where(dense_hw > 0, dense_hw, none), disc)
-    border |= (largest_hw > dense_hw) | (smallest_hw < dense_hw)
     return np.asarray(border & (numbers_hw != 0))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unet_dist.data.bands import Rebanding, SlidingRows
 from unet_dist.data.fov import estimate_fov
 from unet_dist.data.image_rows import ImageRows, open_rows
-from unet_dist.data.masks import TOUCHING, MaskCoding, decode
+from unet_dist.data.masks import MaskCoding, decode
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 
@@ -73,8 +73,8 @@ class TruthRows:
     rows: SlidingRows
 
     def of_rows(self, first: int, stop: int) -> NDArray[np.uint8]:
-        # With rows more on either side, since borders of objects depend on their neighbours.
-        above, below = max(first - TOUCHING, 0), min(stop + TOUCHING, self.height)
+        # With a row more on either side, since borders of objects depend on their neighbours.
+        above, below = max(first - 1, 0), min(stop + 1, self.height)
         values_hw = self.rows.rows(above, below)
         return decode(values_hw, self.coding, where=self.where)[first - above : stop - above]
 

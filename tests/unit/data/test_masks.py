@@ -81,10 +81,10 @@ def test_borders_are_one_pixel_at_the_background_and_two_between_objects():
     assert decode(numbers, coding).tolist() == [
         [0] * 12,
         [0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 0],
-        [0, 2, 1, 1, 2, 2, 2, 2, 1, 1, 2, 0],
-        [0, 2, 1, 1, 2, 2, 2, 2, 1, 1, 2, 0],
+        [0, 2, 1, 1, 1, 2, 2, 1, 1, 1, 2, 0],
+        [0, 2, 1, 1, 1, 2, 2, 1, 1, 1, 2, 0],
         # The frame of the image ends no object.
-        [0, 2, 1, 1, 2, 2, 2, 2, 1, 1, 2, 0],
+        [0, 2, 1, 1, 1, 2, 2, 1, 1, 1, 2, 0],
     ]
 
 

@@ -316,8 +316,8 @@ def test_borders_of_objects_do_not_break_where_bands_of_the_truth_do(tmp_path):
     task = task_of(tmp_path / "a.png", tmp_path / "truth.png")
     record = predict_file(border_class, task, tmp_path, settings)
 
-    # 3 seams between rows of objects and 2 between columns, each 4 pixels wide, crossing.
-    border = 12 * 45 + 8 * 80 - 12 * 8
+    # 3 seams between rows of objects and 2 between columns, each 2 pixels wide, crossing.
+    border = 6 * 45 + 4 * 80 - 6 * 4
     assert record.pixels["of the right class"] == border
     assert record.pixels["of another class, or background in truth"] == 80 * 45 - border
 
