@@ -22,6 +22,9 @@ Engine = Literal["local", "mpirun"]
 
 SCHEDULER = "scheduler"
 MPIRUN = "mpirun"
+HCCL_BASE_PORT = 60000
+HCCL_PORTS = 32
+"""From the base port on; older releases use 16 (CANN, HCCL_IF_BASE_PORT)."""
 MPI_VARIABLES = ("OMPI_", "PMIX_", "PRTE_")
 INHERITED_FROM_A_PARENT_RANK = (
     *MPI_VARIABLES,
@@ -280,7 +283,18 @@ def _card_environment(topology: Topology, slot: Slot, limits: Limits) -> dict[st
         # Ranks compile at different speeds; HCCL's 120 s are short for the slowest.
         "HCCL_CONNECT_TIMEOUT": str(limits.connect_s),
         "HCCL_EXEC_TIMEOUT": str(limits.collective_s),
+        **_ports(topology),
     }
+
+
+def _ports(topology: Topology) -> dict[str, str]:
+    """HCCL of each job listens on ports of the host: jobs beside each other on other cards of one
+    server get others (CANN, HCCL_IF_BASE_PORT). On several servers all must use the same."""
+    servers = {slot.server for slot in topology.slots}
+    first = min(slot.device_id for slot in topology.slots)
+    if len(servers) > 1 or first == 0:
+        return {}
+    return {"HCCL_IF_BASE_PORT": str(HCCL_BASE_PORT + HCCL_PORTS * first)}
 
 
 def find_mpirun() -> str:

@@ -1,6 +1,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,21 @@ def test_one_process_per_card_with_the_environment_of_a_rank_table_start() -> No
     assert env["HCCL_EXEC_TIMEOUT"] == "1904"
     assert env["HCCL_CONNECT_TIMEOUT"] == str(600 + 600 + 60)
     assert all(p.drop_env == ("OMPI_", "PMIX_", "PRTE_") for p in plan.processes)
+
+
+def test_jobs_on_other_cards_of_a_server_use_other_ports() -> None:
+    def ports(*cards: int) -> set[str | None]:
+        whole = table_of("1x8.json")
+        slots = tuple(replace(whole.slots[card], rank=rank) for rank, card in enumerate(cards))
+        some = replace(whole, slots=slots, mine=tuple(range(len(cards))))
+        return {process.env.get("HCCL_IF_BASE_PORT") for process in plan_of(some).processes}
+
+    # 60000 is HCCL's own; it takes 32 from there on, fewer than the next job's distance.
+    assert ports(*range(8)) == ports(0) == {None}
+    assert ports(1) == {"60032"}
+    assert ports(4, 5, 6, 7) == {"60128"}
+    both = plan_of(table_of("2x8.json", server_id="10.0.0.2"))
+    assert {process.env.get("HCCL_IF_BASE_PORT") for process in both.processes} == {None}
 
 
 def test_time_limits_of_the_users_environment_are_kept() -> None:

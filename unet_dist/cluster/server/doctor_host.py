@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from unet_dist.cluster.limits import HCCL_CONNECT_AT_MOST_S, HCCL_EXEC_AT_MOST_S, HCCL_STEP_S
-from unet_dist.cluster.plan import find_mpirun
+from unet_dist.cluster.plan import HCCL_BASE_PORT, HCCL_PORTS, find_mpirun
 from unet_dist.cluster.server.finding import Finding, fail, ok, skip, warn
 from unet_dist.cluster.server.tools import read_file, run
 from unet_dist.errors import UserError
@@ -20,9 +20,6 @@ MIB = 1 << 20
 LEAST_INODES = 1000
 
 HCCL_CONNECT_AT_LEAST_S = 120
-HCCL_BASE_PORT = 60000
-HCCL_PORTS = 32
-"""From the base port on; older releases use 16 (CANN, HCCL_IF_BASE_PORT)."""
 NPU_PORT = 16666
 SCHEDULER_PORT = 8118
 """Of msrun; this program looks for a free one itself."""
