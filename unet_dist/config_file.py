@@ -29,7 +29,8 @@ def build_config(tree: Mapping[str, Any], overrides: Sequence[str], *, where: st
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        faults += [_explain(item) for item in error.errors()]
+        known = [name for name, _ in known_keys()]
+        faults += [explain(item, known) for item in error.errors()]
     if faults:
         raise UserError(where, faults)
     return config
@@ -126,17 +127,21 @@ def _is_number(text: str) -> bool:
     return any(character.isdigit() for character in text)
 
 
-def _explain(item: Any) -> str:
+def explain(item: Any, known: Sequence[str]) -> str:
+    """One of pydantic's errors in words; an unknown key with the closest known one."""
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        names = [name for name, _ in known_keys()]
-        leaf = key.rpartition(".")[2]
-        close = (
-            difflib.get_close_matches(key, names, n=1, cutoff=0.6)
-            or [name for name in names if name.rpartition(".")[2] == leaf][:1]
-        )
-        return f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")
+        return unknown_key(key, known)
     if item["type"] == "value_error":
         return f"{key + ': ' if key else ''}{item['ctx']['error']}"
     message = item["msg"][0].lower() + item["msg"][1:]
     return f"{key}: {message}, not {item['input']!r:.80}"
+
+
+def unknown_key(key: str, known: Sequence[str]) -> str:
+    leaf = key.rpartition(".")[2]
+    close = (
+        difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        or [name for name in known if name.rpartition(".")[2] == leaf][:1]
+    )
+    return f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")

@@ -26,5 +26,9 @@ class UserError(Exception):
         return f"{self.where}: {len(self.faults)} problems\n{lines}"
 
 
+class RunBusy(UserError):
+    """Another job is working in the run folder."""
+
+
 class TrainingDiverged(Exception):
     """The loss or the gradients stopped being numbers; a restart would only repeat it."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from unet_dist.config import Config
 from unet_dist.config_file import load_config
-from unet_dist.errors import UserError
+from unet_dist.errors import RunBusy, UserError
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -162,6 +162,19 @@ class RunDir:
     def records(self, rank: int) -> Path:
         return self.path / "records" / f"{rank_name(rank)}.jsonl"
 
+    def answer_file(self, epoch: int) -> Path:
+        return self.path / "answers" / f"epoch_{epoch:05d}"
+
+    def answer(self, epoch: int) -> bool | None:
+        """Whether a trial of a search may go on beyond a rung; None as long as nobody said."""
+        try:
+            return self.answer_file(epoch).read_text() == "go on\n"
+        except FileNotFoundError:
+            return None
+
+    def write_answer(self, epoch: int, goes_on: bool) -> None:
+        write_text_atomically(self.answer_file(epoch), "go on\n" if goes_on else "pause\n")
+
     @property
     def timeline(self) -> Path:
         """What happened to the ranks, as JSON lines: started, hung, failed, ended, restarted."""
@@ -180,15 +193,27 @@ class RunDir:
         return load_config(self.config)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps a second job out of the run while one works in it; a crash frees it."""
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
+        """Keeps a second job out of the run while one works in it; a crash frees it.
+
+        Args:
+            wait: for the other job to leave, in place of an error.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
-                raise UserError(str(self.path), "another job is working in this run") from error
+                raise RunBusy(str(self.path), "another job is working in this run") from error
             yield
+
+    def is_locked(self) -> bool:
+        """Whether a job works in the run."""
+        try:
+            with self.locked():
+                return False
+        except RunBusy:
+            return True
 
     def discard(self) -> None:
         """Takes back what a run writes before it begins; nothing else is touched."""
@@ -362,9 +387,14 @@ def read_json(path: Path, *, max_bytes: int = 50_000_000) -> dict[str, Any]:
 
 def default_run_path(config_path: Path) -> Path:
     """``runs/NAME`` of the configuration file, or the next free ``runs/NAME-2``, ..."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", config_path.stem)
-    path, number = Path("runs") / name, 1
+    return free_path(Path("runs"), config_path.stem)
+
+
+def free_path(parent: Path, name: str) -> Path:
+    """``parent/NAME``, or the next free ``parent/NAME-2``, ..."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    path, number = parent / name, 1
     while path.exists():
         number += 1
-        path = Path("runs") / f"{name}-{number}"
+        path = parent / f"{name}-{number}"
     return path

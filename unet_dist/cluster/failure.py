@@ -47,6 +47,8 @@ class Failure:
     reason: str
     kind: str
     """error, exit, signal, hang, host or launcher."""
+    exception: str = ""
+    """The name of the error's class."""
     place: str = ""
     """Host and card."""
     at: str = ""
@@ -79,6 +81,7 @@ class Ending:
     reason: str
     kind: str
     user_error: bool = False
+    exception: str = ""
     repeats: bool = False
     by_itself: bool = False
     """By a signal that no failure of another rank brings about."""
@@ -111,6 +114,7 @@ def first_failure(
         rank=rank,
         reason=cause.reason,
         kind=cause.kind,
+        exception=cause.exception,
         place=_place(plan, attempt, cause.name),
         at=_last_sign(attempt, rank),
         user_error=cause.user_error,
@@ -171,6 +175,7 @@ def _endings(attempt: AttemptDir) -> list[Ending]:
             message if mendable else _first_line(message),
             "error",
             user_error=mendable,
+            exception=str(error.get("kind", "")),
             repeats=mendable or error.get("kind") in WOULD_REPEAT,
         )
     for seen in attempt.exits():
@@ -198,8 +203,9 @@ def _as_seen(attempt: AttemptDir, seen: dict[str, Any]) -> Ending:
         reason = seen.get("reason") or f"ended with exit code {code}"
         return Ending(name, moment, reason, "exit")
     matched = _EXCEPTION.match(exception)
-    repeats = matched is not None and matched[1] in WOULD_REPEAT
-    return Ending(name, moment, exception, "error", repeats=repeats)
+    kind = matched[1] if matched else ""
+    repeats = kind in WOULD_REPEAT
+    return Ending(name, moment, exception, "error", exception=kind, repeats=repeats)
 
 
 def last_exception(lines: Sequence[str]) -> str | None:

@@ -44,11 +44,15 @@ class LaunchResult:
 
 
 class Interruptions:
-    """Ctrl-C and its like, counted from the first attempt to the last."""
+    """Ctrl-C and its like, counted from the first attempt to the last.
 
-    def __init__(self) -> None:
+    Args:
+        told: by whoever leads several jobs, in place of signals, which only one can count.
+    """
+
+    def __init__(self, *, told: bool = False) -> None:
         self.received: list[int] = []
-        self._counting = False
+        self._counting = told
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:

@@ -42,7 +42,7 @@ class JobResult:
     plan: LaunchPlan
     attempt: AttemptDir
     ending: str
-    """done, failed or stopped."""
+    """done, failed, stopped, or paused at a rung of a search."""
     failure: Failure | None
     answer: Mapping[str, Any]
     """What rank 0 wrote down for the command that asked."""
@@ -229,6 +229,8 @@ def _judged(plan: LaunchPlan, attempt: AttemptDir, result: LaunchResult) -> JobR
     answer = read_json(attempt.result()) if attempt.result().exists() else {}
     if result.failure is not None:
         ending = "failed"
+    elif "paused_at_epoch" in answer:
+        ending = "paused"
     # Asked to stop after their last step, the ranks finish: then there is an answer. Without an
     # interruption there is none only where rank 0 runs on another server.
     elif {"stopped_at_step", "images_done"} & answer.keys() or (result.interrupted and not answer):

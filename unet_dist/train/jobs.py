@@ -22,9 +22,10 @@ from unet_dist.records import RecordWriter, read_records
 from unet_dist.report.panels import PictureRow, strip
 from unet_dist.report.pictures import Heading, report_picture
 from unet_dist.runs import SPLITS, AttemptDir, RunDir, write_json, write_text_atomically
-from unet_dist.train.loop import train
+from unet_dist.train.loop import Outcome, train
 from unet_dist.train.predict import predict_images
 from unet_dist.train.rows import picture_row
+from unet_dist.train.rungs import Rungs
 from unet_dist.train.trained import Trained, choose_for_ensemble, load_trained
 
 if TYPE_CHECKING:
@@ -83,10 +84,11 @@ def run_job(
             resume=job["resume"],
             until_dice=job.get("until_dice", 0.0),
             stop_requested=stop_requested,
+            rungs=Rungs(epochs=tuple(job.get("rungs", ()))),
         )
-        if outcome.stopped:
+        if outcome.stopped or job.get("trial", False):
             if comm.rank == 0:
-                write_json(attempt.result(), {"stopped_at_step": outcome.state.step})
+                write_json(attempt.result(), _ending_of(outcome))
             return
         barrier(comm)  # rank 0 may still be writing the last checkpoint
     splits = dataset.splits.parts()
@@ -103,6 +105,16 @@ def run_job(
         write_text_atomically(run.report, report_html(run, split))
         write_json(attempt.result(), result)
     barrier(comm)
+
+
+def _ending_of(outcome: Outcome) -> dict[str, Any]:
+    """Of a training that is not evaluated: it is not over, or it is a trial of a search, for which
+    the test images do not count."""
+    if not outcome.stopped:
+        return {"trained_to_step": outcome.state.step}
+    if outcome.paused_at_epoch is not None:
+        return {"paused_at_epoch": outcome.paused_at_epoch, "step": outcome.state.step}
+    return {"stopped_at_step": outcome.state.step}
 
 
 def evaluate_ensemble(

@@ -23,6 +23,7 @@ from unet_dist.report.tensorboard import TensorBoard
 from unet_dist.runs import RunDir
 from unet_dist.train.checkpoint import TrainState, load_latest, save_checkpoint
 from unet_dist.train.rows import picture_row
+from unet_dist.train.rungs import NO_RUNGS, Rungs, goes_on
 from unet_dist.train.schedule import LossScale, average_decay, learning_rate
 from unet_dist.train.state import average_statistics, collect, restore, weights_for_evaluation
 from unet_dist.train.step import StepResult, TrainStep
@@ -36,6 +37,8 @@ class Outcome:
     stopped: bool
     """Stopped on request, before the last step."""
     state: TrainState
+    paused_at_epoch: int | None = None
+    """The rung of a search where it was paused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +67,10 @@ def train(
     resume: bool,
     until_dice: float,
     stop_requested: Callable[[], bool],
+    rungs: Rungs = NO_RUNGS,
 ) -> Outcome:
-    """Trains until the last step or until some rank is asked to stop, and checkpoints there.
+    """Trains until the last step, until some rank is asked to stop, or until a search pauses it at
+    a rung, and checkpoints there.
 
     Args:
         until_dice: the training is over once a validation exceeds this Dice; 0 for never.
@@ -110,7 +115,7 @@ def train(
         for warning in warnings:
             records.write("warning", step=state.step, message=warning)
         records.write("start", **arithmetic(config, comm, loader, net, state, total_steps))
-        return run_steps(training, loader, state, total_steps, until_dice, stop_requested)
+        return run_steps(training, loader, state, total_steps, until_dice, stop_requested, rungs)
 
 
 def run_steps(
@@ -120,6 +125,7 @@ def run_steps(
     total_steps: int,
     until_dice: float,
     stop_requested: Callable[[], bool],
+    rungs: Rungs,
 ) -> Outcome:
     config, records = training.config, training.records
     validate_every = config.evaluate.every_epochs * loader.steps_per_epoch
@@ -127,6 +133,9 @@ def run_steps(
     losses: list[float] = []
     mark = time.monotonic()
     heartbeat, phase = training.comm.heartbeat, "compile"
+    rung = rungs.epoch_at(state.step, loader.steps_per_epoch)
+    if rung is not None and not goes_on(training.run, rung, state.step, heartbeat):
+        return Outcome(stopped=True, state=state, paused_at_epoch=rung)
     heartbeat.beat(phase, step=state.step + 1, doing="loading images")
     for waited in timed(loader.steps(state.step, total_steps)):
         heartbeat.beat(phase, step=state.step + 1, doing="computing")
@@ -164,9 +173,11 @@ def run_steps(
         finished = state.step == total_steps
         last = finished or result.stop
         # Who is asked to stop has no time for a validation: the checkpoint comes first.
-        due = finished or (state.step % validate_every == 0 and not last)
+        rung = rungs.epoch_at(state.step, loader.steps_per_epoch)
+        # A rung is judged even then: after a resume it would not be met again.
+        due = finished or rung is not None or (state.step % validate_every == 0 and not last)
         validates = due and training.dataset.splits.val
-        saves = validates or last or state.step % save_every == 0
+        saves = validates or last or rung is not None or state.step % save_every == 0
         if saves:
             average_statistics(training.net, training.comm)
         if validates:
@@ -178,6 +189,8 @@ def run_steps(
             save(training, state)
         if last:
             return Outcome(stopped=not finished, state=state)
+        if rung is not None and not goes_on(training.run, rung, state.step, heartbeat):
+            return Outcome(stopped=True, state=state, paused_at_epoch=rung)
         mark = time.monotonic()
         phase = "step"
         heartbeat.beat(phase, step=state.step + 1, doing="loading images")
