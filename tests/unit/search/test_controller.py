@@ -1,0 +1,337 @@
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from tests.unit.search.studies import (
+    EPOCHS,
+    controller_of,
+    failing,
+    leases_of,
+    played_study,
+    spec_of,
+)
+from unet_dist.search.controller import Controller
+from unet_dist.search.ending import StudyBroken
+from unet_dist.search.executor import Event, Failed, Reached
+from unet_dist.search.leases import Lease
+from unet_dist.search.played import Curve, InMemory, PlayedTrials
+from unet_dist.search.space import Params
+from unet_dist.search.trials import State, Trial
+
+RANDOM = {"points": "random"}
+
+
+def states(controller: Controller) -> dict[State, int]:
+    found = [trial.state for trial in controller.study.trials]
+    return {state: found.count(state) for state in State if state in found}
+
+
+@pytest.mark.parametrize("schedule", ["full", "halving", "hyperband", "population"])
+@pytest.mark.parametrize("points", ["random", "quasi_random", "tpe"])
+def test_a_study_runs_to_its_end(schedule: str, points: str) -> None:
+    spec = spec_of(algorithm={"points": points, "schedule": schedule}, budget={"trials": 30})
+    controller = played_study(spec)
+    assert len(controller.study.trials) == 30
+    assert set(states(controller)) <= {State.PAUSED, State.COMPLETE}
+    assert states(controller)[State.COMPLETE] >= 1
+    best = controller.study.ranking.best_so_far(controller.study.trials)[0]
+    assert best.epochs == EPOCHS
+    assert best.results[-1].metrics["dice"] > 0.75
+    if schedule in ("full", "population"):
+        assert states(controller) == {State.COMPLETE: 30}
+
+
+def test_halving_takes_a_fraction_of_the_time() -> None:
+    trials = {"trials": 27}
+    full = played_study(spec_of(algorithm={**RANDOM, "schedule": "full"}, budget=trials))
+    halving = played_study(spec_of(algorithm=RANDOM, budget=trials))
+    # Without early mistakes: 27 * 3 + 9 * 6 + 3 * 18 epochs in place of 27 * 27, thus a quarter.
+    used = [sum(t.card_s for t in each.study.trials) for each in (full, halving)]
+    assert used[1] < 0.4 * used[0]
+    reached = [len([t for t in halving.study.trials if t.epochs >= rung]) for rung in (3, 9, 27)]
+    assert reached[0] == 27
+    assert 9 <= reached[1] <= 14
+    assert 3 <= reached[2] <= 7
+
+
+def test_no_card_is_lent_twice_at_a_time() -> None:
+    spec = spec_of(
+        space={"train.lr": {"float": [1e-4, 0.1], "log": True}, "model.width": {"choice": [4, 8]},
+               "cards": {"choice": [1, 2, 4]}},
+        algorithm=RANDOM, budget={"trials": 40},
+    )  # fmt: skip
+    controller = played_study(spec, cards=8)
+    log = leases_of(controller)
+    for card in range(8):
+        spans = sorted((since, until) for since, until, _, cards in log if card in cards)
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+    widths = {trial.number: trial.params["cards"] for trial in controller.study.trials}
+    assert all(len(cards) == widths[number] for _, _, number, cards in log)
+    assert controller.cards.leases == {}
+
+
+def test_later_rungs_may_take_more_cards() -> None:
+    controller = played_study(spec_of(algorithm=RANDOM, budget={"trials": 9}, cards=(1, 2)))
+    widths: dict[int, list[int]] = {}
+    for _, _, number, cards in leases_of(controller):
+        widths.setdefault(number, []).append(len(cards))
+    assert all(held[0] == 1 and set(held[1:]) <= {2} for held in widths.values())
+    assert any(len(held) > 1 for held in widths.values())
+
+
+def test_one_bad_trial_ends_alone() -> None:
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 9})
+    for state in (State.FAILED_DIVERGED, State.FAILED_MEMORY, State.FAILED_USER):
+        controller = played_study(spec, fails=failing(state, {2, 5}))
+        assert [t.number for t in controller.study.trials if t.state is state] == [2, 5]
+        assert controller.study.trials[2].reason == "planted"
+        assert len(controller.study.trials) == 9
+        assert len(leases_of(controller)) >= 9
+        assert controller.cards.aside == set()
+
+
+def test_a_broken_base_ends_the_study_at_once() -> None:
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 40})
+    controller = controller_of(spec, fails=failing(State.FAILED_USER, set(range(40))), cards=2)
+    with pytest.raises(StudyBroken, match="planted"):
+        controller.run()
+    assert len(controller.study.trials) <= 5
+
+
+def test_infrastructure_failures_are_tried_again_elsewhere() -> None:
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 6})
+    fails = failing(State.FAILED_INFRASTRUCTURE, {1}, until=1)
+    controller = played_study(spec, fails=fails, cards=3)
+    trial = controller.study.trials[1]
+    assert trial.state in (State.PAUSED, State.COMPLETE)
+    assert trial.tries == 0  # forgiven, since it got on
+    held = [cards for _, _, number, cards in leases_of(controller) if number == 1]
+    assert held[0] != held[1]
+    assert trial.bad_cards == tuple(f"here:{card}" for card in held[0])
+
+
+def test_infrastructure_that_fails_always_gives_the_trial_up() -> None:
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 6})
+    controller = played_study(spec, fails=failing(State.FAILED_INFRASTRUCTURE, {1}), cards=8)
+    assert controller.study.trials[1].state is State.FAILED_INFRASTRUCTURE
+    assert controller.study.trials[1].tries == 3
+
+
+def test_a_trial_that_is_killed_from_outside_is_started_again_more_often() -> None:
+    times = []
+
+    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
+        times.append(trial.number)
+        if trial.number != 1 or times.count(1) > 15:
+            return None
+        state = State.FAILED_INFRASTRUCTURE
+        return Failed(trial=1, state=state, reason="ended by SIGKILL", blames_card=False)
+
+    controller = played_study(spec_of(algorithm=RANDOM, budget={"trials": 6}), fails=fails)
+    trial = controller.study.trials[1]
+    assert trial.state in (State.PAUSED, State.COMPLETE)
+    assert trial.bad_cards == ()
+    assert controller.cards.aside == set()
+
+
+def test_a_bad_card_is_set_aside_and_the_study_goes_on() -> None:
+    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
+        if 1 not in lease.cards:
+            return None
+        state = State.FAILED_INFRASTRUCTURE
+        return Failed(trial=trial.number, state=state, reason="card", card=1)
+
+    controller = played_study(spec_of(algorithm=RANDOM, budget={"trials": 12}), fails=fails)
+    assert controller.cards.aside == {1}
+    assert not [t for t in controller.study.trials if t.state is State.FAILED_INFRASTRUCTURE]
+
+
+def test_a_study_without_a_usable_card_ends() -> None:
+    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
+        return Failed(trial=trial.number, state=State.FAILED_INFRASTRUCTURE, reason="no power")
+
+    with pytest.raises(StudyBroken, match=r"2 of 2 cards were set aside .*no power"):
+        controller_of(spec_of(algorithm=RANDOM), fails=fails, cards=2).run()
+
+
+def test_what_the_configuration_refuses_never_starts() -> None:
+    controller = controller_of(spec_of(algorithm=RANDOM, budget={"trials": 9}))
+    controller.executor.refusal = (  # type: ignore[method-assign]
+        lambda trial, width: "too large" if trial.params["model.width"] == 16 else ""
+    )
+    controller.run()
+    refused = [t for t in controller.study.trials if t.state is State.REFUSED]
+    assert {t.params["model.width"] for t in refused} == {16}
+    assert not {t.number for t in refused} & {number for _, _, number, _ in leases_of(controller)}
+
+
+@pytest.mark.parametrize(
+    ("budget", "why"),
+    [
+        ({"hours": 0.05}, "budget.hours"),
+        ({"card_hours": 0.1}, "budget.card_hours"),
+        ({"patience": 5}, "budget.patience"),
+    ],
+)
+def test_budgets_end_a_study(budget: dict[str, float], why: str) -> None:
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 500, **budget})
+    controller = controller_of(spec)
+    assert controller.run().startswith(why)
+    assert len(controller.study.trials) < 100
+    assert controller.cards.leases == {}
+    assert not states(controller).get(State.RUNNING)
+    used = sum(trial.card_s for trial in controller.study.trials) / 3600
+    # The clock of a played study jumps from rung to rung.
+    assert used <= budget.get("card_hours", 99) * 1.3
+
+
+def test_points_to_try_first_come_first() -> None:
+    first = [{"train.lr": 0.005, "model.width": 8}, {"train.lr": 0.006, "model.width": 16}]
+    controller = played_study(spec_of(first=first, algorithm=RANDOM, budget={"trials": 4}))
+    assert [dict(trial.params) for trial in controller.study.trials[:2]] == first
+
+
+def test_a_grid_ends_when_it_is_done() -> None:
+    controller = played_study(
+        spec_of(algorithm={"points": "grid", "grid_points": 3, "schedule": "full"})
+    )
+    points = [tuple(sorted(trial.params.items())) for trial in controller.study.trials]
+    assert len(points) == len(set(points)) == 9
+
+
+class Killed(BaseException):
+    pass
+
+
+class Killable(PlayedTrials):
+    """Its controller dies at a random moment: nothing is told any more."""
+
+    dies_after: int = 10**9
+
+    def events(self) -> list[Event]:
+        self.dies_after -= 1
+        if self.dies_after < 0:
+            raise Killed
+        return super().events()
+
+
+class KillableMemory(InMemory):
+    """Its controller dies before or after a word to the store."""
+
+    dies_after: int = 10**9
+    written: bool = False
+
+    def save(self, trial: Trial) -> None:
+        self.dies_after -= 1
+        if self.dies_after >= 0 or self.written:
+            super().save(trial)
+        if self.dies_after < 0:
+            raise Killed
+
+
+def lead_with_kills(spec, rng: random.Random, kills: int) -> tuple[Controller, int]:
+    """A controller after the other, each with what the one before left in the database."""
+    clock = [0.0]
+    store = KillableMemory(clock=lambda: clock[0])
+    done = 0
+    while True:
+        controller = controller_of(spec, store=store)
+        played = Killable(curve=controller.executor.curve, start_s=5.0)  # type: ignore[attr-defined]
+        base = clock[0]
+        played.dies_after = store.dies_after = 10**9
+        if done < kills:
+            dying = rng.choice([played, store])
+            dying.dies_after = rng.randint(1, 6)
+            store.written = rng.random() < 0.5
+        controller.executor = played
+
+        def now(played: Killable = played, base: float = base) -> float:
+            return base + played.now_s
+
+        store.clock = now
+        # As ``Database.take_over``: whoever ran is at rest.
+        for trial in store.load():
+            if trial.state is State.RUNNING:
+                store.trials[trial.number] = replace(trial, state=trial.at_rest(EPOCHS))
+        try:
+            controller.run()
+        except Killed:
+            done += 1
+            clock[0] = now()
+            store.clock = lambda: clock[0]
+            continue
+        return controller, done
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hundred_kills_of_the_controller_change_nothing_of_the_result(seed: int) -> None:
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 50})
+    undisturbed = played_study(spec)
+    controller, kills = lead_with_kills(spec, random.Random(seed), kills=25)
+    assert kills == 25
+    assert [t.number for t in controller.study.trials] == list(range(50))
+    assert [t.params for t in controller.study.trials] == [
+        t.params for t in undisturbed.study.trials
+    ]
+    assert not states(controller).get(State.RUNNING)
+    assert not states(controller).get(State.WAITING)
+    for trial in controller.study.trials:
+        epochs = [result.epoch for result in trial.results]
+        assert epochs == sorted(set(epochs))
+    best = [
+        each.study.ranking.best_so_far(each.study.trials)[0] for each in (undisturbed, controller)
+    ]
+    assert best[0].number == best[1].number
+    assert best[0].results[-1].metrics == best[1].results[-1].metrics
+
+
+def test_a_killed_trial_is_not_judged_twice() -> None:
+    """A controller that died between a rung and its answer finds the trial paused."""
+    at_rung = Trial(number=0, params={}, granted=3)
+    result = Reached(trial=0, epoch=3, metrics={"dice": 0.5})
+    assert at_rung.at_rest(EPOCHS) is State.WAITING
+    from unet_dist.search.trials import RungResult
+
+    judged = at_rung.with_result(
+        RungResult(epoch=result.epoch, metrics=result.metrics, clock_s=1.0)
+    )
+    assert judged.at_rest(EPOCHS) is State.PAUSED
+    assert replace(judged, granted=9).at_rest(EPOCHS) is State.WAITING
+
+
+def test_a_hundred_trials_take_less_than_ten_seconds() -> None:
+    import time
+
+    started = time.process_time()
+    played_study(spec_of(budget={"trials": 100}))
+    assert time.process_time() - started < 10
+
+
+def test_constraints_come_before_the_objective() -> None:
+    spec = spec_of(
+        algorithm={**RANDOM, "schedule": "full"}, budget={"trials": 20},
+        constraints=[{"metric": "parameters", "at_most": 70_000}],
+    )  # fmt: skip
+    controller = played_study(spec)
+    best = controller.study.ranking.best_so_far(controller.study.trials)
+    kept = [trial.params["model.width"] != 16 for trial in best]
+    assert kept == sorted(kept, reverse=True)
+    assert True in kept
+    assert False in kept
+
+
+def test_several_objectives_keep_their_front() -> None:
+    def curve(params: Params) -> Curve:
+        width = int(params["model.width"])
+        metrics = {"dice": 0.5 + 0.1 * width / 16, "parameters": float(width)}
+        return Curve(epoch_s=1.0, metrics=[metrics] * EPOCHS)
+
+    spec = spec_of(
+        objectives=[{"metric": "dice"}, {"metric": "parameters", "goal": "minimize"}],
+        algorithm=RANDOM, budget={"trials": 27},
+    )  # fmt: skip
+    controller = played_study(spec, curve=curve)
+    finished = {t.params["model.width"] for t in controller.study.trials if t.epochs == EPOCHS}
+    assert finished == {4, 8, 16}

@@ -1,0 +1,303 @@
+"""Leads a study: asks for points, lends cards, judges rungs. The trials themselves are somebody
+else's (``Executor``), and so are the clock and the database, so that a study of hours can be
+played in seconds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from unet_dist.search.ending import StudyBroken, budget_used, last_reason, refuse_broken
+from unet_dist.search.executor import Event, Executor, Failed, Left, Reached, Store
+from unet_dist.search.leases import Cards
+from unet_dist.search.points import next_point
+from unet_dist.search.queue import most_new, new_ones, wanting_cards
+from unet_dist.search.rungs import KEPT, Halving, copied, exchange, first_rung_of
+from unet_dist.search.trials import OVER, RungResult, State, Study, Trial
+
+INFRASTRUCTURE_TRIES = 3
+"""Starts of a trial without progress before failures of the infrastructure end it."""
+OUTSIDE_TRIES = 20
+"""The same for what is nobody's fault here, such as a SIGKILL from outside."""
+
+
+@dataclass(kw_only=True)
+class Controller:
+    study: Study
+    rungs: tuple[int, ...]
+    cards: Cards
+    executor: Executor
+    store: Store
+    stopped: Callable[[], bool]
+    """Whether the user asks for the end."""
+    host: str = "here"
+    """Whose cards they are, for trials that avoid a bad one."""
+    on_change: Callable[["Controller"], None] = lambda controller: None
+    note: Callable[..., None] = lambda kind, **facts: None
+    """Writes one line of the timeline."""
+    mine: set[int] = field(default_factory=set)
+    """Trials that run here."""
+    exhausted: bool = False
+    """No point is left (a grid)."""
+    why_over: str = ""
+
+    @property
+    def halving(self) -> Halving:
+        reduction = self.study.spec.algorithm.reduction
+        return Halving(rungs=self.rungs, reduction=reduction, ranking=self.study.ranking)
+
+    def run(self) -> str:
+        """Until the study is over or somebody stops it; why.
+
+        Raises:
+            StudyBroken: no trial can work.
+        """
+        while True:
+            self._refresh()
+            if not self.why_over:
+                self.why_over = (
+                    "stopped" if self.stopped() else budget_used(self.study, self.card_s())
+                )
+                if self.why_over:
+                    for number in sorted(self.mine):
+                        self.executor.stop(number)
+            if not self.why_over:
+                self._start_what_fits()
+            self.on_change(self)
+            if not self.mine and (self.why_over or not self._work_left()):
+                return self.why_over or self._how_it_ended()
+            for event in self.executor.events():
+                self._handle(event)
+
+    def drain(self) -> None:
+        """Hears what trials that were asked to stop have to say."""
+        self.why_over = self.why_over or "stopped"
+        for event in self.executor.events():
+            self._handle(event)
+
+    # What is known
+
+    def trial(self, number: int) -> Trial:
+        return self.study.trials[number]
+
+    def card_s(self) -> float:
+        """Card-seconds so far, of all trials of all starts."""
+        return sum(trial.used_s(self.study.clock_s) for trial in self.study.trials)
+
+    def _refresh(self) -> None:
+        kept = {number: self.trial(number) for number in self.mine}
+        trials = [kept.get(trial.number, trial) for trial in self.store.load()]
+        self.study = replace(self.study, trials=tuple(trials), clock_s=self.store.clock_s())
+
+    def _put(self, trial: Trial) -> None:
+        self.study = replace(self.study, trials=self._with(trial))
+        self.store.save(trial)
+
+    def _width(self, trial: Trial) -> int:
+        """Cards for its next rung."""
+        return self.study.spec.cards_of(trial.params, len(trial.results))
+
+    # Whether anything is left to do
+
+    def _work_left(self) -> bool:
+        # What another controller has may come back, or be promoted.
+        elsewhere = any(trial.state is State.RUNNING for trial in self.study.trials)
+        return elsewhere or bool(self._startable()) or self._may_create()
+
+    def _startable(self) -> list[Trial]:
+        """Trials that want cards and could get them, once others have left."""
+        wanting = wanting_cards(self.study, self.halving)
+        return [trial for trial in wanting if self.cards.possible(self._width(trial))]
+
+    def _may_create(self) -> bool:
+        widths = self.study.spec.widths()
+        left = len(self.study.trials) < self.study.spec.budget.trials
+        return left and not self.exhausted and any(map(self.cards.possible, widths))
+
+    def _how_it_ended(self) -> str:
+        aside = len(self.cards.aside)
+        stuck = len(wanting_cards(self.study, self.halving))
+        if not aside or not (stuck or len(self.study.trials) < self.study.spec.budget.trials):
+            return "all trials are done"
+        why = (
+            f"{aside} of {self.cards.number} cards were set aside after failures of the "
+            f"infrastructure ({last_reason(self.study)}), and {stuck} trials need more"
+        )
+        if not any(trial.results for trial in self.study.trials):
+            raise StudyBroken(why)
+        return why
+
+    # What starts
+
+    def _start_what_fits(self) -> None:
+        head = self.cards.waiting()
+        startable = self._startable()
+        if head is not None and head not in {trial.number for trial in startable}:
+            self.cards.give_up(head)
+        asked: set[int] = set()
+        while True:
+            for trial in startable:
+                if trial.number not in asked:
+                    asked.add(trial.number)
+                    if self._started(trial):
+                        break
+            else:
+                if not self._created():
+                    return
+            startable = self._startable()
+
+    def _started(self, trial: Trial) -> bool:
+        """Whether anything became of it, so that others are to be looked at anew."""
+        width = self._width(trial)
+        if refusal := self.executor.refusal(trial, width):
+            self.cards.give_up(trial.number)
+            if self.store.claim(trial):
+                self._put(replace(trial, state=State.REFUSED, reason=refusal))
+                refuse_broken(self.study)
+            return True
+        lease = self.cards.take(trial.number, width, without=self._bad_cards(trial))
+        if lease is None:
+            return False
+        if not self.store.claim(trial):
+            self.cards.end(trial.number, infrastructure_failed=False)
+            self._refresh()  # another controller was faster, and knows more
+            return True
+        self.mine.add(trial.number)
+        until = self.rungs[len(trial.results)]
+        running = replace(
+            trial, state=State.RUNNING, granted=until, width=width, leased_at_s=self.study.clock_s
+        )
+        self._put(running)
+        self._note("lease", trial.number, cards=lease.cards, until_epoch=until)
+        self.executor.start(running, lease, until_epoch=until)
+        return True
+
+    def _bad_cards(self, trial: Trial) -> list[int]:
+        """Cards of this host where it failed before."""
+        named = [name.rpartition(":") for name in trial.bad_cards]
+        return [int(card) for host, _, card in named if host == self.host]
+
+    def _created(self) -> bool:
+        """Makes a new trial if one may wait for the cards that are free."""
+        new = [t for t in new_ones(self.study.trials) if self.cards.possible(self._width(t))]
+        if not self._may_create() or not self.cards.free() or len(new) >= most_new(self.study):
+            return False
+        trial = self._new_trial(len(self.study.trials))
+        if trial is None:
+            self.exhausted = True
+            return False
+        # Where no point is left for the number that it got, it stays what it was.
+        if self.store.create(trial, lambda number: self._new_trial(number) or trial):
+            self.study = replace(self.study, trials=(*self.study.trials, trial))
+        else:
+            self._refresh()
+        return True
+
+    def _new_trial(self, number: int) -> Trial | None:
+        point = next_point(self.study, number)
+        if point is None:
+            return None
+        rung = first_rung_of(self.study.spec.algorithm, number, len(self.rungs))
+        return Trial(number=number, params=point, first_rung=rung)
+
+    # What follows
+
+    def _handle(self, event: Event) -> None:
+        if event.trial not in self.mine:
+            return  # it left before its last words were heard
+        trial = self.trial(event.trial)
+        match event:
+            case Reached():
+                self._judge(trial, event)
+            case Left():
+                self._left(trial)
+            case Failed():
+                self._failed(trial, event)
+
+    def _judge(self, trial: Trial, event: Reached) -> None:
+        """Keeps the result of a rung, and says whether the trial goes on: all of it in one word to
+        the store, before the ranks hear of it."""
+        result = RungResult(epoch=event.epoch, metrics=event.metrics, clock_s=self.store.clock_s())
+        trial = trial.with_result(result)
+        self.study = replace(self.study, trials=self._with(trial))
+        final, goes_on = event.epoch == self.rungs[-1], False
+        if not final:
+            trial, goes_on = self._judged(trial)
+        self._put(trial)
+        self._note("rung", trial.number, epoch=event.epoch, metrics=event.metrics)
+        if goes_on:
+            self.executor.go_on(trial.number, until_epoch=trial.granted)
+        elif not final:
+            self.executor.pause(trial.number)
+
+    def _with(self, trial: Trial) -> tuple[Trial, ...]:
+        trials = list(self.study.trials)
+        trials[trial.number] = trial
+        return tuple(trials)
+
+    def _judged(self, trial: Trial) -> tuple[Trial, bool]:
+        """The trial after the answer, and whether it goes on at once on the cards that it has."""
+        spec = self.study.spec
+        if spec.algorithm.schedule == "population":
+            keep = frozenset(key for key in spec.space if key.startswith(KEPT))
+            chosen = exchange(
+                trial, self.study.trials, spec.searched, self.study.ranking,
+                seed=spec.seed, keep=keep,
+            )  # fmt: skip
+            if chosen is not None:
+                return copied(trial, chosen), False
+            behind = [
+                t for t in self.study.trials if t.state not in OVER and t.epochs < trial.epochs
+            ]
+            goes_on = not self._may_create() and all(t.state is State.RUNNING for t in behind)
+        else:
+            goes_on = self.halving.goes_on(trial, self.study.trials)
+        if not goes_on or self.why_over or self._width(trial) != trial.width:
+            return trial, False
+        return replace(trial, granted=self.rungs[len(trial.results)]), True
+
+    def _left(self, trial: Trial) -> None:
+        state = trial.at_rest(self.rungs[-1])
+        if state is State.WAITING and not self.why_over:
+            # Nobody asked it to leave before its rung.
+            event = Failed(
+                trial=trial.number,
+                state=State.FAILED_INFRASTRUCTURE,
+                reason="its ranks left without a result",
+                blames_card=False,
+            )
+            self._failed(trial, event)
+        else:
+            self._give_back(replace(trial, state=state))
+
+    def _failed(self, trial: Trial, event: Failed) -> None:
+        if trial.epochs == self.rungs[-1]:
+            self._give_back(replace(trial, state=State.COMPLETE))  # it had said all
+            return
+        if event.state is not State.FAILED_INFRASTRUCTURE:
+            self._give_back(replace(trial, state=event.state, reason=event.reason))
+            refuse_broken(self.study)
+            return
+        suspects = self.cards.leases[trial.number].cards if event.card is None else (event.card,)
+        named = {f"{self.host}:{card}" for card in suspects} if event.blames_card else set()
+        tries = trial.tries + 1
+        again = tries < (INFRASTRUCTURE_TRIES if event.blames_card else OUTSIDE_TRIES)
+        thrown_back = replace(
+            trial,
+            state=trial.at_rest(self.rungs[-1]) if again else event.state,
+            tries=tries,
+            bad_cards=tuple(sorted({*trial.bad_cards, *named})),
+            reason=event.reason,
+        )
+        self._give_back(thrown_back, infrastructure_failed=event.blames_card, bad=event.card)
+
+    def _give_back(
+        self, trial: Trial, *, infrastructure_failed: bool = False, bad: int | None = None
+    ) -> None:
+        """The trial's cards, and the trial itself to whoever wants it next."""
+        self.cards.end(trial.number, infrastructure_failed=infrastructure_failed, bad=bad)
+        used_s = trial.used_s(self.store.clock_s())
+        self._put(replace(trial, card_s=used_s, leased_at_s=None))
+        self.mine.remove(trial.number)
+        self._note("free", trial.number, state=trial.state.value, reason=trial.reason)
+
+    def _note(self, kind: str, trial: int, **facts: object) -> None:
+        self.note(kind, trial=trial, clock_s=self.store.clock_s(), **facts)

@@ -1,0 +1,152 @@
+"""Cards lent to trials: all that a trial needs, or none. Pure: it starts nothing."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+RING = 4
+"""Cards of a ring of a 910A server."""
+FAILURES_UNTIL_ASIDE = 2
+"""Infrastructure failures of different trials in a row after which a card is set aside."""
+
+Fits = Callable[[Sequence[int]], bool]
+"""Whether a chip lets these cards, numbers of ``Cards``, make a job."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    trial: int
+    cards: tuple[int, ...]
+
+
+def anywhere(cards: Sequence[int]) -> bool:
+    return True
+
+
+def in_rings_of_four(cards: Sequence[int]) -> bool:
+    """The rule of a 910A server, whose cards 0-3 and 4-7 are rings: 1, 2 or 4 cards of one ring,
+    or all 8 (rule R15 of ``cluster/tables``). Simulated cards obey it too."""
+    rings = {card // RING for card in cards}
+    whole = len(rings) == 2 and len(cards) == 8
+    return whole or (len(rings) == 1 and len(cards) in (1, 2, 4))
+
+
+@dataclass(kw_only=True)
+class Cards:
+    """Who has which cards. Wide trials are not starved: the first that waits and does not fit has
+    cards reserved for it once others have been let past it for ``patience`` starts."""
+
+    number: int
+    fits: Fits = anywhere
+    patience: int = 4
+    per_server: int = 8
+    """A trial's cards are of one server."""
+    leases: dict[int, Lease] = field(default_factory=dict)
+    """By trial."""
+    aside: set[int] = field(default_factory=set)
+    """Cards that failed too often."""
+    failures: dict[int, list[int]] = field(default_factory=dict)
+    """Trials that an infrastructure failure ended, in a row, by card."""
+    _waits: tuple[int, int] | None = None
+    """The trial that waits for cards at the head, and how often it was passed."""
+    _reserved: tuple[int, ...] = ()
+
+    def free(self) -> list[int]:
+        busy = {card for lease in self.leases.values() for card in lease.cards}
+        return [card for card in range(self.number) if card not in busy and card not in self.aside]
+
+    def busy(self) -> int:
+        return sum(len(lease.cards) for lease in self.leases.values())
+
+    def possible(self, width: int) -> bool:
+        """Whether so many cards could ever make a job."""
+        usable = [card for card in range(self.number) if card not in self.aside]
+        return self._group(usable, width) is not None
+
+    def take(self, trial: int, width: int, *, without: Sequence[int] = ()) -> Lease | None:
+        """The cards for a trial, or None. To be asked in the order in which trials should start;
+        after a None the next in the order may be asked.
+
+        Args:
+            without: cards where the trial failed before; used only if there are no others.
+        """
+        assert trial not in self.leases
+        head = self._waits[0] if self._waits else None
+        allowed = self.free()
+        if head is not None and head != trial:
+            allowed = [card for card in allowed if card not in self._reserved]
+        others = [card for card in allowed if card not in without]
+        spare = sum(card not in self.aside and card not in without for card in range(self.number))
+        group = self._group(others, width)
+        if group is None and spare < width:
+            group = self._group(allowed, width)
+        if group is None:
+            if head is None:
+                self._waits = (trial, 0)
+            elif head == trial:
+                self._reserve(width, without)
+            return None
+        if head == trial:
+            self._waits, self._reserved = None, ()
+        elif head is not None and self._waits is not None:
+            self._passed()
+        lease = Lease(trial, tuple(group))
+        self.leases[trial] = lease
+        return lease
+
+    def _reserve(self, width: int, without: Sequence[int]) -> None:
+        """Cards for the head once it was passed too often: the group of which the most are free;
+        the trials that have the others leave sooner or later."""
+        if self._waits is None or self._reserved or self._waits[1] < self.patience:
+            return
+        usable = [card for card in range(self.number) if card not in self.aside]
+        free = set(self.free())
+        elsewhere = [card for card in usable if card not in without]
+        groups = list(self._groups(elsewhere, width)) or list(self._groups(usable, width))
+        if groups:
+            self._reserved = max(groups, key=lambda group: len(free & set(group)))
+
+    def waiting(self) -> int | None:
+        """The trial that cards are, or may be, reserved for."""
+        return self._waits[0] if self._waits else None
+
+    def give_up(self, trial: int) -> None:
+        """It no longer waits."""
+        if self._waits is not None and self._waits[0] == trial:
+            self._waits, self._reserved = None, ()
+
+    def end(self, trial: int, *, infrastructure_failed: bool, bad: int | None = None) -> None:
+        """Frees the cards. A failure counts against the card it came from, or against all.
+
+        Args:
+            bad: the card of the rank that failed first, if it is known.
+        """
+        lease = self.leases.pop(trial)
+        for card in lease.cards:
+            if not infrastructure_failed:
+                self.failures.pop(card, None)
+            elif bad is None or bad == card:
+                against = self.failures.setdefault(card, [])
+                if trial not in against:
+                    against.append(trial)
+                if len(against) >= FAILURES_UNTIL_ASIDE:
+                    self.aside.add(card)
+                    self._reserved = ()
+
+    def _passed(self) -> None:
+        assert self._waits is not None
+        self._waits = (self._waits[0], self._waits[1] + 1)
+
+    def _group(self, cards: Sequence[int], width: int) -> tuple[int, ...] | None:
+        return next(self._groups(cards, width), None)
+
+    def _groups(self, cards: Sequence[int], width: int) -> Iterator[tuple[int, ...]]:
+        """Groups that fit, those first that leave whole rings whole: from the ring with the fewest
+        of the cards."""
+        in_ring = Counter(card // RING for card in cards)
+        servers = sorted({card // self.per_server for card in cards})
+        for server in servers:
+            here = [card for card in cards if card // self.per_server == server]
+            here.sort(key=lambda card: (in_ring[card // RING], card))
+            yield from filter(self.fits, combinations(here, width))

@@ -1,0 +1,164 @@
+"""Which trials go on: asynchronous successive halving, Hyperband, population-based training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from unet_dist.search.space import CARDS, Params, Space, Value
+from unet_dist.search.spec import AlgorithmSpec
+from unet_dist.search.trials import Ranking, State, Trial
+
+
+def rungs_of(algorithm: AlgorithmSpec, epochs: int) -> tuple[int, ...]:
+    """Epochs after which trials are judged, the last being all of them.
+
+    ``min_epochs`` times powers of ``reduction``; with a population every ``min_epochs``.
+    """
+    if algorithm.schedule == "full":
+        return (epochs,)
+    if algorithm.schedule == "population":
+        return (*range(algorithm.min_epochs, epochs, algorithm.min_epochs), epochs)
+    found, epoch = [], algorithm.min_epochs
+    while epoch < epochs:
+        found.append(epoch)
+        epoch *= algorithm.reduction
+    return (*found, epochs)
+
+
+def first_rung_of(algorithm: AlgorithmSpec, number: int, num_rungs: int) -> int:
+    """The bracket of a trial: 0 but for hyperband, whose brackets get trials in the proportions
+    of Hyperband, where bracket s of n has about n / (s + 1) * reduction^s of them."""
+    if algorithm.schedule != "hyperband":
+        return 0
+    # Bracket 0 halves the most often; s counts the halvings.
+    shares = [
+        num_rungs / (halvings + 1) * algorithm.reduction**halvings
+        for halvings in range(num_rungs - 1, -1, -1)
+    ]
+    total = sum(shares)
+    given = [0] * num_rungs
+    for index in range(number + 1):
+        # The bracket that is farthest behind its share, so that any number of trials is divided
+        # well and the same number always has the same bracket.
+        bracket = max(
+            range(num_rungs), key=lambda b: (shares[b] / total * (index + 1) - given[b], -b)
+        )
+        given[bracket] += 1
+    return bracket
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halving:
+    """Decisions of one bracket; trials of other brackets are not compared with."""
+
+    rungs: tuple[int, ...]
+    reduction: int
+    ranking: Ranking
+
+    def promotable(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Trials that should go on: those that are among the best ``1 / reduction`` of their rung
+        and wait there, of the highest rung first, and of a rung the best first."""
+        found: list[Trial] = []
+        for index in range(len(self.rungs) - 2, -1, -1):
+            found += [
+                trial
+                for trial in self._chosen(trials, index)
+                if trial.state is State.PAUSED and trial.epochs == self.rungs[index]
+            ]
+            # A bracket that is not judged here yet paused for other reasons, and just goes on.
+            found += [
+                trial
+                for trial in trials
+                if trial.state is State.PAUSED
+                and trial.epochs == self.rungs[index]
+                and trial.first_rung > index
+            ]
+        return found
+
+    def goes_on(self, trial: Trial, trials: Sequence[Trial]) -> bool:
+        """Whether a trial that has just finished a rung is among its best."""
+        index = self.rungs.index(trial.epochs)
+        if index < trial.first_rung or index == len(self.rungs) - 1:
+            return index < len(self.rungs) - 1
+        return any(each.number == trial.number for each in self._chosen(trials, index))
+
+    def _chosen(self, trials: Sequence[Trial], index: int) -> list[Trial]:
+        by_bracket: dict[int, list[Trial]] = {}
+        for trial in trials:
+            if trial.result_at(self.rungs[index]) is not None and trial.first_rung <= index:
+                by_bracket.setdefault(trial.first_rung, []).append(trial)
+        chosen: list[Trial] = []
+        for members in by_bracket.values():
+            best = self.ranking.best_first(members, self.rungs[index])
+            chosen += best[: len(members) // self.reduction]
+        return self.ranking.best_first(chosen, self.rungs[index])
+
+
+KEPT = (
+    "model.", "data.", "train.batch", "train.accumulation", "train.optimizer", "train.epochs",
+    "train.amp", "augment.crop", CARDS,
+)  # fmt: skip
+"""Keys that a copied checkpoint fixes: the shapes of weights and moments, and what a step is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """What a member of a population that is among the worst does next."""
+
+    source: Trial
+    params: Params
+
+
+def exchange(
+    trial: Trial,
+    population: Sequence[Trial],
+    space: Space,
+    ranking: Ranking,
+    *,
+    seed: int,
+    keep: frozenset[str],
+) -> Exchange | None:
+    """The worst fifth of those that came as far take the weights of one of the best fifth, and its
+    values changed: each by a fifth of its range either way, or a choice drawn anew with a
+    probability of 1/4 (Jaderberg et al. perturb by factors of 0.8 and 1.2).
+
+    Args:
+        keep: keys that the weights depend on, such as ``model.width``.
+    """
+    ordered = ranking.best_first(population, trial.epochs)
+    fifth = math.ceil(len(ordered) / 5)
+    if len(ordered) < 2 or trial.number not in {each.number for each in ordered[-fifth:]}:
+        return None
+    rng = np.random.default_rng([seed, trial.number, trial.epochs])
+    source = ordered[int(rng.integers(fifth))]
+    if source.number == trial.number:
+        return None
+    return Exchange(source=source, params=perturbed(source.params, space, rng, keep))
+
+
+def perturbed(
+    params: Params, space: Space, rng: np.random.Generator, keep: frozenset[str]
+) -> dict[str, Value]:
+    point: dict[str, Value] = {}
+    for key, parameter in space.parameters.items():
+        # Drawn for every key, so that one key's condition does not shift the others' numbers.
+        step, anew, share = rng.choice([-0.2, 0.2]), rng.random() < 0.25, rng.random()
+        if not space.active(key, point):
+            continue
+        if key not in params:
+            point[key] = parameter.at(share)
+        elif key in keep:
+            point[key] = params[key]
+        elif parameter.choice:
+            point[key] = parameter.at(share) if anew else params[key]
+        else:
+            moved = parameter.share_of(params[key]) + step
+            point[key] = parameter.at(min(1.0, max(0.0, moved)))
+    return point
+
+
+def copied(trial: Trial, chosen: Exchange) -> Trial:
+    """The member after the exchange: its own history, another's weights and values."""
+    return replace(trial, params=chosen.params, copied_from=(chosen.source.number, trial.epochs))

@@ -1,0 +1,256 @@
+"""What a search is asked to do: a YAML file, checked before anything starts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from unet_dist.config import Config, NonNegative, Section
+from unet_dist.config_file import (
+    build_config,
+    explain,
+    known_keys,
+    read_yaml_mapping,
+    unknown_key,
+)
+from unet_dist.errors import UserError
+from unet_dist.search.space import CARDS, Parameter, Params, Space, Value
+
+Metric = Literal["dice", "iou", "parameters", "images_per_s"]
+"""Of a trial at a rung: of the validation images, of the network, and of the median step."""
+UNSEARCHABLE = (
+    "data.root",
+    "data.format",
+    "data.classes",
+    "data.split.",
+    "seed",
+    "log.",
+    "checkpoint.",
+)
+"""Keys that would make trials incomparable, or have no influence on their results."""
+MAX_GRID = 100_000
+
+
+class Objective(Section):
+    metric: Metric
+    goal: Literal["maximize", "minimize"] = "maximize"
+
+
+class Constraint(Section):
+    """A limit that the winner keeps; what breaks it comes after all that keep it."""
+
+    metric: Metric
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a constraint needs at_least or at_most")
+        return self
+
+    def violation(self, value: float) -> float:
+        """0 if it holds, else by how much it does not, as a share of the limit."""
+        worst = 0.0
+        for limit, excess in (
+            (self.at_most, value - (self.at_most or 0.0)),
+            (self.at_least, (self.at_least or 0.0) - value),
+        ):
+            if limit is not None:
+                worst = max(worst, excess / max(abs(limit), 1e-9))
+        return worst
+
+
+class AlgorithmSpec(Section):
+    """Where the next point comes from, and which trials go on."""
+
+    points: Literal["random", "grid", "quasi_random", "tpe", "gp", "cmaes"] = "tpe"
+    """Independent draws; every combination; a Sobol sequence; a tree of Parzen estimators
+    (Bergstra et al., NeurIPS 2011); a Gaussian process with expected improvement; CMA-ES."""
+    grid_points: int = Field(4, ge=2, le=100)
+    """Values of each range in a grid."""
+    first_random: int = Field(10, ge=1)
+    """Trials with results before a model chooses (tpe, gp, cmaes)."""
+    explore: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of later points that are drawn at random all the same (tpe, gp, cmaes)."""
+    schedule: Literal["full", "halving", "hyperband", "population"] = "halving"
+    """full: every trial to its end. halving: asynchronous successive halving that pauses trials
+    and promotes them from their checkpoints (Li et al., MLSys 2020). hyperband: the same with
+    brackets that begin later (Li et al., JMLR 2018). population: population-based training, the
+    worst of all budget.trials copy the best (Jaderberg et al., arXiv:1711.09846)."""
+    min_epochs: int = Field(3, ge=1)
+    """Of the first rung (halving, hyperband), or between two exchanges (population)."""
+    reduction: int = Field(3, ge=2)
+    """One in this many goes on to the next rung, which is this many times as long."""
+
+
+class BudgetSpec(Section):
+    """When the search is over, whichever comes first; 0 is no limit."""
+
+    trials: int = Field(40, ge=1)
+    """All trials of the study, also those of earlier starts."""
+    hours: NonNegative = 0.0
+    """Of wall time, over all starts."""
+    card_hours: NonNegative = 0.0
+    """Cards times the time that they were leased, over all starts."""
+    patience: int = Field(0, ge=0)
+    """Trials in a row without a new best."""
+    memory_gb: NonNegative = 0.0
+    """Of a card: trials predicted to need more do not start."""
+
+
+class RetrainSpec(Section):
+    """The best trials are trained again with other seeds, and the winner is chosen by the mean. It
+    comes after the budget, and is not part of it."""
+
+    top: int = Field(3, ge=0)
+    """Number of trials; 0 for none: then the winner has one seed."""
+    seeds: int = Field(3, ge=1)
+
+
+class SearchSpec(Section):
+    """The whole of a search."""
+
+    base: str
+    """Configuration file whose keys hold where the space says nothing; relative to this file."""
+    set: tuple[str, ...] = ()
+    """``a.b=c`` over the base, for all trials."""
+    space: dict[str, Parameter] = Field(min_length=1)
+    """Values by key of the configuration, or of ``cards``."""
+    cards: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
+    """Of each trial; several numbers: of its first rung, its second, and so on, the last one
+    holding for all further rungs. A trial whose space has ``cards`` keeps that number."""
+    objectives: tuple[Objective, ...] = Field((Objective(metric="dice"),), min_length=1)
+    constraints: tuple[Constraint, ...] = ()
+    algorithm: AlgorithmSpec = AlgorithmSpec()
+    budget: BudgetSpec = BudgetSpec()
+    retrain: RetrainSpec = RetrainSpec()
+    first: tuple[dict[str, Value], ...] = ()
+    """Points to try before all others."""
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    @property
+    def searched(self) -> Space:
+        return Space.of(self.space)
+
+    def cards_of(self, params: Params, rung: int) -> int:
+        if CARDS in params:
+            width = params[CARDS]
+            assert isinstance(width, int)  # see _faults_of
+            return width
+        return self.cards[min(rung, len(self.cards) - 1)]
+
+    def widths(self) -> tuple[int, ...]:
+        """All numbers of cards that a trial may ask for."""
+        parameter = self.space.get(CARDS)
+        if parameter is None:
+            return tuple(sorted(set(self.cards)))
+        if parameter.integer:
+            return tuple(range(parameter.integer[0], parameter.integer[1] + 1))
+        return tuple(sorted(width for width in parameter.choice if isinstance(width, int)))
+
+
+def load_spec(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
+    """Raises UserError with all faults of the file, and of the configurations it can make.
+
+    Args:
+        overrides: ``a.b=c`` for all trials, after those of the file.
+    """
+    spec = spec_of_tree(read_yaml_mapping(path), path)
+    spec = spec.model_copy(update={"set": (*spec.set, *overrides)})
+    check_spec(spec, path)
+    return spec
+
+
+def spec_of_tree(tree: Mapping[str, Any], where: Path) -> SearchSpec:
+    try:
+        return SearchSpec.model_validate(tree)
+    except ValidationError as error:
+        known = [name for name, _ in known_keys(SearchSpec)]
+        faults = [explain(item, known) for item in error.errors()]
+        raise UserError(str(where), faults) from error
+
+
+def check_spec(spec: SearchSpec, where: Path) -> None:
+    """What needs the base configuration, which stands relative to ``where``."""
+    if faults := _faults_of(spec, where):
+        raise UserError(str(where), faults)
+
+
+def base_tree(spec: SearchSpec, where: Path) -> tuple[dict[str, Any], Path]:
+    path = (where.parent / spec.base).resolve()
+    return read_yaml_mapping(path), path
+
+
+def overrides_of(params: Params) -> list[str]:
+    """``a.b=c`` for each value, ``cards`` aside."""
+    return [f"{key}={_yaml(value)}" for key, value in params.items() if key != CARDS]
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_yaml, value)) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else f"{value}"
+
+
+def _faults_of(spec: SearchSpec, path: Path) -> "list[str]":
+    faults: list[str] = []
+    names = [name for name, _ in known_keys(Config)]
+    try:
+        space = spec.searched
+    except ValueError as error:
+        return str(error).splitlines()
+    try:
+        tree, base = base_tree(spec, path)
+        config = build_config(tree, spec.set, where=str(base))
+    except UserError as error:
+        return [f"base: {error}"]
+    for key, parameter in spec.space.items():
+        if key == CARDS:
+            if parameter.real or any(
+                type(value) is not int or value < 1 for value in parameter.extremes()
+            ):
+                faults.append("cards: must be whole numbers from 1 up")
+            continue
+        if key not in names:
+            faults.append(f"space: {unknown_key(key, names)}")
+        elif key.startswith(UNSEARCHABLE):
+            faults.append(f"space: {key}: trials with different values could not be compared")
+        else:
+            faults += _refused(tree, spec.set, key, parameter, base)
+    if CARDS in spec.space and spec.cards != (1,):
+        faults.append("cards: is in the space too; say it once")
+    if spec.algorithm.schedule in ("halving", "hyperband") and (
+        spec.algorithm.min_epochs > config.train.epochs
+    ):
+        faults.append(
+            f"algorithm.min_epochs is {spec.algorithm.min_epochs}, but train.epochs is "
+            f"{config.train.epochs}"
+        )
+    if "train.epochs" in spec.space and spec.algorithm.schedule != "full":
+        faults.append("space: train.epochs: rungs need the same number for all; schedule: full")
+    if spec.algorithm.points == "grid" and space.grid_size(spec.algorithm.grid_points) > MAX_GRID:
+        faults.append(f"algorithm.points: the grid has more than {MAX_GRID} points")
+    for number, point in enumerate(spec.first):
+        faults += [f"first, point {number + 1}: {fault}" for fault in space.faults_of(point)]
+    if not config.data.split.val and config.data.split.by != "list":
+        faults.append(
+            "data.split.val is 0: without validation images there is nothing to choose by"
+        )
+    return faults
+
+
+def _refused(
+    tree: dict[str, Any], overrides: Sequence[str], key: str, parameter: Parameter, base: Path
+) -> list[str]:
+    """What the configuration says to the extremes of a key, each by itself."""
+    faults = []
+    for value in parameter.extremes():
+        try:
+            build_config(tree, [*overrides, *overrides_of({key: value})], where=str(base))
+        except UserError as error:
+            faults += [f"space: {fault}" for fault in error.faults]
+    return faults
