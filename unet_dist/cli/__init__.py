@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from unet_dist.cli import compare, data, doctor, jobs, launch, predict, rank_table, report
+from unet_dist.cli import compare, data, doctor, jobs, launch, predict, rank_table, report, search
 from unet_dist.cli.shared import new_app
 from unet_dist.errors import EXIT_ASKED_WRONGLY, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
 
@@ -14,6 +14,7 @@ app.command(name="eval")(jobs.evaluate)
 app.command()(predict.predict)
 app.command()(compare.compare)
 app.command()(report.report)
+app.command()(search.search)
 app.command()(launch.launch)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")

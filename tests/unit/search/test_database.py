@@ -1,0 +1,256 @@
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.exceptions import StorageInternalError
+
+from tests.unit.search.studies import EPOCHS, controller_of, spec_of
+from unet_dist.errors import UserError
+from unet_dist.search.database import CONTROLLER, LOST_AFTER_S, Database
+from unet_dist.search.played import PlayedTrials
+from unet_dist.search.storage import Patient, url_without_password
+from unet_dist.search.trials import RungResult, State, Trial
+
+
+def opened(tmp_path: Path, **settings: object) -> Database:
+    spec = spec_of(**settings)
+    return Database.open(f"sqlite:///{tmp_path}/study.db", "study", spec, final_epoch=EPOCHS)
+
+
+def trial(number: int, **settings: object) -> Trial:
+    return Trial(number=number, params={"train.lr": 0.01, "model.width": 8}, **settings)  # type: ignore[arg-type]
+
+
+def test_a_study_in_a_database_is_the_one_in_memory(tmp_path: Path) -> None:
+    spec = spec_of(algorithm={"points": "random"}, budget={"trials": 9})
+    in_memory = controller_of(spec)
+    in_memory.run()
+    database = opened(tmp_path, algorithm={"points": "random"}, budget={"trials": 9})
+    controller = controller_of(spec, store=database)  # type: ignore[arg-type]
+    played = controller.executor
+    assert isinstance(played, PlayedTrials)
+    database.clock_s = lambda: played.now_s  # type: ignore[method-assign]
+    controller.run()
+    assert controller.study.trials == in_memory.study.trials
+    assert opened(tmp_path).load() == list(in_memory.study.trials)
+
+
+def test_optuna_and_its_tools_read_it(tmp_path: Path) -> None:
+    spec = spec_of(algorithm={"points": "random"}, budget={"trials": 9})
+    database = opened(tmp_path)
+    controller = controller_of(spec, store=database)  # type: ignore[arg-type]
+    controller.run()
+    best = controller.study.ranking.best_so_far(controller.study.trials)[0]
+    study = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="study")
+    assert study.best_trial.number == best.number
+    assert study.best_value == best.results[-1].metrics["dice"]
+    assert study.best_params == dict(best.params)
+    assert sorted(study.best_trial.intermediate_values) == [3, 9, 27]
+    waiting = [t for t in study.trials if t.state is optuna.trial.TrialState.WAITING]
+    assert len(waiting) == sum(t.state is State.PAUSED for t in controller.study.trials)
+
+
+def test_a_trial_is_claimed_once(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    assert one.create(trial(0), trial)
+    other.load()
+    assert one.claim(trial(0))
+    assert not other.claim(trial(0))
+
+
+def test_what_another_controller_brought_further_is_not_claimed_by_old_knowledge(
+    tmp_path: Path,
+) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    one.create(trial(0), trial)
+    known = other.load()[0]
+    assert one.claim(trial(0))
+    one.save(trial(0, state=State.RUNNING, granted=3))
+    one.save(trial(0, state=State.WAITING, granted=3, tries=1))
+    assert not other.claim(known)
+    assert other.claim(other.load()[0])
+
+
+def test_two_controllers_that_make_the_same_trial_make_two(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    assert one.create(trial(0), trial)
+
+    def another(number: int) -> Trial:
+        return replace(trial(number), params={"train.lr": 0.05, "model.width": 16})
+
+    assert not other.create(trial(0), another)
+    assert [each.number for each in other.load()] == [0, 1]
+    one._read_at = -1e9
+    assert one.load() == other.load() == [trial(0), another(1)]
+    assert one.claim(another(1))
+    study = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="study")
+    assert study.trials[1].params == another(1).params
+
+
+def test_trials_of_a_dead_controller_are_given_back(tmp_path: Path) -> None:
+    dead = opened(tmp_path)
+    dead.create(trial(0), trial)
+    dead.claim(trial(0))
+    dead.save(trial(0, state=State.RUNNING, granted=3, width=2, leased_at_s=0.0))
+    dead._since -= 100
+    dead.close()
+    alive = opened(tmp_path)
+    assert alive.take_over() == 1
+    [given_back] = alive.load()
+    assert given_back.state is State.WAITING
+    assert given_back.leased_at_s is None
+    # Two cards for the time that the dead controller told of last.
+    assert 200 <= given_back.card_s < 210
+    assert alive.claim(alive.load()[0])
+
+
+@pytest.mark.parametrize("state", [State.COMPLETE, State.PAUSED, State.WAITING, State.FAILED_USER])
+def test_a_controller_may_die_between_its_two_words(tmp_path: Path, state: State) -> None:
+    """The trial is written down, and Optuna's state of it is still RUNNING."""
+    epoch = 9 if state is State.PAUSED else 27
+    result = RungResult(epoch=epoch, metrics={"dice": 0.5}, clock_s=1.0)
+    results = () if state is State.WAITING else (result,)
+    granted = 0 if state is State.WAITING else epoch
+    after = trial(0, state=state, results=results, granted=granted)
+    dead = opened(tmp_path)
+    dead.create(trial(0), trial)
+    dead.claim(trial(0))
+    dead._attribute(dead._ids[0], after)
+    alive = opened(tmp_path)
+    assert alive.take_over() == 1
+    assert alive.load() == [after]
+    assert alive.take_over() == 0
+    assert alive.claim(after) == (state in (State.PAUSED, State.WAITING))
+
+
+def test_trials_of_a_living_controller_are_left_to_it(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    one.load()
+    one.create(trial(0), trial)
+    one.claim(trial(0))
+    one.save(trial(0, state=State.RUNNING, granted=3))
+    assert other.take_over() == other.take_over() == 0
+    one.close()
+    # What looks lost must look the same a while later.
+    assert other.take_over() == 0
+    assert other.take_over() == 1
+
+
+def test_of_several_that_live_one_takes_over(tmp_path: Path) -> None:
+    dead, first, second = (opened(tmp_path) for _ in range(3))
+    for each, name in ((dead, "c"), (first, "a"), (second, "b")):
+        each.shared, each.controller = True, name
+    dead.create(trial(0), trial)
+    dead.claim(trial(0))
+    dead.save(trial(0, state=State.RUNNING, granted=3))
+    first.load()
+    second.load()
+    assert second.take_over() == second.take_over() == 0
+    assert first.take_over() == 1
+
+
+def test_the_clocks_of_other_machines_do_not_count(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    one.load()
+    key = CONTROLLER + one.controller
+    # Its clock is a day behind; still it says something new each time.
+    for beat in (1.0, 2.0):
+        other.storage.set_study_user_attr(other.study_id, key, beat)
+        assert one.controller in other._alive()
+    name, (_, seen) = one.controller, other._signs[one.controller]
+    other._signs[name] = (2.0, seen - LOST_AFTER_S - 1)
+    assert one.controller not in other._alive()
+    assert not one.alone() or other.alone()
+
+
+class Unwell:
+    """A storage that fails some times before it answers."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def get_all_trials(self) -> str:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StorageInternalError("the server is away")
+        return "trials"
+
+
+def test_a_database_that_is_away_for_a_moment_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
+    assert Patient(Unwell(2), "sqlite://").get_all_trials() == "trials"  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="the server is away"):
+        Patient(Unwell(3), "sqlite://").get_all_trials()  # type: ignore[arg-type]
+
+
+def test_a_study_that_is_only_looked_at_leaves_no_file(tmp_path: Path) -> None:
+    assert Database.read_only(f"sqlite:///{tmp_path}/none.db", "study") == ([], 0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_that_was_changed_meanwhile_is_told(tmp_path: Path) -> None:
+    opened(tmp_path).create(trial(0), trial)
+    space = {"train.lr": {"float": [1e-4, 0.1], "log": True}, "model.width": {"choice": [8, 32]}}
+    with pytest.raises(UserError, match="not the one that the study began with"):
+        opened(tmp_path, space=space).create(trial(1), trial)
+
+
+def test_time_adds_up_over_starts(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first._since -= 100
+    first.close()
+    assert 100 <= opened(tmp_path).clock_s() < 110
+    assert Database.read_only(f"sqlite:///{tmp_path}/study.db", "study")[1] >= 100
+
+
+def test_a_database_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("not a database, but long enough to be looked at" * 50)
+    with pytest.raises(UserError, match="cannot be read as a study's database"):
+        opened(tmp_path)
+
+
+def test_a_trial_that_somebody_else_wrote_is_told(tmp_path: Path) -> None:
+    opened(tmp_path)
+    study = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="study")
+    study.ask()
+    with pytest.raises(UserError, match="not made by this program"):
+        opened(tmp_path).load()
+
+
+def test_a_damaged_trial_is_told(tmp_path: Path) -> None:
+    opened(tmp_path).create(trial(0), trial)
+    with sqlite3.connect(tmp_path / "study.db") as connection:
+        connection.execute("update trial_user_attributes set value_json = ?", (json.dumps("{}"),))
+    with pytest.raises(UserError, match="trial 0 of the study: cannot be understood"):
+        opened(tmp_path).load()
+
+
+def test_other_objectives_are_refused(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with pytest.raises(UserError, match="other objectives"):
+        opened(tmp_path, objectives=[{"metric": "dice"}, {"metric": "iou"}])
+
+
+def test_a_password_is_not_shown() -> None:
+    url = "postgresql+psycopg://anna:secret@host:5432/name"
+    assert url_without_password(url) == "postgresql+psycopg://anna@host:5432/name"
+    assert url_without_password("sqlite:///a.db") == "sqlite:///a.db"
+
+
+def test_a_trial_survives_its_way_to_json_and_back() -> None:
+    full = replace(
+        trial(3, state=State.FAILED_MEMORY, tries=2, bad_cards=("1",), reason="x", card_s=3.5),
+        params={"loss.class_weights": (1, 2), "augment.flip": True},
+        copied_from=(1, 9),
+    )
+    assert Trial.of_json(json.loads(json.dumps(full.to_json()))) == full

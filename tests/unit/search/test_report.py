@@ -1,0 +1,184 @@
+"""What a person sees of a search: its report, its status, its lines."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.browser import browser_tab, find_browser
+from tests.unit.search.studies import controller_of, failing
+from unet_dist.errors import UserError
+from unet_dist.launching.placement import Placement
+from unet_dist.records import RecordWriter
+from unet_dist.runs import write_json
+from unet_dist.search.database import Database
+from unet_dist.search.describe import plan_text, status_of, status_text
+from unet_dist.search.folder import StudyDir
+from unet_dist.search.played import PlayedTrials
+from unet_dist.search.report import report_study
+from unet_dist.search.site import Site
+from unet_dist.search.spec import load_spec
+from unet_dist.search.study_files import begin_study, read_study
+from unet_dist.search.trials import State
+from unet_dist.search.view import View, headline
+from unet_dist.search.winner import candidates
+
+SEARCH = """
+base: base.yaml
+space:
+  train.lr: {float: [1e-4, 1e-1], log: true}
+  model.width: {choice: [4, 8, 16]}
+objectives: [{metric: dice}, {metric: parameters, goal: minimize}]
+algorithm: {points: random}
+budget: {trials: 24}
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyDir:
+    """A played study in a folder, as a search leaves it."""
+    above = tmp_path_factory.mktemp("search")
+    (above / "base.yaml").write_text("train: {epochs: 27}\n")
+    (above / "search.yaml").write_text(SEARCH)
+    folder, site = StudyDir(above / "<b>study"), Site(placement=Placement(simulate=4))
+    folder.path.mkdir()
+    file = above / "search.yaml"
+    spec = begin_study(folder, load_spec(file), file, site)
+    url = f"sqlite:///{folder.database.resolve()}"
+    database = Database.open(url, "study", spec, final_epoch=27)
+    controller = controller_of(
+        spec, store=database, fails=failing(State.FAILED_DIVERGED, {3}, reason="lr <too> high")
+    )
+    played = controller.executor
+    assert isinstance(played, PlayedTrials)
+    database.clock_s = lambda: played.now_s  # type: ignore[method-assign]
+
+    def note(kind: str, **facts: object) -> None:
+        with RecordWriter(folder.timeline) as timeline:
+            timeline.write(kind, study="study", controller="here:1", **facts)
+
+    controller.note = note
+    controller.run()
+    database.close()
+    found = candidates(spec, [], controller.study, None)
+    write_json(folder.summary, {"schema": 1, "candidates": [each.to_json() for each in found]})
+    write_json(folder.status, {"state": "done", "reason": "all trials are done"})
+    return folder
+
+
+def test_the_report_tells_the_whole_search(study: StudyDir) -> None:
+    page = report_study(study).read_text()
+    titles = re.findall("<h2>(.*?)</h2>", page)
+    assert titles == [
+        "The winner", "Best so far", "Pareto front", "Parallel coordinates", "Importances",
+        "Cards", "Rungs", "Trials", "Failures", "What was asked for",
+    ]  # fmt: skip
+    assert "lr &lt;too&gt; high" in page
+    assert "Search &lt;b&gt;study" in page
+    assert f"unet-dist train {study.path}".replace("<b>", "&lt;b&gt;") in page
+    # It needs no other file.
+    assert not re.search(r"""(src|href)=["'](?!data:image/png;base64,)""", page)
+    counted = read_study(study)[0]
+    reached = [sum(t.epochs >= epoch for t in counted.trials) for epoch in (3, 9, 27)]
+    rows = re.findall(r'<tr><td class="n">(\d+)</td><td class="n">(\d+)</td>', page)
+    assert rows == [(str(epoch), str(n)) for epoch, n in zip((3, 9, 27), reached, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("place.json", '{"placement": []}', "place.json: cannot be understood"),
+        ("place.json", "[]", "place.json: must hold one JSON object"),
+        ("search.yaml", "space: 3", "search.yaml"),
+        ("summary.json", '{"candidates": [{"trial": 1}]}', "cannot be understood"),
+        ("timeline.jsonl", '{"kind": "lease", "study": "study"}\n', "cannot be understood"),
+        ("study.db", "no database, though it is long enough to be one" * 50, "study.db"),
+    ],
+)
+def test_a_damaged_study_is_told_in_one_message(
+    study: StudyDir, tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    copy = StudyDir(tmp_path / "copy")
+    shutil.copytree(study.path, copy.path)
+    (copy.path / name).write_text(text)
+    with pytest.raises(UserError, match=words):
+        report_study(copy)
+
+
+def test_the_same_study_gives_the_same_report(study: StudyDir) -> None:
+    assert report_study(study).read_text() == report_study(study).read_text()
+
+
+@pytest.mark.skipif(
+    find_browser() is None, reason="no Chromium on the PATH or named by UNET_DIST_BROWSER"
+)
+def test_a_browser_shows_the_report_offline_and_without_a_complaint(
+    study: StudyDir, tmp_path: Path
+) -> None:
+    report = report_study(study)
+    with browser_tab(str(find_browser()), tmp_path / "profile") as tab:
+        tab.open(report.as_uri())
+        assert tab.complaints() == []
+        assert all(url.startswith(("file:", "data:")) for url in tab.requests())
+        shown = "Array.from(document.images).filter(image => image.naturalWidth > 300).length"
+        assert tab.value(shown) == tab.value("document.images.length") == 5
+        tab.set_width(400)
+        assert tab.value("document.documentElement.scrollWidth") <= 400
+
+
+def test_the_status_counts_every_trial(study: StudyDir) -> None:
+    status = status_of(study)
+    assert sum(status["trials"].values()) == status["of"] == 24
+    assert status["state"] == "done"
+    assert status["failures"] == {"3": "failed: diverged: lr <too> high"}
+    text = status_text(status)
+    assert "24 of 24 trials" in text
+    assert "best dice" in text
+    write_json(study.status, {"state": "running"})
+    assert status_of(study)["state"] == "killed"
+    write_json(study.status, {"state": "done"})
+
+
+def test_a_folder_that_is_no_study_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no study: it has no search.yaml"):
+        status_of(StudyDir(tmp_path))
+
+
+def test_a_plan_names_the_range_of_each_key(study: StudyDir) -> None:
+    spec, site = read_study(study)[0].spec, Site(placement=Placement(simulate=4))
+    text = plan_text(spec, site)
+    assert "train.lr: 0.0001 to 0.1, by factors" in text
+    assert "model.width: 4, 8, 16" in text
+    assert "maximize dice, minimize parameters" in text
+
+
+def test_lines_tell_how_far_it_is(study: StudyDir, tmp_path: Path) -> None:
+    with (tmp_path / "said").open("w") as stream:
+        console = Console(file=stream, force_terminal=False, width=200)
+        view, lines = View(console=console), []
+        controller = controller_of(
+            read_study(study)[0].spec, fails=failing(State.FAILED_MEMORY, {2}, reason="too large")
+        )
+        controller.on_change = lambda each: (lines.append(headline(each)), view.show(each))  # type: ignore[assignment, func-returns-value]
+        controller.run()
+        view.close()
+    assert lines[0].startswith("4 of 24 trials: 4 running; 4 of 4 cards busy")
+    assert any("min left" in line for line in lines)
+    assert "24 of 24 trials" in lines[-1]
+    said = (tmp_path / "said").read_text()
+    assert said.count("trial 2 failed: out of memory: too large") == 1
+
+
+def test_on_a_terminal_a_table_is_shown(study: StudyDir) -> None:
+    with Path("/dev/null").open("w") as stream:
+        console = Console(file=stream, force_terminal=True, width=200, record=True)
+        view = View(console=console)
+        controller = controller_of(read_study(study)[0].spec)
+        controller.on_change = view.show
+        controller.run()
+        view.close()
+    text = console.export_text()
+    assert "settings" in text
+    assert "train.lr=" in text

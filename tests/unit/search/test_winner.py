@@ -1,0 +1,93 @@
+import math
+
+import pytest
+
+from tests.unit.search.studies import spec_of
+from unet_dist.search.trials import RungResult, State, Study, Trial
+from unet_dist.search.winner import SEED, best_of, candidates, retraining
+
+
+def trial(number: int, rate: float, dice: float, *, epoch: int = 27, **settings: object) -> Trial:
+    params = {"train.lr": rate, "model.width": 8}
+    seed = settings.pop("seed", None)
+    if seed is not None:
+        params[SEED] = seed  # type: ignore[assignment]
+    result = RungResult(epoch=epoch, metrics={"dice": dice, "parameters": 1e3}, clock_s=1.0)
+    state = settings.pop("state", State.COMPLETE)
+    return Trial(number=number, params=params, results=(result,), granted=epoch, state=state)  # type: ignore[arg-type]
+
+
+SEARCHED = (
+    trial(0, 0.1, 0.70),
+    trial(1, 0.01, 0.80),
+    trial(2, 0.02, 0.79),
+    trial(3, 0.03, 0.99, epoch=3, state=State.PAUSED),
+)
+
+
+def test_the_best_are_trained_again_with_seeds_that_the_search_did_not_have() -> None:
+    spec = spec_of(retrain={"top": 2, "seeds": 3}, seed=5)
+    top = best_of(spec, Study(spec=spec, trials=SEARCHED))
+    again = retraining(spec, top, [])
+    assert [(point["train.lr"], point[SEED]) for point in again.first] == [
+        (rate, seed) for rate in (0.01, 0.02) for seed in (6, 7, 8)
+    ]
+    assert again.budget.trials == 6
+    assert again.algorithm.schedule == "full"
+    assert all(again.searched.faults_of(point) == [] for point in again.first)
+    assert best_of(spec_of(retrain={"top": 0}), Study(spec=spec, trials=SEARCHED)) == []
+    assert best_of(spec, Study(spec=spec)) == []
+
+
+def test_a_new_best_is_trained_again_after_those_of_an_earlier_start() -> None:
+    spec = spec_of(retrain={"top": 2, "seeds": 2})
+    before = retraining(spec, best_of(spec, Study(spec=spec, trials=SEARCHED)), [])
+    more = Study(spec=spec, trials=(*SEARCHED, trial(4, 0.05, 0.9)))
+    again = retraining(spec, best_of(spec, more), before.first)
+    assert again.first[:4] == before.first
+    assert [(point["train.lr"], point[SEED]) for point in again.first[4:]] == [(0.05, 1), (0.05, 2)]
+    assert again.budget.trials == 6
+
+
+def test_the_winner_has_the_best_mean_not_the_best_seed() -> None:
+    spec = spec_of()
+    study = Study(spec=spec, trials=SEARCHED)
+    seeds = [(0.01, 0.90), (0.01, 0.70), (0.01, 0.71), (0.02, 0.80), (0.02, 0.79), (0.02, 0.81)]
+    again = Study(spec=spec, trials=tuple(trial(n, r, d, seed=n) for n, (r, d) in enumerate(seeds)))
+    first, second = candidates(spec, [SEARCHED[1], SEARCHED[2]], study, again)
+    assert (first.trial, second.trial) == (2, 1)
+    assert first.mean == pytest.approx(0.80)
+    low, high = first.interval
+    # Student's t for 3 values: 4.3027 times the deviation of 0.01 over the root of 3.
+    assert high - first.mean == pytest.approx(4.3027 * 0.01 / math.sqrt(3), rel=1e-4)
+    assert low == pytest.approx(2 * first.mean - high)
+    assert SEED not in first.params
+
+
+def test_one_whose_seeds_failed_in_part_does_not_win() -> None:
+    spec = spec_of()
+    again = Study(
+        spec=spec,
+        trials=(
+            trial(0, 0.01, 0.95, seed=1),
+            trial(1, 0.01, 0.10, seed=2, state=State.FAILED_DIVERGED),
+            trial(2, 0.02, 0.80, seed=1),
+            trial(3, 0.02, 0.81, seed=2),
+        ),
+    )
+    top = [SEARCHED[1], SEARCHED[2]]
+    found = candidates(spec, top, Study(spec=spec, trials=SEARCHED), again)
+    assert [each.trial for each in found] == [2]
+    # Only those that are still among the best count.
+    found = candidates(spec, [SEARCHED[1]], Study(spec=spec, trials=SEARCHED), again)
+    assert [each.mean for each in found] == [0.95]
+
+
+def test_without_retraining_the_best_trial_wins_and_has_no_interval() -> None:
+    spec = spec_of()
+    study = Study(spec=spec, trials=SEARCHED)
+    [only] = candidates(spec, best_of(spec, study), study, None)
+    assert (only.trial, only.mean) == (1, 0.80)
+    assert all(map(math.isnan, only.interval))
+    assert only.to_json()["interval"] is None
+    assert candidates(spec, [], Study(spec=spec), None) == []

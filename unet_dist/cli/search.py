@@ -1,0 +1,299 @@
+"""``unet-dist search``: hyperparameters, by trials on subsets of the cards."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from unet_dist.cli.shared import EXIT_CODES, Json, answer, console_for
+from unet_dist.cli.where import Grace, HangLimit, RankTable, Simulate, placement_of, supervision_of
+from unet_dist.cluster.tables.edit import parse_numbers
+from unet_dist.cluster.topology import Topology
+from unet_dist.config_file import load_config
+from unet_dist.errors import UserError
+from unet_dist.launching.placement import Placement, Supervision
+from unet_dist.runs import RunDir, free_path, read_json, write_json, write_text_atomically
+from unet_dist.search.folder import StudyDir
+
+if TYPE_CHECKING:
+    from unet_dist.search.site import Site
+    from unet_dist.search.spec import SearchSpec
+
+VERBS = ("status", "stop", "report", "import")
+
+
+def search(
+    target: Annotated[
+        str,
+        typer.Argument(help="Search file, study folder to resume, or status|stop|report|import."),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FOLDER | KEY=VALUE...]",
+            help="After a verb the study folder (after import MindInsight's file); else changes to "
+            "the base configuration, such as data.root=DIR.",
+        ),
+    ] = None,
+    simulate: Simulate = 0,
+    rank_table: RankTable = "",
+    cards_per_trial: Annotated[
+        str, typer.Option(help="In place of `cards` of the file, such as 2, or 1,2,4 by rung.")
+    ] = "",
+    trials: Annotated[
+        int, typer.Option(min=0, help="In place of budget.trials: all of the study, in total.")
+    ] = 0,
+    run: Annotated[Path | None, typer.Option(help="Study folder; default searches/NAME.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the study in a folder.")] = False,
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="Database shared by controllers on several machines, such as "
+            "postgresql+psycopg://user@host/name; each gives its own cards and the same --run."
+        ),
+    ] = "",
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Begin with the best points of an earlier study folder, or of a database of "
+            "Optuna (file.db or URL, #NAME for one of several studies); their results don't count.",
+        ),
+    ] = None,
+    base: Annotated[
+        str, typer.Option(help="After import: the configuration that trials change.")
+    ] = "",
+    hang_limit: HangLimit = None,
+    grace: Grace = 1.0,
+    dry_run: Annotated[bool, typer.Option(help="Check all, and say what would be done.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search hyperparameters with trials that are distributed jobs on leased cards.
+
+    \b
+    Examples:
+      unet-dist search configs/search_vessels.yaml data.root=DIR --simulate 4 --trials 40
+      unet-dist search configs/search_chasedb1.yaml data.root=DIR --simulate 4 --cards-per-trial 2
+      unet-dist search searches/chase --resume --trials 60
+      unet-dist search status searches/chase
+      unet-dist search stop searches/chase
+      unet-dist search report searches/chase
+      unet-dist search import mindinsight.yaml --base configs/chasedb1.yaml > search.yaml
+      unet-dist train searches/chase/best.yaml --simulate 4
+    """
+    console = console_for(as_json)
+    if target in VERBS:
+        _verb(target, words or [], base, console, as_json)
+        return
+    faults = _misplaced(target, words or [], base, resume, run, warm_start, storage)
+    if faults:
+        raise UserError("search", faults)
+    changes = _changes(cards_per_trial, trials)
+    placement = placement_of(simulate=simulate, rank_table=rank_table)
+    # Optuna and SQLAlchemy take half a second, which other commands need not wait for.
+    from unet_dist.search.site import Site
+
+    if resume:
+        begin = _resumed(StudyDir(Path(target)), changes, placement)
+    else:
+        study = StudyDir(run or free_path(Path("searches"), Path(target).stem))
+        site = Site(placement=placement, storage=storage)
+        begin = _new(study, Path(target), words or [], changes, site, warm_start or ())
+    if dry_run:
+        from unet_dist.search.describe import plan_of, plan_text
+
+        told = (plan_text(begin.spec, begin.site), plan_of(begin.spec, begin.site))
+        answer(console, as_json, *told)
+        return
+    supervise = partial(supervision_of, hang_limit=hang_limit, grace=grace)
+    _lead(begin, supervise, console, as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beginning:
+    """What differs between a new study and one that goes on."""
+
+    study: StudyDir
+    spec: "SearchSpec"
+    site: "Site"
+    prepare: "Callable[[], SearchSpec]"
+    """Fills the folder; the search as it stands there."""
+
+
+def _misplaced(
+    target: str,
+    words: list[str],
+    base: str,
+    resume: bool,
+    run: Path | None,
+    warm_start: list[str] | None,
+    storage: str,
+) -> list[str]:
+    """Options that have no effect here."""
+    faults = []
+    if words and (resume or "=" not in words[0]):
+        why = "the study keeps its base" if resume else "KEY=VALUE is expected"
+        verbs = ", ".join(VERBS)
+        faults.append(f"{words[0]!r} after {target!r}: {why}; verbs are {verbs}")
+    if base:
+        faults.append("--base is for import; a search file names its own base")
+    if resume:
+        given = {"--run": run, "--warm-start": warm_start, "--storage": storage}
+        faults += [
+            f"--resume goes on in {target}; leave {option} out"
+            for option, value in given.items()
+            if value
+        ]
+    elif Path(target).is_dir():
+        what = "a study: add --resume" if StudyDir(Path(target)).is_study() else "a folder"
+        faults.append(f"{target} is {what}")
+    return faults
+
+
+def _resumed(study: StudyDir, changes: dict[str, Any], placement: Placement) -> _Beginning:
+    from unet_dist.search.site import check_site
+    from unet_dist.search.study_files import changed, load_study, write_spec
+
+    spec, site = load_study(study)
+    if changes:
+        spec = changed(spec, changes, study.spec)
+    if placement != Placement():
+        site = replace(site, placement=placement)
+    check_site(spec, load_config(study.base), site)
+
+    def prepare() -> "SearchSpec":
+        study.stop_request.unlink(missing_ok=True)
+        if changes:
+            write_spec(study, spec)
+        if not site.storage:  # of several controllers each has its own cards
+            write_json(study.place, site.to_json())
+        return spec
+
+    return _Beginning(study=study, spec=spec, site=site, prepare=prepare)
+
+
+def _new(
+    study: StudyDir,
+    file: Path,
+    overrides: Sequence[str],
+    changes: dict[str, Any],
+    site: "Site",
+    warm_start: Sequence[str],
+) -> _Beginning:
+    from unet_dist.search.imports import points_of
+    from unet_dist.search.site import check_site
+    from unet_dist.search.spec import load_spec
+    from unet_dist.search.study_files import base_config, begin_study, changed
+
+    spec = load_spec(file, overrides)
+    if changes:
+        spec = changed(spec, changes, file)
+    check_site(spec, base_config(spec, file), site)
+    for source in warm_start:
+        points, _ = points_of(source, spec.searched)
+        spec = spec.model_copy(update={"first": (*spec.first, *points)})
+    return _Beginning(
+        study=study, spec=spec, site=site, prepare=lambda: begin_study(study, spec, file, site)
+    )
+
+
+def _lead(
+    begin: _Beginning,
+    supervise: Callable[[Topology], Supervision],
+    console: Console,
+    as_json: bool,
+) -> NoReturn:
+    from unet_dist.search.describe import result_text
+    from unet_dist.search.study import SearchJob
+    from unet_dist.search.view import View
+
+    study, view = begin.study, View(console=console)
+    with entered(study, shared=bool(begin.site.storage)):
+        job = SearchJob(
+            folder=study, spec=begin.prepare(), site=begin.site, supervise=supervise,
+            console=console, show=view.show,
+        )  # fmt: skip
+        try:
+            result = job.lead()
+        finally:
+            view.close()
+    told = {"state": result.state, "run": str(study.path), "why": result.why}
+    if study.summary.exists():
+        told |= read_json(study.summary)
+    answer(console, as_json, result_text(study, result), told)
+    raise typer.Exit(EXIT_CODES[result.state])
+
+
+def _changes(cards_per_trial: str, trials: int) -> dict[str, Any]:
+    """To the search file, from the command line."""
+    changes: dict[str, Any] = {}
+    if cards_per_trial:
+        spans = parse_numbers(cards_per_trial, "--cards-per-trial").spans
+        widths = tuple(width for first, last in spans for width in range(first, last + 1))
+        changes["cards"] = list(widths)
+    if trials:
+        changes["budget.trials"] = trials
+    return changes
+
+
+@contextlib.contextmanager
+def entered(study: StudyDir, *, shared: bool) -> Iterator[None]:
+    """The folder is one controller's, unless a database keeps several apart."""
+    if shared:
+        study.path.mkdir(parents=True, exist_ok=True)
+        yield
+        return
+    with RunDir(study.path).locked():
+        yield
+
+
+def _verb(verb: str, words: list[str], base: str, console: Console, as_json: bool) -> None:
+    if len(words) != 1:
+        raise UserError(verb, f"needs one study folder: unet-dist search {verb} searches/NAME")
+    folder = Path(words[0])
+    if verb == "import":
+        _import(folder, base, console)
+    else:
+        led = {"status": _status, "stop": _stop, "report": _report}
+        led[verb](StudyDir(folder), console, as_json)
+
+
+def _status(study: StudyDir, console: Console, as_json: bool) -> None:
+    from unet_dist.search.describe import status_of, status_text
+
+    status = status_of(study)
+    answer(console, as_json, status_text(status), status)
+
+
+def _stop(study: StudyDir, console: Console, as_json: bool) -> None:
+    """Asks; whoever leads the study does it."""
+    if not study.is_study():
+        raise UserError(str(study.path), "is no study: it has no search.yaml")
+    write_text_atomically(study.stop_request, "")
+    text = (
+        "asked to stop: trials write a checkpoint at their next step; go on with "
+        f"unet-dist search {study.path} --resume"
+    )
+    answer(console, as_json, text, {"run": str(study.path), "asked": "stop"})
+
+
+def _import(path: Path, base: str, console: Console) -> None:
+    import yaml
+
+    from unet_dist.search.imports import search_of_mindinsight
+
+    if not base:
+        raise UserError("--base", "is needed: the configuration that trials change")
+    console.print(yaml.safe_dump(search_of_mindinsight(path, base), sort_keys=False), markup=False)
+
+
+def _report(study: StudyDir, console: Console, as_json: bool) -> None:
+    from unet_dist.search.report import report_study
+
+    path = report_study(study)
+    answer(console, as_json, f"written: {path}", {"report": str(path)})

@@ -1,0 +1,162 @@
+"""Charts of a search."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from unet_dist.report.page import axes_at, figure_png, new_figure, shorten
+from unet_dist.search.trials import Study, Trial, fronts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BBBBBB"
+TINTS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#999999", "#666666")
+NAME_LENGTH = 24
+
+
+def best_png(study: Study) -> bytes:
+    """The first objective of every rung that was finished, and the best of the furthest rung."""
+    metric = study.spec.objectives[0].metric
+    found = sorted(
+        (result.clock_s, trial.number, result.epoch, result.metrics[metric])
+        for trial in study.trials
+        for result in trial.results
+        if metric in result.metrics
+    )
+    better = max if study.spec.objectives[0].goal == "maximize" else min
+    figure = new_figure(3.6)
+    spent = _card_hours_at(study, [clock for clock, *_ in found])
+    for left, x, label in (
+        (0.8, [clock / 3600 for clock, *_ in found], "hours"),
+        (6.6, spent, "card-hours"),
+    ):
+        axes = axes_at(figure, left, 0.3, 5.0, 2.7)
+        axes.scatter(x, [value for *_, value in found], s=10, color=GREY, label="a rung of a trial")
+        best: list[float] = []
+        for *_, value in found:
+            best.append(better(best[-1], value) if best else value)
+        axes.step(x, best, where="post", color=BLUE, label="best so far")
+        _finish(axes, label, metric)
+        axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure_png(figure)
+
+
+def _card_hours_at(study: Study, clocks: Sequence[float]) -> list[float]:
+    """Roughly: the study's card time, spread over its results by the clock."""
+    total_s = sum(trial.card_s for trial in study.trials)
+    last = max(clocks, default=1.0) or 1.0
+    return [total_s / 3600 * clock / last for clock in clocks]
+
+
+def pareto_png(study: Study) -> bytes:
+    """The first two objectives at the furthest epoch of each trial."""
+    first, second = (each.metric for each in study.spec.objectives[:2])
+    judged = [
+        t for t in study.trials if t.results and {first, second} <= t.results[-1].metrics.keys()
+    ]
+    costs = {trial.number: study.ranking.costs(trial, trial.epochs) for trial in judged}
+    front = fronts(judged, costs)[0] if judged else []
+    figure = new_figure(3.9)
+    axes = axes_at(figure, 0.9, 0.3, 6.0, 3.0)
+    for trials, colour, label in ((judged, GREY, "trials"), (front, ORANGE, "front")):
+        axes.scatter(
+            [trial.results[-1].metrics[first] for trial in trials],
+            [trial.results[-1].metrics[second] for trial in trials],
+            s=18, color=colour, label=label,
+        )  # fmt: skip
+    for trial in front:
+        metrics = trial.results[-1].metrics
+        axes.annotate(f"{trial.number}", (metrics[first], metrics[second]), fontsize=8)
+    _finish(axes, first, second)
+    axes.legend(fontsize=8, frameon=False)
+    return figure_png(figure)
+
+
+def parallel_png(study: Study, ordered: Sequence[Trial]) -> bytes:
+    """A line for each trial with a result; axes by the shares of ``Space``."""
+    space = study.spec.searched
+    keys = list(space.parameters)
+    figure = new_figure(4.4)
+    axes = axes_at(figure, 0.6, 0.4, 10.9, 3.1)
+    best = max(1, len(ordered) // 10)
+    for place, trial in reversed(list(enumerate(ordered))):
+        shares = space.shares_of(trial.params)
+        x = [i for i, key in enumerate(keys) if key in trial.params]
+        y = [shares[i] for i in x]
+        shade = 1 - 0.6 * place / best if place < best else 0.5
+        axes.plot(
+            x,
+            y,
+            color=ORANGE if place < best else GREY,
+            alpha=shade,
+            linewidth=1.6 if place < best else 0.6,
+        )
+    for position, (_, parameter) in enumerate(space.parameters.items()):
+        axes.axvline(position, color="#666666", linewidth=0.8)
+        if parameter.choice:
+            for value in parameter.choice:
+                axes.annotate(
+                    shorten(f"{value}", 14), (position, parameter.share_of(value)), fontsize=7
+                )
+        else:
+            low, high = parameter.bounds
+            axes.annotate(f"{low:.3g}", (position, -0.06), fontsize=7, ha="center")
+            axes.annotate(f"{high:.3g}", (position, 1.03), fontsize=7, ha="center")
+    axes.set(ylim=(-0.1, 1.1), yticks=[], xticks=range(len(keys)))
+    axes.set_xticklabels([shorten(key, NAME_LENGTH) for key in keys], fontsize=8, rotation=15)
+    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    return figure_png(figure)
+
+
+def importance_png(shares: Mapping[str, float]) -> bytes:
+    ordered = sorted(shares.items(), key=lambda item: item[1])
+    figure = new_figure(0.9 + 0.32 * len(ordered))
+    axes = axes_at(figure, 2.6, 0.2, 6.0, 0.32 * len(ordered))
+    axes.barh(
+        [shorten(key, NAME_LENGTH) for key, _ in ordered],
+        [share for _, share in ordered],
+        color=BLUE,
+    )
+    _finish(axes, "share of the variance", "")
+    return figure_png(figure)
+
+
+def gantt_png(timeline: Sequence[Mapping[str, Any]], cards: int) -> bytes:
+    """A bar for each time that a trial had a card, with the trial's number."""
+    figure = new_figure(1.0 + 0.34 * cards)
+    axes = axes_at(figure, 0.8, 0.2, 10.8, 0.34 * cards)
+    since: dict[int, tuple[float, list[int]]] = {}
+    last = max((float(record.get("clock_s", 0.0)) for record in timeline), default=0.0)
+
+    def draw(trial: int, end: float) -> None:
+        began, held = since.pop(trial)
+        for card in held:
+            axes.barh(
+                card, (end - began) / 60, left=began / 60, height=0.8,
+                color=TINTS[trial % len(TINTS)], edgecolor="white", linewidth=0.4,
+            )  # fmt: skip
+            if end - began > last / 60:
+                middle = (began + end) / 120
+                axes.text(
+                    middle, card, f"{trial}", fontsize=7, ha="center", va="center", color="white"
+                )
+
+    for record in timeline:
+        trial = int(record.get("trial", -1))
+        clock = float(record.get("clock_s", 0.0))
+        if record.get("kind") == "lease":
+            since[trial] = (clock, [int(card) for card in record["cards"]])
+        elif record.get("kind") == "free" and trial in since:
+            draw(trial, clock)
+    for trial in list(since):
+        draw(trial, last)
+    axes.set(yticks=range(cards), ylim=(cards - 0.5, -0.5))
+    _finish(axes, "minutes", "card")
+    return figure_png(figure)
+
+
+def _finish(axes: "Axes", x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8, color="#999999")
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,343 @@
+"""A study in a database, as Optuna keeps it: SQLite for one controller, PostgreSQL for several on
+several machines. ``optuna-dashboard`` opens it.
+
+What a trial is stands in one attribute of it, as JSON; Optuna's own fields repeat what its tools
+show. Only controllers write here, never a rank.
+"""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from unet_dist.errors import UserError
+from unet_dist.search.space import Space
+from unet_dist.search.spec import SearchSpec
+from unet_dist.search.storage import Patient, engine_of, opened, told
+from unet_dist.search.trials import OVER, State, Trial
+
+TRIAL, OWNER, SPENT = "unet_dist:trial", "unet_dist:owner", "unet_dist:spent_s"
+CONTROLLER = "unet_dist:controller:"
+LOST_AFTER_S = 60.0
+"""Without a sign of life of its controller, a trial is anybody's."""
+BEAT_EVERY_S = 10.0
+LOOK_EVERY_S = 1.0
+"""Between two looks at what other controllers did; a claim is checked anyway."""
+NEVER = -1e9
+GONE = 0.0
+"""In place of the time: the controller has left."""
+SHOWN = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.RUNNING: TrialState.RUNNING,
+    State.WAITING: TrialState.WAITING,
+    State.PAUSED: TrialState.WAITING,
+}
+"""Optuna's word for a state; all others are FAIL."""
+
+
+@dataclass(kw_only=True)
+class Database:
+    """A ``Store``. To be used by one thread."""
+
+    storage: Any
+    """Optuna's, patient with errors that pass."""
+    study_id: int
+    space: Space
+    spec: SearchSpec
+    final_epoch: int
+    """Of a trial that is complete."""
+    shared: bool
+    """Whether other controllers may write, so that every look must go to the database."""
+    controller: str = field(
+        default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    )
+    _known: dict[int, Trial] = field(default_factory=dict)
+    _ids: dict[int, int] = field(default_factory=dict)
+    """Optuna's id of each trial."""
+    _since: float = field(default_factory=time.monotonic)
+    _spent_before_s: float = 0.0
+    _beaten: float = NEVER
+    _read_at: float = NEVER
+    _suspects: dict[int, str] = field(default_factory=dict)
+    """Trials that looked lost the last time, and whose they were."""
+    _signs: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each controller its last word, and when it was first seen here."""
+
+    @classmethod
+    def open(cls, url: str, name: str, spec: SearchSpec, *, final_epoch: int) -> "Database":
+        """Makes the study if there is none of the name.
+
+        Raises:
+            UserError: the database cannot be reached, or holds a study of another kind.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        directions = [
+            StudyDirection.MAXIMIZE if each.goal == "maximize" else StudyDirection.MINIMIZE
+            for each in spec.objectives
+        ]
+        with told(url):
+            storage, study = opened(url, name, directions)
+        if list(study.directions) != directions:
+            raise UserError(name, "the study has other objectives; choose another name or folder")
+        database = cls(
+            storage=Patient(storage, url),
+            study_id=study._study_id,
+            space=spec.searched,
+            spec=spec,
+            final_epoch=final_epoch,
+            shared=not url.startswith("sqlite"),
+        )
+        database._spent_before_s = float(study.user_attrs.get(SPENT, 0.0))
+        return database
+
+    @classmethod
+    def read_only(cls, url: str, name: str) -> tuple[list[Trial], float]:
+        """All trials, and the time spent; empty without a study.
+
+        Raises:
+            UserError: the database cannot be read, or is another program's.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        path = Path(url.removeprefix("sqlite:///"))
+        if url.startswith("sqlite:///") and not path.exists():
+            return [], 0.0  # SQLite would make it
+        with told(url):
+            try:
+                storage = RDBStorage(url, engine_kwargs=engine_of(url))
+                study = optuna.load_study(storage=storage, study_name=name)
+            except KeyError:
+                return [], 0.0
+            found = study.get_trials(deepcopy=False)
+        trials = sorted(found, key=lambda frozen: frozen.number)
+        return [_trial_of(frozen) for frozen in trials], float(study.user_attrs.get(SPENT, 0.0))
+
+    # Store
+
+    def load(self) -> Sequence[Trial]:
+        if self._beat_is_due():
+            self._beat()
+            self.take_over()
+        elif self.shared and time.monotonic() - self._read_at >= LOOK_EVERY_S:
+            self._read()
+        return [self._known[number] for number in sorted(self._known)]
+
+    def create(self, trial: Trial, under: Callable[[int], Trial]) -> bool:
+        # RUNNING until it is complete, so that nobody takes it before.
+        frozen = create_trial(
+            state=TrialState.RUNNING,
+            user_attrs={TRIAL: json.dumps(trial.to_json()), OWNER: self.controller},
+        )
+        trial_id = self.storage.create_new_trial(self.study_id, template_trial=frozen)
+        number = self.storage.get_trial_number_from_id(trial_id)
+        given = trial if number == trial.number else under(number)
+        if given is not trial:
+            # The database numbers trials itself, and another controller was faster.
+            self._attribute(trial_id, given)
+            self._read_at = NEVER
+        inner = self._params(given)
+        try:
+            for key, kind in self._distributions(given).items():
+                self.storage.set_trial_param(trial_id, key, kind.to_internal_repr(inner[key]), kind)
+        except ValueError as error:
+            raise UserError(
+                "space", f"is not the one that the study began with: {error}"
+            ) from error
+        self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+        self._ids[number], self._known[number] = trial_id, given
+        return given is trial
+
+    def claim(self, trial: Trial) -> bool:
+        """The change from WAITING to RUNNING happens once, whoever asks for it."""
+        trial_id = self._ids[trial.number]
+        try:
+            claimed = self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            claimed = False
+        if not claimed:
+            self._read_at = NEVER
+            return False
+        self.storage.set_trial_user_attr(trial_id, OWNER, self.controller)
+        if not self.shared:
+            return True
+        found = self.storage.get_trial(trial_id)
+        if found.user_attrs.get(OWNER) != self.controller:
+            return False  # given back and claimed by another in this moment
+        if _trial_of(found) != trial:
+            # Another controller had it meanwhile, and brought it further than is known here.
+            self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+            self._read_at = NEVER
+            return False
+        return True
+
+    def save(self, trial: Trial) -> None:
+        trial_id, before = self._ids[trial.number], self._known[trial.number]
+        self._attribute(trial_id, trial)
+        for result in trial.results[len(before.results) :]:
+            value = result.metrics.get("dice")
+            if value is not None:
+                self.storage.set_trial_intermediate_value(trial_id, result.epoch, value)
+        self._known[trial.number] = trial
+        if trial.state is not before.state and trial.state is not State.RUNNING:
+            self._show(trial)
+        if trial.state in OVER:
+            self._beat()
+
+    def _show(self, trial: Trial) -> None:
+        shown = SHOWN.get(trial.state, TrialState.FAIL)
+        values = self._values(trial) if shown is TrialState.COMPLETE else None
+        self.storage.set_trial_state_values(self._ids[trial.number], shown, values)
+
+    def clock_s(self) -> float:
+        return self._spent_before_s + time.monotonic() - self._since
+
+    # Several controllers, and those that died
+
+    def take_over(self) -> int:
+        """Gives back the trials of controllers that are gone; how many. Of several that are alive
+        only one does, so that nothing is given back twice; and what looked lost must look the same
+        a while later, so that no claim is seen by halves."""
+        self._read()
+        alive = self._alive()
+        running = {
+            frozen.number: str(frozen.user_attrs.get(OWNER, ""))
+            for frozen in self._frozen()
+            if frozen.state is TrialState.RUNNING
+        }
+        lost = {number: owner for number, owner in running.items() if owner not in alive}
+        before, self._suspects = self._suspects, lost
+        if self.shared:
+            lost = {number: owner for number, owner in lost.items() if before.get(number) == owner}
+        if self.controller != min(alive):
+            return 0
+        for number in lost:
+            trial = self._known[number]
+            given_back = replace(
+                trial,
+                # Whatever was written last: the controller may have died between its two words.
+                state=trial.state if trial.state in OVER else trial.at_rest(self.final_epoch),
+                card_s=trial.used_s(self._spent_s()),
+                leased_at_s=None,
+            )
+            self._attribute(self._ids[number], given_back)
+            self._known[number] = given_back
+            self._show(given_back)
+        return len(lost)
+
+    def _spent_s(self) -> float:
+        """What is known of the time that a dead controller worked."""
+        return float(self.storage.get_study_user_attrs(self.study_id).get(SPENT, 0.0))
+
+    def _alive(self) -> set[str]:
+        """Controllers whose sign of life has changed lately, by this machine's clock alone; of a
+        locked folder only this one."""
+        if not self.shared:
+            return {self.controller}
+        now = time.monotonic()
+        for key, beat in self.storage.get_study_user_attrs(self.study_id).items():
+            if not key.startswith(CONTROLLER):
+                continue
+            name = key.removeprefix(CONTROLLER)
+            if beat == GONE:
+                self._signs.pop(name, None)
+            elif name not in self._signs or self._signs[name][0] != beat:
+                self._signs[name] = (beat, now)
+        young = {name for name, (_, at) in self._signs.items() if now - at < LOST_AFTER_S}
+        return young | {self.controller}
+
+    def _beat_is_due(self) -> bool:
+        return time.monotonic() - self._beaten >= BEAT_EVERY_S
+
+    def _beat(self) -> None:
+        self._beaten = time.monotonic()
+        if self.shared:
+            key = CONTROLLER + self.controller
+            self.storage.set_study_user_attr(self.study_id, key, time.time())
+        if self.clock_s() > self._spent_s():
+            self.storage.set_study_user_attr(self.study_id, SPENT, self.clock_s())
+
+    def close(self) -> None:
+        """The trials that this controller held are free at once."""
+        self._beat()
+        if self.shared:
+            self.storage.set_study_user_attr(self.study_id, CONTROLLER + self.controller, GONE)
+        self.storage.remove_session()
+
+    def alone(self) -> bool:
+        """Whether no other controller works on the study."""
+        return self._alive() == {self.controller}
+
+    # Optuna's side
+
+    def _frozen(self) -> list[FrozenTrial]:
+        trials: list[FrozenTrial] = self.storage.get_all_trials(self.study_id, deepcopy=False)
+        return trials
+
+    def _read(self) -> None:
+        self._read_at = time.monotonic()
+        for frozen in self._frozen():
+            self._ids[frozen.number] = frozen._trial_id
+            trial = _trial_of(frozen)
+            if frozen.state is TrialState.RUNNING and trial.state not in OVER:
+                trial = replace(trial, state=State.RUNNING)  # somebody is about to write it down
+            self._known[frozen.number] = trial
+
+    def _attribute(self, trial_id: int, trial: Trial) -> None:
+        self.storage.set_trial_user_attr(trial_id, TRIAL, json.dumps(trial.to_json()))
+
+    def _params(self, trial: Trial) -> dict[str, Any]:
+        return {
+            key: _shown(value) if self.space.parameters[key].choice else value
+            for key, value in trial.params.items()
+        }
+
+    def _distributions(self, trial: Trial) -> dict[str, BaseDistribution]:
+        found: dict[str, BaseDistribution] = {}
+        for key in trial.params:
+            parameter = self.space.parameters[key]
+            if parameter.choice:
+                found[key] = CategoricalDistribution([_shown(value) for value in parameter.choice])
+            elif parameter.integer:
+                found[key] = IntDistribution(*parameter.integer, log=parameter.log)
+            else:
+                found[key] = FloatDistribution(*parameter.bounds, log=parameter.log)
+        return found
+
+    def _values(self, trial: Trial) -> list[float]:
+        """Of the objectives; Optuna takes no missing ones, so these count as the worst."""
+        metrics = trial.results[-1].metrics
+        worst = {"maximize": -1e12, "minimize": 1e12}
+        return [metrics.get(each.metric, worst[each.goal]) for each in self.spec.objectives]
+
+
+def _trial_of(frozen: FrozenTrial) -> Trial:
+    """Raises UserError if this program did not write it."""
+    where = f"trial {frozen.number} of the study"
+    text = frozen.user_attrs.get(TRIAL)
+    if text is None:
+        raise UserError(where, "was not made by this program")
+    try:
+        # Between its creation and its number it may have been told another one.
+        return replace(Trial.of_json(json.loads(text)), number=frozen.number)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(where, f"cannot be understood: {error!r}") from error
+
+
+def _shown(value: Any) -> Any:
+    return str(list(value)) if isinstance(value, tuple) else value

@@ -1,0 +1,73 @@
+"""The folder of a study: the only place that spells its file names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_dist.runs import RunDir
+
+
+@dataclass(frozen=True)
+class StudyDir:
+    """A folder of runs besides their database. Its lock is that of a run folder."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        """What was asked for, with absolute paths."""
+        return self.path / "search.yaml"
+
+    @property
+    def base(self) -> Path:
+        """The configuration that trials change."""
+        return self.path / "base.yaml"
+
+    @property
+    def place(self) -> Path:
+        """Which cards, and which database; for ``--resume``."""
+        return self.path / "place.json"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def status(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """Once it exists, the controller stops its trials and leaves."""
+        return self.path / "stop"
+
+    @property
+    def timeline(self) -> Path:
+        """Leases, rungs and failures, as JSON lines."""
+        return self.path / "timeline.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The configuration of the winner."""
+        return self.path / "best.yaml"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def trial(self, number: int) -> RunDir:
+        return RunDir(self.path / "trials" / f"trial_{number:04d}")
+
+    def retrained(self, number: int) -> RunDir:
+        """Several seeds of one trial's configuration."""
+        return RunDir(self.path / "retrained" / f"trial_{number:04d}")
+
+    def data_set(self, digest: str) -> RunDir:
+        """The data set as trials with these settings of ``data`` see it."""
+        return RunDir(self.path / "data" / digest)
+
+    def is_study(self) -> bool:
+        return self.spec.is_file()

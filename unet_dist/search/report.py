@@ -1,0 +1,188 @@
+"""One file that tells how a search went: no network, no script, no other file."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from unet_dist.config_file import load_config
+from unet_dist.errors import UserError
+from unet_dist.records import read_records
+from unet_dist.runs import read_json, write_text_atomically
+from unet_dist.search.charts import best_png, gantt_png, importance_png, parallel_png, pareto_png
+from unet_dist.search.folder import StudyDir
+from unet_dist.search.importance import importances
+from unet_dist.search.rungs import rungs_of
+from unet_dist.search.site import Site
+from unet_dist.search.study_files import read_study
+from unet_dist.search.trials import Study, Trial
+from unet_dist.search.view import counts_of, number_text, params_text, value_text
+
+TEMPLATE = "search.html.j2"
+ROWS = 30
+
+
+def report_study(folder: StudyDir) -> Path:
+    """Writes the page from the database, the timeline and the summary, also while a search runs.
+
+    Raises:
+        UserError: the folder holds no study, or files that are not this program's.
+    """
+    study, site = read_study(folder)
+    try:
+        page = _page(folder, study, site)
+    except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
+        raise UserError(
+            str(folder.path), f"its timeline or summary cannot be understood: {error!r}"
+        ) from error
+    write_text_atomically(folder.report, page)
+    return folder.report
+
+
+def _page(folder: StudyDir, study: Study, site: Site) -> str:
+    timeline = list(read_records(folder.timeline))
+    mine = [record for record in timeline if record.get("study") == site.study_name]
+    summary = read_json(folder.summary) if folder.summary.exists() else {}
+    rungs = rungs_of(study.spec.algorithm, load_config(folder.base).train.epochs)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    ordered = study.ranking.best_so_far(study.trials)
+    names = [each.metric for each in study.spec.objectives]
+    return environment.get_template(TEMPLATE).render(
+        name=folder.path.name,
+        state=read_json(folder.status) if folder.status.exists() else {"state": "not started"},
+        counts=counts_of(study.trials),
+        hours=study.clock_s / 3600,
+        card_hours=sum(trial.card_s for trial in study.trials) / 3600,
+        cards=site.cards(),
+        busy=_busy(mine, site.cards()),
+        candidates=[_candidate_row(each) for each in summary.get("candidates", [])],
+        metric=names[0],
+        command=f"unet-dist train {folder.best} --simulate N, or --rank-table FILE",
+        keys=list(study.spec.space),
+        names=names,
+        best=[_trial_row(study, trial, names) for trial in ordered[:ROWS]],
+        more=max(0, len(ordered) - ROWS),
+        rungs=_rung_rows(study, rungs),
+        failures=[
+            {
+                "trial": t.number,
+                "state": t.state.value,
+                "reason": t.reason,
+                "settings": params_text(t.params),
+            }
+            for t in study.trials
+            if t.reason
+        ],
+        charts=_charts(study, mine, ordered, site.cards()),
+        spec=folder.spec.read_text(),
+    )
+
+
+def _charts(
+    study: Study, timeline: Sequence[Mapping[str, Any]], ordered: Sequence[Trial], cards: int
+) -> list[dict[str, str]]:
+    """Those that there is something to draw of."""
+    charts: list[tuple[str, str, bytes]] = []
+    if ordered:
+        charts.append(
+            ("Best so far", "against time, and against the cards that were used", best_png(study))
+        )
+    if len(study.spec.objectives) > 1 and ordered:
+        charts.append(
+            ("Pareto front", "trials that none beats in all objectives", pareto_png(study))
+        )
+    if len(ordered) > 2:
+        charts.append(
+            (
+                "Parallel coordinates",
+                "the best tenth in colour, the darker the better",
+                parallel_png(study, ordered),
+            )
+        )
+    if shares := importances(study):
+        charts.append(
+            (
+                "Importances",
+                "share of the variance that each setting explains (fANOVA)",
+                importance_png(shares),
+            )
+        )
+    if any(record.get("kind") == "lease" for record in timeline):
+        charts.append(("Cards", "who had which card, and when", gantt_png(timeline, cards)))
+    return [
+        {
+            "title": title,
+            "caption": text,
+            "picture": "data:image/png;base64," + base64.b64encode(png).decode(),
+        }
+        for title, text, png in charts
+    ]
+
+
+def _busy(timeline: Sequence[Mapping[str, Any]], cards: int) -> float:
+    """Share of the cards' time between the first lease and the last return."""
+    used = first = last = 0.0
+    since: dict[int, tuple[float, int]] = {}
+    for record in timeline:
+        clock = float(record.get("clock_s", 0.0))
+        if record.get("kind") == "lease":
+            first = first or clock
+            since[int(record["trial"])] = (clock, len(record["cards"]))
+        elif record.get("kind") == "free" and int(record["trial"]) in since:
+            began, width = since.pop(int(record["trial"]))
+            used, last = used + max(0.0, clock - began) * width, clock
+    return used / ((last - first) * cards) if last > first else 0.0
+
+
+def _candidate_row(each: Mapping[str, Any]) -> dict[str, Any]:
+    interval = each["interval"]
+    return {
+        "trial": each["trial"],
+        "mean": number_text(each["mean"]),
+        "interval": f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "",
+        "values": ", ".join(map(number_text, each["values"])),
+        "settings": params_text(each["params"]),
+    }
+
+
+def _trial_row(study: Study, trial: Trial, names: Sequence[str]) -> dict[str, Any]:
+    result = trial.results[-1]
+    return {
+        "number": trial.number,
+        "state": trial.state.value,
+        "epoch": result.epoch,
+        "values": [number_text(result.metrics[n]) if n in result.metrics else "" for n in names],
+        "settings": [
+            value_text(trial.params[key]) if key in trial.params else "" for key in study.spec.space
+        ],
+        "card_minutes": f"{trial.card_s / 60:.1f}",
+    }
+
+
+def _rung_rows(study: Study, rungs: Sequence[int]) -> list[dict[str, Any]]:
+    rows = []
+    for epoch in rungs:
+        judged = study.ranking.best_first(study.trials, epoch)
+        metric = study.spec.objectives[0].metric
+        values = [
+            result.metrics[metric]
+            for trial in judged
+            if (result := trial.result_at(epoch)) is not None and metric in result.metrics
+        ]
+        on = sum(trial.granted > epoch for trial in judged)
+        rows.append(
+            {
+                "epoch": epoch,
+                "reached": len(judged),
+                "promoted": on,
+                "best": number_text(values[0]) if values else "",
+                "median": number_text(sorted(values)[len(values) // 2]) if values else "",
+            }
+        )
+    return rows

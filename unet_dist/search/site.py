@@ -1,0 +1,96 @@
+"""Where trials run: all the cards of a controller, and the part of one trial."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unet_dist.cluster import host
+from unet_dist.cluster.tables.read import load_rank_table
+from unet_dist.cluster.tables.write import write_rank_table
+from unet_dist.cluster.topology import fitting_ranks, share_cores
+from unet_dist.config import Config
+from unet_dist.errors import UserError
+from unet_dist.launching.placement import Placement
+from unet_dist.launching.shrink import with_ranks, work_together
+from unet_dist.runs import RunDir
+from unet_dist.search.leases import Cards, Fits, Lease, anywhere, in_rings_of_four
+from unet_dist.search.spec import SearchSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where trials run, and where the study is kept."""
+
+    placement: Placement
+    """All cards, or all simulated ones."""
+    storage: str = ""
+    """URL of a database that several controllers share; empty: a file in the folder."""
+    study_name: str = "study"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "placement": asdict(self.placement),
+            "storage": self.storage,
+            "study_name": self.study_name,
+        }
+
+    @classmethod
+    def of_json(cls, tree: Mapping[str, Any]) -> "Site":
+        return cls(
+            placement=Placement.of_json(tree["placement"]),
+            storage=str(tree["storage"]),
+            study_name=str(tree["study_name"]),
+        )
+
+    def cards(self) -> int:
+        return self.placement.topology().world
+
+    def fits(self) -> Fits:
+        """Which of the cards may make a job."""
+        if not self.placement.rank_table:
+            return in_rings_of_four
+        table = load_rank_table(Path(self.placement.rank_table))
+        if len(table.servers) > 1:
+            raise UserError(
+                self.placement.rank_table,
+                f"has {len(table.servers)} servers, but a controller leads the cards of one: cut "
+                "the table (unet-dist rank-table slice --servers) and start a controller on each, "
+                "with --storage postgresql+psycopg://...",
+            )
+        if table.dialect == "2.0":
+            return anywhere
+        return lambda cards: work_together(with_ranks(table, cards))
+
+
+def place_of(site: Site, lease: Lease, run: RunDir) -> Placement:
+    """A trial's own part of the cards: a slice of the rank table, or its share of the cores."""
+    if site.placement.rank_table:
+        table = load_rank_table(Path(site.placement.rank_table))
+        path = (run.path / "rank_table.json").resolve()
+        write_rank_table(path, with_ranks(table, lease.cards), force=True)
+        return replace(site.placement, rank_table=str(path))
+    shares = share_cores(site.placement.cores or host.usable_cores(), site.cards())
+    cores = sorted({core for card in lease.cards for core in shares[card]})
+    return replace(site.placement, simulate=len(lease.cards), cores=tuple(cores))
+
+
+def check_site(spec: SearchSpec, base: Config, site: Site) -> None:
+    """Raises UserError if the trials of some width could never start."""
+    cards = Cards(number=site.cards(), fits=site.fits())
+    faults = []
+    if impossible := [str(width) for width in spec.widths() if not cards.possible(width)]:
+        faults.append(
+            f"{', '.join(impossible)} of {site.cards()} cards never make a job (on a 910A 1, 2 or "
+            "4 of one ring, or all 8); give more cards, or trials other numbers"
+        )
+    searched = {"train.batch", "train.accumulation"} & spec.space.keys()
+    fitting = fitting_ranks(base.train.batch, base.train.accumulation)
+    unequal = [str(width) for width in spec.widths() if width not in fitting]
+    if unequal and not searched:
+        faults.append(
+            f"{', '.join(unequal)} cards cannot share train.batch {base.train.batch} equally"
+        )
+    if faults:
+        raise UserError("cards", faults)

@@ -1,0 +1,86 @@
+"""Optuna's storage: how it is opened, and how its errors are told."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import optuna
+from optuna.exceptions import OptunaError, StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+
+from unet_dist.errors import UserError
+
+OPEN_TRIES = 5
+DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between tries of a database that does not answer."""
+
+
+@contextlib.contextmanager
+def told(url: str) -> Iterator[None]:
+    """Errors of the database as one message."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, RuntimeError) as error:
+        where = url_without_password(url)
+        raise UserError(
+            where, f"cannot be read as a study's database: {_first_line(error)}"
+        ) from error
+
+
+class Patient:
+    """A storage whose every call is tried again while the database is away or locked."""
+
+    def __init__(self, storage: RDBStorage, url: str) -> None:
+        self._storage = storage
+        self._url = url
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._storage, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            for delay_s in DELAYS_S:
+                try:
+                    return method(*arguments, **named)
+                except (OperationalError, StorageInternalError):
+                    time.sleep(delay_s)
+            with told(self._url):
+                return method(*arguments, **named)
+
+        return call
+
+
+def opened(
+    url: str, name: str, directions: Sequence[StudyDirection]
+) -> tuple[RDBStorage, optuna.Study]:
+    """Several controllers may make the tables of an empty database at once: then one of them fails,
+    and finds them made when it tries again."""
+    for left in reversed(range(OPEN_TRIES)):
+        try:
+            storage = RDBStorage(url, engine_kwargs=engine_of(url))
+            return storage, optuna.create_study(
+                storage=storage, study_name=name, directions=directions, load_if_exists=True
+            )
+        except (IntegrityError, ProgrammingError):
+            if not left:
+                raise
+            time.sleep(0.5)
+    raise AssertionError
+
+
+def engine_of(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": 30}}
+    return {"pool_pre_ping": True}
+
+
+def url_without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{tail}" if at else url
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

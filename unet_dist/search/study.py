@@ -1,0 +1,207 @@
+"""A search from its folder to its winner: the cards, the controller, the seeds of the best."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+from rich.console import Console
+
+from unet_dist.cluster.supervisor import Interruptions
+from unet_dist.cluster.topology import Topology
+from unet_dist.config import Config
+from unet_dist.config_file import dump_config, load_config
+from unet_dist.errors import UserError
+from unet_dist.launching.placement import Supervision
+from unet_dist.records import RecordWriter
+from unet_dist.runs import RunDir, write_json, write_text_atomically
+from unet_dist.search.controller import Controller
+from unet_dist.search.database import Database
+from unet_dist.search.ending import StudyBroken
+from unet_dist.search.folder import StudyDir
+from unet_dist.search.leases import Cards
+from unet_dist.search.memory import predicted_memory_gb
+from unet_dist.search.rungs import rungs_of
+from unet_dist.search.site import Site, place_of
+from unet_dist.search.spec import SearchSpec
+from unet_dist.search.study_files import database_url
+from unet_dist.search.trial_data import DataSets, close_run, config_of
+from unet_dist.search.trial_jobs import TrialJobs
+from unet_dist.search.trials import Study, Trial
+from unet_dist.search.view import counts_of
+from unet_dist.search.winner import Candidate, best_of, candidates, retraining
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    why: str
+    """The search is over."""
+    study: Study
+    winners: tuple[Candidate, ...]
+    """The best first; empty if no trial has a result."""
+    stopped: bool
+
+    @property
+    def state(self) -> str:
+        if self.stopped:
+            return "stopped"
+        return "done" if self.winners else "failed"
+
+
+@dataclass(kw_only=True)
+class SearchJob:
+    """A controller at work on a study, then on the seeds of its best."""
+
+    folder: StudyDir
+    spec: SearchSpec
+    site: Site
+    supervise: Callable[[Topology], Supervision]
+    console: Console
+    show: Callable[[Controller], None]
+    argv: Sequence[str] = ()
+    """A command in place of this program's ranks."""
+    interruptions: Interruptions = field(default_factory=Interruptions)
+    alone: bool = True
+    """Whether no other controller works on the study any more."""
+
+    @cached_property
+    def data(self) -> DataSets:
+        return DataSets(folder=self.folder, console=self.console)
+
+    def lead(self) -> SearchResult:
+        """What runs when it is stopped leaves a checkpoint.
+
+        Raises:
+            UserError: the base configuration or the data set works for no trial.
+        """
+        base = load_config(self.folder.base)
+        self.data.check(base)
+        write_json(self.folder.status, {"state": "running"})
+        with self.interruptions.counted():
+            try:
+                result = self._led(base)
+            except StudyBroken as error:
+                write_json(self.folder.status, {"state": "failed", "reason": str(error)})
+                raise UserError(str(self.folder.path), str(error)) from error
+            except BaseException as error:
+                write_json(self.folder.status, {"state": "failed", "reason": str(error)})
+                raise
+        if result.winners:
+            self._write_winner(base, result)
+        if self.alone:
+            write_json(self.folder.status, {"state": result.state, "reason": result.why})
+        return result
+
+    def _led(self, base: Config) -> SearchResult:
+        name = self.site.study_name
+        study, why = self._phase(base, self.spec, name, self.folder.trial)
+        top = best_of(self.spec, study)
+        again = None
+        if top and not self._asked_to_stop():
+            seeds = f"{name}: seeds"
+            known, _ = Database.read_only(database_url(self.folder, self.site), seeds)
+            spec = retraining(self.spec, top, [trial.params for trial in known])
+            self.console.print(
+                f"search: {why}. The best {len(top)} are trained again with "
+                f"{self.spec.retrain.seeds} seeds",
+                markup=False,
+            )
+            try:
+                again, _ = self._phase(base, spec, seeds, self.folder.retrained)
+            except StudyBroken as error:
+                self.console.print(f"search: without seeds: {error}", markup=False)
+        return SearchResult(
+            why=why,
+            study=study,
+            winners=tuple(candidates(self.spec, top, study, again)),
+            stopped=self._asked_to_stop(),
+        )
+
+    def _phase(
+        self, base: Config, spec: SearchSpec, name: str, folder: Callable[[int], RunDir]
+    ) -> tuple[Study, str]:
+        rungs = rungs_of(spec.algorithm, base.train.epochs)
+        url = database_url(self.folder, self.site)
+        store = Database.open(url, name, spec, final_epoch=rungs[-1])
+        # Of a population the checkpoints of rungs, and those between them.
+        copied = spec.algorithm.schedule == "population"
+        keep = 1 + base.train.epochs // base.checkpoint.every_epochs + len(rungs) if copied else 0
+        jobs = TrialJobs(
+            folder=folder,
+            config=partial(config_of, base, keep=keep),
+            begin=self.data.begin,
+            place=partial(place_of, self.site),
+            supervise=self.supervise,
+            rungs=rungs,
+            memory_of=predicted_memory_gb,
+            memory_gb=spec.budget.memory_gb,
+            argv=self.argv,
+            hurried=lambda: len(self.interruptions.received) > 1,
+        )
+        controller = Controller(
+            study=Study(spec=spec),
+            rungs=rungs,
+            cards=Cards(number=self.site.cards(), fits=self.site.fits()),
+            executor=jobs,
+            store=store,
+            stopped=self._asked_to_stop,
+            host=socket.gethostname(),
+            on_change=self.show,
+            note=partial(self._note, name),
+        )
+        self._note(name, "start")
+        if not store.shared:
+            for trial in store.load():
+                close_run(folder(trial.number), trial.state)
+        try:
+            why = controller.run()
+        finally:
+            for number in sorted(controller.mine):
+                jobs.stop(number)
+            while controller.mine and jobs.running():
+                controller.drain()
+            jobs.close()
+            self.show(controller)
+            store.close()
+        self.alone = store.alone()
+        return controller.study, why
+
+    def _note(self, phase: str, kind: str, **facts: Any) -> None:
+        # A disk that is too full for the timeline is told by what cannot do without.
+        with contextlib.suppress(OSError), RecordWriter(self.folder.timeline) as timeline:
+            timeline.write(
+                kind, study=phase, controller=f"{socket.gethostname()}:{os.getpid()}", **facts
+            )
+
+    def _asked_to_stop(self) -> bool:
+        return bool(self.interruptions.received) or self.folder.stop_request.exists()
+
+    def _write_winner(self, base: Config, result: SearchResult) -> None:
+        best = result.winners[0]
+        trial = Trial(number=best.trial, params=best.params)
+        metric = self.spec.objectives[0].metric
+        text = f"{metric} {best.mean:.4f}"
+        if len(best.values) > 1:
+            low, high = best.interval
+            text += f" ({low:.4f} to {high:.4f}, mean of {len(best.values)} seeds)"
+        width = self.spec.cards_of(best.params, len(self.spec.cards))
+        head = (
+            f"# Trial {best.trial} of {self.folder.path.name}: {text}\n"
+            f"# on validation images, after {best.epoch} epochs on {width} card(s).\n"
+            f"# unet-dist train {self.folder.best} --simulate {width}\n"
+        )
+        write_text_atomically(self.folder.best, head + dump_config(config_of(base, trial)))
+        write_json(
+            self.folder.summary,
+            {
+                "schema": 1,
+                "why": result.why,
+                "trials": counts_of(result.study.trials),
+                "clock_s": result.study.clock_s,
+                "card_s": sum(trial.card_s for trial in result.study.trials),
+                "candidates": [each.to_json() for each in result.winners],
+            },
+        )

@@ -1,0 +1,101 @@
+"""How a study comes into its folder, and out of it again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unet_dist.config import Config
+from unet_dist.config_file import (
+    build_config,
+    dump_config,
+    load_config,
+    read_yaml_mapping,
+    with_absolute_paths,
+)
+from unet_dist.errors import UserError
+from unet_dist.runs import read_json, write_json, write_text_atomically
+from unet_dist.search.database import Database
+from unet_dist.search.folder import StudyDir
+from unet_dist.search.site import Site
+from unet_dist.search.spec import SearchSpec, check_spec, load_spec, spec_of_tree
+from unet_dist.search.trials import Study
+
+
+def base_config(spec: SearchSpec, spec_file: Path) -> Config:
+    """The configuration that trials change."""
+    path = (spec_file.parent / spec.base).resolve()
+    config = build_config(read_yaml_mapping(path), spec.set, where=str(path))
+    config = with_absolute_paths(config)
+    # Drawn once: trials with other seeds are not to be judged by other images.
+    split = config.data.split
+    seed = config.seed if split.seed is None else split.seed
+    data = config.data.model_copy(update={"split": split.model_copy(update={"seed": seed})})
+    return config.model_copy(update={"data": data})
+
+
+def begin_study(folder: StudyDir, spec: SearchSpec, spec_file: Path, site: Site) -> SearchSpec:
+    """Writes down what is asked for; what a start left that was killed here is written anew.
+
+    Raises:
+        UserError: the folder holds something else; then nothing is written.
+    """
+    config = base_config(spec, spec_file)
+    spec = spec.model_copy(update={"base": folder.base.name, "set": ()})
+    own = {".lock", folder.base.name, folder.place.name}
+    if folder.is_study() and site.storage:
+        # Another controller began it; this one joins with its own cards.
+        if load_spec(folder.spec) != spec or load_config(folder.base) != config:
+            raise UserError(str(folder.path), "holds another study; all controllers need the same")
+        return spec
+    if folder.is_study() or any(path.name not in own for path in folder.path.iterdir()):
+        what = "a study; go on with --resume" if folder.is_study() else "not empty"
+        raise UserError(str(folder.path), f"is {what}, or choose another --run")
+    write_text_atomically(folder.base, dump_config(config))
+    write_json(folder.place, site.to_json())
+    write_spec(folder, spec)
+    return spec
+
+
+def write_spec(folder: StudyDir, spec: SearchSpec) -> None:
+    tree = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    write_text_atomically(folder.spec, yaml.safe_dump(tree, sort_keys=False))
+
+
+def changed(spec: SearchSpec, changes: Mapping[str, Any], where: Path) -> SearchSpec:
+    """With other budgets or numbers of cards, from the command line.
+
+    Raises:
+        UserError: that makes no search.
+    """
+    tree = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        target = tree.setdefault(section, {}) if section else tree
+        target[name] = value
+    spec = spec_of_tree(tree, where)
+    check_spec(spec, where)
+    return spec
+
+
+def load_study(folder: StudyDir) -> tuple[SearchSpec, Site]:
+    """Raises UserError if the folder holds none, or a damaged one."""
+    if not folder.is_study():
+        raise UserError(str(folder.path), "is no study: it has no search.yaml")
+    tree = read_json(folder.place)
+    try:
+        return load_spec(folder.spec), Site.of_json(tree)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(str(folder.place), f"cannot be understood: {error!r}") from error
+
+
+def database_url(folder: StudyDir, site: Site) -> str:
+    return site.storage or f"sqlite:///{folder.database.resolve()}"
+
+
+def read_study(folder: StudyDir) -> tuple[Study, Site]:
+    """As the database has it now, whoever leads it."""
+    spec, site = load_study(folder)
+    trials, clock_s = Database.read_only(database_url(folder, site), site.study_name)
+    return Study(spec=spec, trials=tuple(trials), clock_s=clock_s), site

@@ -1,0 +1,142 @@
+"""What a person sees of a study while it runs: a live table, or a line now and then."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from unet_dist.search.controller import Controller
+from unet_dist.search.space import Params, Value
+from unet_dist.search.trials import OVER, State, Study, Trial
+
+LINE_EVERY_S = 10.0
+LIVE_EVERY_S = 0.5
+ROWS = 12
+
+
+@dataclass(kw_only=True)
+class View:
+    console: Console
+    _live: Live | None = None
+    _last: float = -1e9
+    _said: str = ""
+    _failures: set[int] = field(default_factory=set)
+
+    def show(self, controller: Controller) -> None:
+        now = time.monotonic()
+        self._tell_failures(controller.study)
+        if self.console.is_terminal:
+            if now - self._last >= LIVE_EVERY_S:
+                self._last = now
+                if self._live is None:
+                    self._live = Live(console=self.console, auto_refresh=False, transient=True)
+                    self._live.start()
+                self._live.update(table_of(controller), refresh=True)
+            return
+        line = headline(controller)
+        if line != self._said and now - self._last >= LINE_EVERY_S:
+            self._said, self._last = line, now
+            self.console.print(line, markup=False)
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _tell_failures(self, study: Study) -> None:
+        for trial in study.trials:
+            if trial.reason and trial.number not in self._failures and trial.state in OVER:
+                self._failures.add(trial.number)
+                self.console.print(
+                    f"trial {trial.number} {trial.state.value}: {trial.reason}", markup=False
+                )
+
+
+def headline(controller: Controller) -> str:
+    """For example ``12 of 40 trials: 2 running on 4 of 4 cards, 9 paused; best dice 0.801 (trial 7,
+    epoch 9); some 14 min left``."""
+    study = controller.study
+    counts = counts_of(study.trials)
+    begun = sum(bool(trial.granted) for trial in study.trials)
+    texts = [f"{number} {state}" for state, number in counts.items() if state != "waiting"]
+    text = f"{begun} of {study.spec.budget.trials} trials"
+    if texts:
+        text += ": " + ", ".join(texts)
+    text += f"; {controller.cards.busy()} of {controller.cards.number} cards busy"
+    best = best_text(study)
+    text += f"; best {best}" if best else ""
+    left = time_left(controller)
+    return text + (f"; some {left} left" if left else "")
+
+
+def counts_of(trials: Sequence[Trial]) -> dict[str, int]:
+    """By the words of ``State``, in its order; those that occur."""
+    found = {state.value: sum(trial.state is state for trial in trials) for state in State}
+    return {state: number for state, number in found.items() if number}
+
+
+def best_text(study: Study) -> str:
+    ordered = study.ranking.best_so_far(study.trials)
+    if not ordered:
+        return ""
+    best = ordered[0]
+    result = best.results[-1]
+    values = ", ".join(
+        f"{each.metric} {number_text(result.metrics.get(each.metric, float('nan')))}"
+        for each in study.spec.objectives
+    )
+    return f"{values} (trial {best.number}, epoch {result.epoch})"
+
+
+def number_text(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def params_text(params: Params) -> str:
+    return " ".join(f"{key}={value_text(value)}" for key, value in params.items())
+
+
+def value_text(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
+
+
+def time_left(controller: Controller) -> str:
+    """At the pace of the trials that are over with or paused. A rough guess, made once a tenth of
+    them is."""
+    study = controller.study
+    settled = [t for t in study.trials if t.state in OVER or t.state is State.PAUSED]
+    total = study.spec.budget.trials
+    if len(settled) < max(3, total / 10) or study.clock_s <= 0:
+        return ""
+    left_s = study.clock_s * (total - len(settled)) / len(settled)
+    return f"{left_s / 60:.0f} min" if left_s < 5400 else f"{left_s / 3600:.1f} h"
+
+
+def table_of(controller: Controller) -> Table:
+    study = controller.study
+    table = Table(title=headline(controller), title_justify="left", box=None, pad_edge=False)
+    names = [objective.metric for objective in study.spec.objectives]
+    for name in ("trial", "state", "cards", "epoch", *names, "settings"):
+        table.add_column(name)
+    running = [trial for trial in study.trials if trial.state is State.RUNNING]
+    best = study.ranking.best_so_far([t for t in study.trials if t not in running])
+    for trial in [*running, *best][:ROWS]:
+        lease = controller.cards.leases.get(trial.number)
+        result = trial.results[-1] if trial.results else None
+        table.add_row(
+            str(trial.number),
+            trial.state.value,
+            ",".join(map(str, lease.cards)) if lease else "",
+            f"{trial.epochs} of {trial.granted}"
+            if trial.state is State.RUNNING
+            else f"{trial.epochs}",
+            *(
+                number_text(result.metrics[n]) if result and n in result.metrics else ""
+                for n in names
+            ),
+            params_text(trial.params),
+        )
+    return table
