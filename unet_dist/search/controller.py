@@ -84,7 +84,10 @@ class Controller:
 
     def _refresh(self) -> None:
         kept = {number: self.trial(number) for number in self.mine}
-        trials = [kept.get(trial.number, trial) for trial in self.store.load()]
+        # Two controllers may have made one trial more than were asked for, at the same moment: it
+        # waits until more are.
+        asked_for = self.store.load()[: self.study.spec.budget.trials]
+        trials = [kept.get(trial.number, trial) for trial in asked_for]
         self.study = replace(self.study, trials=tuple(trials), clock_s=self.store.clock_s())
 
     def _put(self, trial: Trial) -> None:

@@ -14,8 +14,7 @@ first, so that cards freed for one wide trial serve several: with widths of 1, 2
 def wanting_cards(study: Study, halving: Halving) -> list[Trial]:
     """Those that an end of their processes threw back, then those to be promoted, then new ones; of
     a population the youngest first, so that its members can be compared."""
-    # Two controllers may have made one trial more than were asked for, at the same moment.
-    trials = study.trials[: study.spec.budget.trials]
+    trials = study.trials
     waiting = [trial for trial in trials if trial.state is State.WAITING]
     if study.spec.algorithm.schedule == "population":
         paused = [trial for trial in trials if trial.state is State.PAUSED]

@@ -98,4 +98,5 @@ def read_study(folder: StudyDir) -> tuple[Study, Site]:
     """As the database has it now, whoever leads it."""
     spec, site = load_study(folder)
     trials, clock_s = Database.read_only(database_url(folder, site), site.study_name)
-    return Study(spec=spec, trials=tuple(trials), clock_s=clock_s), site
+    asked_for = trials[: spec.budget.trials]  # see Controller
+    return Study(spec=spec, trials=tuple(asked_for), clock_s=clock_s), site

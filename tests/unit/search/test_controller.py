@@ -187,6 +187,20 @@ def test_budgets_end_a_study(budget: dict[str, float], why: str) -> None:
     assert used <= budget.get("card_hours", 99) * 1.3
 
 
+def test_a_trial_too_many_of_another_controller_waits_until_more_are_asked_for() -> None:
+    store = InMemory(clock=lambda: 0.0)
+    controller = controller_of(spec_of(algorithm=RANDOM, budget={"trials": 4}), store=store)
+    point = {"train.lr": 0.01, "model.width": 8}
+    for number in range(5):
+        store.trials[number] = Trial(number=number, params=point)
+    controller.run()
+    assert [trial.number for trial in controller.study.trials] == [0, 1, 2, 3]
+    assert store.trials[4].state is State.WAITING
+    more = controller_of(spec_of(algorithm=RANDOM, budget={"trials": 5}), store=store)
+    more.run()
+    assert store.trials[4].state in (State.PAUSED, State.COMPLETE)
+
+
 def test_points_to_try_first_come_first() -> None:
     first = [{"train.lr": 0.005, "model.width": 8}, {"train.lr": 0.006, "model.width": 16}]
     controller = played_study(spec_of(first=first, algorithm=RANDOM, budget={"trials": 4}))

@@ -46,9 +46,9 @@ def spec_with(points: str, **settings: object) -> SearchSpec:
 @pytest.mark.parametrize("points", ALL)
 def test_points_lie_in_the_space_and_do_not_depend_on_the_process(points: str) -> None:
     spec = spec_with(points)
-    first, again = study_of(spec, 16), study_of(spec, 16)
+    first, again = study_of(spec, 12), study_of(spec, 12)
     assert [t.params for t in first.trials] == [t.params for t in again.trials]
-    other = study_of(spec_with(points, seed=1), 16)
+    other = study_of(spec_with(points, seed=1), 12)
     assert [t.params for t in first.trials] != [t.params for t in other.trials]
 
 
