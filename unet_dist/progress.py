@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 from rich.status import Status
 
 from unet_dist.evaluate.names import decimals
-from unet_dist.records import parse_record
+from unet_dist.records import RecordFollower
 
 PLAIN_EVERY_S = 5.0
 TAIL_AT_ONCE = 256_000
@@ -60,10 +60,9 @@ class Progress:
     a file it only says what is waited for."""
 
     def __init__(self, records: Path | None, console: Console, waiting_for: str) -> None:
-        self._records = records
+        self._records = RecordFollower(records) if records else None
         self._console = console
         self._since = time.time()
-        self._offset = 0
         self._total_steps = 0
         self._started = False
         self._rates: list[float] = []
@@ -75,8 +74,9 @@ class Progress:
             console.print(waiting_for)
 
     def poll(self) -> None:
-        for record in self._new_records():
-            self._show(record)
+        for record in self._records.new_records() if self._records else ():
+            if record.get("time", 0) >= self._since:
+                self._show(record)
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False)
@@ -85,21 +85,6 @@ class Progress:
         self.poll()
         if self._live:
             self._live.stop()
-
-    def _new_records(self) -> Iterator[dict[str, Any]]:
-        if self._records is None or not self._records.exists():
-            return
-        with self._records.open("rb") as stream:
-            if self._records.stat().st_size < self._offset:
-                self._offset = 0  # the ranks cut the file back to their checkpoint
-            stream.seek(self._offset)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._offset += len(line)
-                record = parse_record(line.decode(errors="replace"))
-                if record and record.get("time", 0) >= self._since:
-                    yield record
 
     def _show(self, record: dict[str, Any]) -> None:
         kind = record["kind"]

@@ -80,6 +80,30 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
 
 
+class RecordFollower:
+    """Reads a file while it grows, each record once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new_records(self) -> Iterator[dict[str, Any]]:
+        """Those that are complete; none as long as there is no file."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as stream:
+            if self._path.stat().st_size < self._offset:
+                self._offset = 0  # the ranks cut the file back to their checkpoint
+            stream.seek(self._offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                record = parse_record(line.decode(errors="replace"))
+                if record is not None:
+                    yield record
+
+
 def parse_record(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unet_dist.records import parse_record
+from unet_dist.records import RecordFollower
 
 
 @dataclass(kw_only=True)
@@ -18,27 +18,18 @@ class RungReader:
     rungs: Sequence[int]
     found: dict[int, dict[str, float]] = field(default_factory=dict)
     """By epoch, the metrics of ``spec.Metric``; what is undefined is missing."""
-    _offset: int = 0
     _parameters: float = math.nan
     _rates: list[float] = field(default_factory=list)
     """Images per second of each step since the ranks started."""
+    _records: RecordFollower = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._records = RecordFollower(self.path)
 
     def poll(self) -> Mapping[int, dict[str, float]]:
         """All results so far."""
-        try:
-            with self.path.open("rb") as stream:
-                if self.path.stat().st_size < self._offset:
-                    self._offset = 0  # the ranks cut the file back to their checkpoint
-                stream.seek(self._offset)
-                for line in stream:
-                    if not line.endswith(b"\n"):
-                        break  # not yet complete
-                    self._offset += len(line)
-                    record = parse_record(line.decode(errors="replace"))
-                    if record is not None:
-                        self._take(record)
-        except FileNotFoundError:
-            pass  # the ranks have not begun
+        for record in self._records.new_records():
+            self._take(record)
         return self.found
 
     def _take(self, record: Mapping[str, Any]) -> None:
