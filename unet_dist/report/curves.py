@@ -13,6 +13,7 @@ from unet_dist.report.page import (
     WIDTH,
     axes_at,
     figure_png,
+    name_axes,
     new_figure,
     shorten,
 )
@@ -98,10 +99,8 @@ def draw_curves(
 def _plain(axes: "Axes", title: str) -> None:
     """Something by the step."""
     axes.set_title(title, fontsize=11, color="#333333")
-    axes.set_xlabel("step", fontsize=9)
     axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.tick_params(labelsize=8, color="#999999")
-    axes.spines[["top", "right"]].set_visible(False)
+    name_axes(axes, "step")
 
 
 def _draw_evals(axes: "Axes", evals: Sequence[Record]) -> None:

@@ -1,6 +1,5 @@
 """One file that tells how a run went: it needs no network, no script and no other file."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,10 @@ from unet_dist.report.members import members_section, validations_of_members
 from unet_dist.report.origin import command_of, data_set_of, evaluated_on, facts_of, settings_of
 from unet_dist.report.panels import MEANINGS, MEANINGS_OF_SEVERAL, column_names
 from unet_dist.report.plots import plots_png
+from unet_dist.report.template import data_uri, render
 from unet_dist.runs import RunDir, read_json
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = Path(__file__).with_name("report.html.j2")
 HEADLINE = {
     "dice": "Dice",
     "foreground_dice": "Dice",
@@ -71,10 +71,6 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
     split, names = evaluation["split"], list(evaluation["class_names"])
     several = len(names) > 2
     records = list(read_records(run.records(0)))
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
-    )
     columns = [name for name in SHOWN_PER_IMAGE if name in evaluation["per_image"][0]]
     cases = _cases(run, evaluation)
     half = -(-len(cases) // 2)
@@ -85,7 +81,8 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
         threshold=evaluation["threshold"],
         validation=_validation_curve(run, evaluation, records),
     )
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         run=run.path.name,
         data_set=data_set_of(config),
         evaluated=evaluated_on(run, split, records),
@@ -103,7 +100,7 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
         legend=MEANINGS_OF_SEVERAL if several else MEANINGS,
         colours=list(zip(class_colours(len(names)), names, strict=True))[1:],
         cases={"Worst": cases[:half], "Best": cases[half:][::-1]},
-        plots=_data_uri(plots),
+        plots=data_uri(plots),
         balance=_balance(evaluation["plots"]["confusion"], names),
         curves=_curves(run, records),
         columns=[title_of(name, several=several) for name in columns],
@@ -140,7 +137,7 @@ def _picture(png: bytes) -> dict[str, Any]:
     """Small ones are enlarged to the width of the text, by a whole factor for true pixels."""
     width = int.from_bytes(png[16:20], "big")
     factor = max(1, TEXT_WIDTH // max(1, width))
-    return {"picture": _data_uri(png), "width": factor * width, "enlarged": factor > 1}
+    return {"picture": data_uri(png), "width": factor * width, "enlarged": factor > 1}
 
 
 def _headline(evaluation: Mapping[str, Any]) -> str:
@@ -244,13 +241,9 @@ def _by_dice(row: Mapping[str, Any]) -> tuple[bool, float]:
 def _curves(run: RunDir, records: Sequence[Mapping[str, Any]]) -> str:
     of_members = validations_of_members(run)
     if any(of_members.values()):
-        return _data_uri(validations_png(of_members))
+        return data_uri(validations_png(of_members))
     steps = [record for record in records if record.get("kind") == "step"]
     if len(steps) < CURVES_FROM_STEPS:
         return ""
     evals = [record for record in records if record.get("kind") == "eval"]
-    return _data_uri(curves_png(steps, evals))
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    return data_uri(curves_png(steps, evals))

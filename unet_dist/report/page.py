@@ -58,6 +58,14 @@ def write_text(
     )
 
 
+def name_axes(axes: "Axes", x: str, y: str = "") -> None:
+    axes.set_xlabel(x, fontsize=9)
+    if y:
+        axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8, color="#999999")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"...{text[3 - length :]}"
 

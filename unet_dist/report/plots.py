@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unet_dist.data.colours import class_colours
 from unet_dist.report.classes import draw_confusion, rgb_fraction
-from unet_dist.report.page import COLUMN_WIDTH, axes_at, figure_png, new_figure, shorten
+from unet_dist.report.page import COLUMN_WIDTH, axes_at, figure_png, name_axes, new_figure, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,10 +81,7 @@ def _draw_calibration(axes: "Axes", curves: Sequence[Curve], names: Sequence[str
 def _finish(axes: "Axes", title: str, x: str, y: str) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_title(title, fontsize=11)
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-    axes.tick_params(labelsize=8, color="#999999")
-    axes.spines[["top", "right"]].set_visible(False)
+    name_axes(axes, x, y)
 
 
 def _columns(curve: Curve) -> tuple[list[float], list[float]]:

@@ -1,13 +1,10 @@
 """Charts of a search."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from unet_dist.report.page import axes_at, figure_png, new_figure, shorten
+from unet_dist.report.page import axes_at, figure_png, name_axes, new_figure, shorten
 from unet_dist.search.trials import Study, Trial, fronts
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BBBBBB"
 TINTS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#999999", "#666666")
@@ -36,7 +33,7 @@ def best_png(study: Study) -> bytes:
         for *_, value in found:
             best.append(better(best[-1], value) if best else value)
         axes.step(x, best, where="post", color=BLUE, label="best so far")
-        _finish(axes, label, metric)
+        name_axes(axes, label, metric)
         axes.legend(fontsize=8, frameon=False, loc="lower right")
     return figure_png(figure)
 
@@ -67,7 +64,7 @@ def pareto_png(study: Study) -> bytes:
     for trial in front:
         metrics = trial.results[-1].metrics
         axes.annotate(f"{trial.number}", (metrics[first], metrics[second]), fontsize=8)
-    _finish(axes, first, second)
+    name_axes(axes, first, second)
     axes.legend(fontsize=8, frameon=False)
     return figure_png(figure)
 
@@ -117,7 +114,7 @@ def importance_png(shares: Mapping[str, float]) -> bytes:
         [share for _, share in ordered],
         color=BLUE,
     )
-    _finish(axes, "share of the variance", "")
+    name_axes(axes, "share of the variance")
     return figure_png(figure)
 
 
@@ -151,12 +148,5 @@ def gantt_png(timeline: Sequence[Mapping[str, Any]], cards: int) -> bytes:
     for trial in list(since):
         draw(trial, last)
     axes.set(yticks=range(cards), ylim=(cards - 0.5, -0.5))
-    _finish(axes, "minutes", "card")
+    name_axes(axes, "minutes", "card")
     return figure_png(figure)
-
-
-def _finish(axes: "Axes", x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-    axes.tick_params(labelsize=8, color="#999999")
-    axes.spines[["top", "right"]].set_visible(False)

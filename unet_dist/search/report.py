@@ -1,6 +1,5 @@
 """One file that tells how a search went: no network, no script, no other file."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import jinja2
 from unet_dist.config_file import load_config
 from unet_dist.errors import UserError
 from unet_dist.records import read_records
+from unet_dist.report.template import data_uri, render
 from unet_dist.runs import read_json, write_text_atomically
 from unet_dist.search.charts import best_png, gantt_png, importance_png, parallel_png, pareto_png
 from unet_dist.search.folder import StudyDir
@@ -20,7 +20,7 @@ from unet_dist.search.study_files import read_study
 from unet_dist.search.trials import Study, Trial
 from unet_dist.search.view import counts_of, number_text, params_text, value_text
 
-TEMPLATE = "search.html.j2"
+TEMPLATE = Path(__file__).with_name("search.html.j2")
 ROWS = 30
 
 
@@ -46,14 +46,10 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
     mine = [record for record in timeline if record.get("study") == site.study_name]
     summary = read_json(folder.summary) if folder.summary.exists() else {}
     rungs = rungs_of(study.spec.algorithm, load_config(folder.base).train.epochs)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     ordered = study.ranking.best_so_far(study.trials)
     names = [each.metric for each in study.spec.objectives]
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         name=folder.path.name,
         state=read_json(folder.status) if folder.status.exists() else {"state": "not started"},
         counts=counts_of(study.trials),
@@ -119,7 +115,7 @@ def _charts(
         {
             "title": title,
             "caption": text,
-            "picture": "data:image/png;base64," + base64.b64encode(png).decode(),
+            "picture": data_uri(png),
         }
         for title, text, png in charts
     ]
