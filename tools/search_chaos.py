@@ -28,6 +28,7 @@ from unet_dist.data.synthetic import write_synthetic
 from unet_dist.launching.placement import Placement, Supervision
 from unet_dist.records import read_records
 from unet_dist.search.folder import StudyDir
+from unet_dist.search.holdings import busy_share, holdings_of
 from unet_dist.search.site import Site
 from unet_dist.search.spec import load_spec
 from unet_dist.search.study import SearchJob
@@ -234,21 +235,13 @@ def overlaps(folder: StudyDir) -> list[str]:
 
 def busy(folder: StudyDir, cards: int) -> float:
     """Share of the cards' time in use until the last new trial began: as long as work waited."""
-    events = [r for r in read_records(folder.timeline) if r["kind"] in ("lease", "free")]
-    first = {r["trial"]: r["clock_s"] for r in reversed(events) if r["kind"] == "lease"}
-    until, begin = float(max(first.values())), float(events[0]["clock_s"])
-    held: dict[int, list[int]] = {}
-    used, last = 0.0, float(begin)
-    cards *= len({record["controller"] for record in events})
-    for record in events:
-        now = min(record["clock_s"], until)
-        used += sum(len(each) for each in held.values()) * (now - last)
-        last = now
-        if record["kind"] == "lease":
-            held[record["trial"]] = record["cards"]
-        else:
-            held.pop(record["trial"], None)
-    return used / ((until - begin) * cards)
+    timeline = list(read_records(folder.timeline))
+    holdings = holdings_of(timeline)
+    first: dict[int, float] = {}
+    for each in sorted(holdings, key=lambda each: each.began_s):
+        first.setdefault(each.trial, each.began_s)
+    controllers = len({record["controller"] for record in timeline if record["kind"] == "lease"})
+    return busy_share(holdings, cards * controllers, until_s=max(first.values()))
 
 
 def differences(calm: Study, wild: Study) -> list[str]:

@@ -1,9 +1,9 @@
 """Charts of a search."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from unet_dist.report.page import axes_at, figure_png, name_axes, new_figure, shorten
+from unet_dist.search.holdings import Holding
 from unet_dist.search.trials import Study, Trial, fronts
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BBBBBB"
@@ -11,7 +11,7 @@ TINTS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#999
 NAME_LENGTH = 24
 
 
-def best_png(study: Study) -> bytes:
+def best_png(study: Study, holdings: Sequence[Holding]) -> bytes:
     """The first objective of every rung that was finished, and the best of the furthest rung."""
     metric = study.spec.objectives[0].metric
     found = sorted(
@@ -22,11 +22,10 @@ def best_png(study: Study) -> bytes:
     )
     better = max if study.spec.objectives[0].goal == "maximize" else min
     figure = new_figure(3.6)
-    spent = _card_hours_at(study, [clock for clock, *_ in found])
-    for left, x, label in (
-        (0.8, [clock / 3600 for clock, *_ in found], "hours"),
-        (6.6, spent, "card-hours"),
-    ):
+    clocks = [clock for clock, *_ in found]
+    card_s = [sum(each.card_s(clock) for each in holdings) for clock in clocks]
+    for left, seconds, label in ((0.8, clocks, "hours"), (6.6, card_s, "card-hours")):
+        x = [each / 3600 for each in seconds]
         axes = axes_at(figure, left, 0.3, 5.0, 2.7)
         axes.scatter(x, [value for *_, value in found], s=10, color=GREY, label="a rung of a trial")
         best: list[float] = []
@@ -36,13 +35,6 @@ def best_png(study: Study) -> bytes:
         name_axes(axes, label, metric)
         axes.legend(fontsize=8, frameon=False, loc="lower right")
     return figure_png(figure)
-
-
-def _card_hours_at(study: Study, clocks: Sequence[float]) -> list[float]:
-    """Roughly: the study's card time, spread over its results by the clock."""
-    total_s = sum(trial.card_s for trial in study.trials)
-    last = max(clocks, default=1.0) or 1.0
-    return [total_s / 3600 * clock / last for clock in clocks]
 
 
 def pareto_png(study: Study) -> bytes:
@@ -118,35 +110,22 @@ def importance_png(shares: Mapping[str, float]) -> bytes:
     return figure_png(figure)
 
 
-def gantt_png(timeline: Sequence[Mapping[str, Any]], cards: int) -> bytes:
+def gantt_png(holdings: Sequence[Holding], cards: int) -> bytes:
     """A bar for each time that a trial had a card, with the trial's number."""
     figure = new_figure(1.0 + 0.34 * cards)
     axes = axes_at(figure, 0.8, 0.2, 10.8, 0.34 * cards)
-    since: dict[int, tuple[float, list[int]]] = {}
-    last = max((float(record.get("clock_s", 0.0)) for record in timeline), default=0.0)
-
-    def draw(trial: int, end: float) -> None:
-        began, held = since.pop(trial)
-        for card in held:
+    last = max((each.ended_s for each in holdings), default=0.0)
+    for each in holdings:
+        duration = each.ended_s - each.began_s
+        for card in each.cards:
             axes.barh(
-                card, (end - began) / 60, left=began / 60, height=0.8,
-                color=TINTS[trial % len(TINTS)], edgecolor="white", linewidth=0.4,
+                card, duration / 60, left=each.began_s / 60, height=0.8,
+                color=TINTS[each.trial % len(TINTS)], edgecolor="white", linewidth=0.4,
             )  # fmt: skip
-            if end - began > last / 60:
-                middle = (began + end) / 120
-                axes.text(
-                    middle, card, f"{trial}", fontsize=7, ha="center", va="center", color="white"
-                )
-
-    for record in timeline:
-        trial = int(record.get("trial", -1))
-        clock = float(record.get("clock_s", 0.0))
-        if record.get("kind") == "lease":
-            since[trial] = (clock, [int(card) for card in record["cards"]])
-        elif record.get("kind") == "free" and trial in since:
-            draw(trial, clock)
-    for trial in list(since):
-        draw(trial, last)
+            if duration > last / 60:
+                middle = (each.began_s + each.ended_s) / 120
+                number = f"{each.trial}"
+                axes.text(middle, card, number, fontsize=7, ha="center", va="center", color="white")
     axes.set(yticks=range(cards), ylim=(cards - 0.5, -0.5))
     name_axes(axes, "minutes", "card")
     return figure_png(figure)

@@ -53,9 +53,7 @@ class Controller:
         while True:
             self._refresh()
             if not self.why_over:
-                self.why_over = (
-                    "stopped" if self.stopped() else budget_used(self.study, self.card_s())
-                )
+                self.why_over = "stopped" if self.stopped() else budget_used(self.study)
                 if self.why_over:
                     for number in sorted(self.mine):
                         self.executor.stop(number)
@@ -77,10 +75,6 @@ class Controller:
 
     def trial(self, number: int) -> Trial:
         return self.study.trials[number]
-
-    def card_s(self) -> float:
-        """Card-seconds so far, of all trials of all starts."""
-        return sum(trial.used_s(self.study.clock_s) for trial in self.study.trials)
 
     def _refresh(self) -> None:
         kept = {number: self.trial(number) for number in self.mine}

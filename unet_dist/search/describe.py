@@ -4,13 +4,12 @@ import math
 from typing import Any
 
 from unet_dist.config_file import load_config
-from unet_dist.runs import RunDir, read_json
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.study import SearchResult
-from unet_dist.search.study_files import read_study
+from unet_dist.search.study_files import read_state, read_study
 from unet_dist.search.trials import State
 from unet_dist.search.view import best_text, counts_of, number_text, params_text
 
@@ -67,19 +66,15 @@ def result_text(folder: StudyDir, result: SearchResult) -> str:
 
 def status_of(folder: StudyDir) -> dict[str, Any]:
     study, site = read_study(folder)
-    told = read_json(folder.status) if folder.status.exists() else {"state": "not started"}
-    if told.get("state") == "running" and not site.storage and not RunDir(folder.path).is_locked():
-        told = {"state": "killed", "reason": "its controller is gone; go on with --resume"}
     base = load_config(folder.base)
     return {
-        "state": "not started",
-        **told,
+        **read_state(folder, site),
         "run": str(folder.path),
         "trials": counts_of(study.trials),
         "of": study.spec.budget.trials,
         "rungs": list(rungs_of(study.spec.algorithm, base.train.epochs)),
         "clock_s": study.clock_s,
-        "card_s": sum(trial.card_s for trial in study.trials),
+        "card_s": study.card_s,
         "best": best_text(study),
         "running": [t.number for t in study.trials if t.state is State.RUNNING],
         "failures": {

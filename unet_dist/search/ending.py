@@ -10,16 +10,12 @@ class StudyBroken(Exception):
     """No trial can work: the base configuration, the data set or the cards are to blame."""
 
 
-def budget_used(study: Study, card_s: float) -> str:
-    """Which part of the budget is used up; empty if none is.
-
-    Args:
-        card_s: card-seconds, those of running trials with them.
-    """
+def budget_used(study: Study) -> str:
+    """Which part of the budget is used up; empty if none is."""
     budget = study.spec.budget
     if budget.hours and study.clock_s >= budget.hours * 3600:
         return f"budget.hours: {budget.hours:g} are over"
-    if budget.card_hours and card_s >= budget.card_hours * 3600:
+    if budget.card_hours and study.card_s >= budget.card_hours * 3600:
         return f"budget.card_hours: {budget.card_hours:g} are used"
     if budget.patience and without_better(study) >= budget.patience:
         return f"budget.patience: {budget.patience} trials without a new best"

@@ -62,7 +62,7 @@ class StudyDir:
         return RunDir(self.path / "trials" / f"trial_{number:04d}")
 
     def retrained(self, number: int) -> RunDir:
-        """Several seeds of one trial's configuration."""
+        """Of the study that trains the best trials again; each one seed of one of them."""
         return RunDir(self.path / "retrained" / f"trial_{number:04d}")
 
     def data_set(self, digest: str) -> RunDir:

@@ -13,10 +13,11 @@ from unet_dist.report.template import data_uri, render
 from unet_dist.runs import read_json, write_text_atomically
 from unet_dist.search.charts import best_png, gantt_png, importance_png, parallel_png, pareto_png
 from unet_dist.search.folder import StudyDir
+from unet_dist.search.holdings import Holding, busy_share, holdings_of
 from unet_dist.search.importance import importances
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site
-from unet_dist.search.study_files import read_study
+from unet_dist.search.study_files import read_state, read_study
 from unet_dist.search.trials import Study, Trial
 from unet_dist.search.view import counts_of, number_text, params_text, value_text
 
@@ -43,7 +44,7 @@ def report_study(folder: StudyDir) -> Path:
 
 def _page(folder: StudyDir, study: Study, site: Site) -> str:
     timeline = list(read_records(folder.timeline))
-    mine = [record for record in timeline if record.get("study") == site.study_name]
+    holdings = holdings_of(each for each in timeline if each.get("study") == site.study_name)
     summary = read_json(folder.summary) if folder.summary.exists() else {}
     rungs = rungs_of(study.spec.algorithm, load_config(folder.base).train.epochs)
     ordered = study.ranking.best_so_far(study.trials)
@@ -51,12 +52,12 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
     return render(
         TEMPLATE,
         name=folder.path.name,
-        state=read_json(folder.status) if folder.status.exists() else {"state": "not started"},
+        state=read_state(folder, site),
         counts=counts_of(study.trials),
         hours=study.clock_s / 3600,
-        card_hours=sum(trial.card_s for trial in study.trials) / 3600,
+        card_hours=study.card_s / 3600,
         cards=site.cards(),
-        busy=_busy(mine, site.cards()),
+        busy=busy_share(holdings, site.cards()),
         candidates=[_candidate_row(each) for each in summary.get("candidates", [])],
         metric=names[0],
         command=f"unet-dist train {folder.best} --simulate N, or --rank-table FILE",
@@ -75,19 +76,23 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
             for t in study.trials
             if t.reason
         ],
-        charts=_charts(study, mine, ordered, site.cards()),
+        charts=_charts(study, holdings, ordered, site.cards()),
         spec=folder.spec.read_text(),
     )
 
 
 def _charts(
-    study: Study, timeline: Sequence[Mapping[str, Any]], ordered: Sequence[Trial], cards: int
+    study: Study, holdings: Sequence[Holding], ordered: Sequence[Trial], cards: int
 ) -> list[dict[str, str]]:
     """Those that there is something to draw of."""
     charts: list[tuple[str, str, bytes]] = []
     if ordered:
         charts.append(
-            ("Best so far", "against time, and against the cards that were used", best_png(study))
+            (
+                "Best so far",
+                "against time, and against the cards that were used",
+                best_png(study, holdings),
+            )
         )
     if len(study.spec.objectives) > 1 and ordered:
         charts.append(
@@ -109,8 +114,8 @@ def _charts(
                 importance_png(shares),
             )
         )
-    if any(record.get("kind") == "lease" for record in timeline):
-        charts.append(("Cards", "who had which card, and when", gantt_png(timeline, cards)))
+    if holdings:
+        charts.append(("Cards", "who had which card, and when", gantt_png(holdings, cards)))
     return [
         {
             "title": title,
@@ -119,21 +124,6 @@ def _charts(
         }
         for title, text, png in charts
     ]
-
-
-def _busy(timeline: Sequence[Mapping[str, Any]], cards: int) -> float:
-    """Share of the cards' time between the first lease and the last return."""
-    used = first = last = 0.0
-    since: dict[int, tuple[float, int]] = {}
-    for record in timeline:
-        clock = float(record.get("clock_s", 0.0))
-        if record.get("kind") == "lease":
-            first = first or clock
-            since[int(record["trial"])] = (clock, len(record["cards"]))
-        elif record.get("kind") == "free" and int(record["trial"]) in since:
-            began, width = since.pop(int(record["trial"]))
-            used, last = used + max(0.0, clock - began) * width, clock
-    return used / ((last - first) * cards) if last > first else 0.0
 
 
 def _candidate_row(each: Mapping[str, Any]) -> dict[str, Any]:

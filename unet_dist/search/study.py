@@ -83,11 +83,10 @@ class SearchJob:
         with self.interruptions.counted():
             try:
                 result = self._led(base)
-            except StudyBroken as error:
-                write_json(self.folder.status, {"state": "failed", "reason": str(error)})
-                raise UserError(str(self.folder.path), str(error)) from error
             except BaseException as error:
                 write_json(self.folder.status, {"state": "failed", "reason": str(error)})
+                if isinstance(error, StudyBroken):
+                    raise UserError(str(self.folder.path), str(error)) from error
                 raise
         if result.winners:
             self._write_winner(base, result)
@@ -201,7 +200,7 @@ class SearchJob:
                 "why": result.why,
                 "trials": counts_of(result.study.trials),
                 "clock_s": result.study.clock_s,
-                "card_s": sum(trial.card_s for trial in result.study.trials),
+                "card_s": result.study.card_s,
                 "candidates": [each.to_json() for each in result.winners],
             },
         )

@@ -15,7 +15,7 @@ from unet_dist.config_file import (
     with_absolute_paths,
 )
 from unet_dist.errors import UserError
-from unet_dist.runs import read_json, write_json, write_text_atomically
+from unet_dist.runs import RunDir, read_json, write_json, write_text_atomically
 from unet_dist.search.database import Database
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.site import Site
@@ -100,3 +100,14 @@ def read_study(folder: StudyDir) -> tuple[Study, Site]:
     trials, clock_s = Database.read_only(database_url(folder, site), site.study_name)
     asked_for = trials[: spec.budget.trials]  # see Controller
     return Study(spec=spec, trials=tuple(asked_for), clock_s=clock_s), site
+
+
+def read_state(folder: StudyDir, site: Site) -> dict[str, Any]:
+    """``state``, and mostly the ``reason`` of it. Of a study in a folder of one controller it is
+    known when that one is gone without a word."""
+    told = {"state": "not started"}
+    if folder.status.exists():
+        told |= read_json(folder.status)
+    if told["state"] == "running" and not site.storage and not RunDir(folder.path).is_locked():
+        return {"state": "killed", "reason": "its controller is gone; go on with --resume"}
+    return told

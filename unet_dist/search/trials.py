@@ -256,3 +256,8 @@ class Study:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ranking", Ranking(self.spec))
+
+    @property
+    def card_s(self) -> float:
+        """Card-seconds so far, of all trials of all starts."""
+        return sum(trial.used_s(self.clock_s) for trial in self.trials)
