@@ -16,21 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from unet_dist.errors import UserError
-from unet_dist.search.space import Space
 from unet_dist.search.spec import SearchSpec
-from unet_dist.search.storage import Patient, engine_of, opened, told
+from unet_dist.search.storage import Patient, distribution_of, engine_of, opened, told
 from unet_dist.search.trials import OVER, State, Trial
 
 TRIAL, OWNER, SPENT = "unet_dist:trial", "unet_dist:owner", "unet_dist:spent_s"
@@ -59,7 +52,6 @@ class Database:
     storage: Any
     """Optuna's, patient with errors that pass."""
     study_id: int
-    space: Space
     spec: SearchSpec
     final_epoch: int
     """Of a trial that is complete."""
@@ -99,7 +91,6 @@ class Database:
         database = cls(
             storage=Patient(storage, url),
             study_id=study._study_id,
-            space=spec.searched,
             spec=spec,
             final_epoch=final_epoch,
             shared=not url.startswith("sqlite"),
@@ -151,10 +142,12 @@ class Database:
             # The database numbers trials itself, and another controller was faster.
             self._attribute(trial_id, given)
             self._read_at = NEVER
-        inner = self._params(given)
         try:
-            for key, kind in self._distributions(given).items():
-                self.storage.set_trial_param(trial_id, key, kind.to_internal_repr(inner[key]), kind)
+            for key, value in given.params.items():
+                parameter = self.spec.space[key]
+                kind = distribution_of(parameter, [_shown(each) for each in parameter.choice])
+                inner = kind.to_internal_repr(_shown(value))
+                self.storage.set_trial_param(trial_id, key, inner, kind)
         except ValueError as error:
             raise UserError(
                 "space", f"is not the one that the study began with: {error}"
@@ -213,11 +206,10 @@ class Database:
         """Gives back the trials of controllers that are gone; how many. Of several that are alive
         only one does, so that nothing is given back twice; and what looked lost must look the same
         a while later, so that no claim is seen by halves."""
-        self._read()
         alive = self._alive()
         running = {
             frozen.number: str(frozen.user_attrs.get(OWNER, ""))
-            for frozen in self._frozen()
+            for frozen in self._read()
             if frozen.state is TrialState.RUNNING
         }
         lost = {number: owner for number, owner in running.items() if owner not in alive}
@@ -285,39 +277,20 @@ class Database:
 
     # Optuna's side
 
-    def _frozen(self) -> list[FrozenTrial]:
-        trials: list[FrozenTrial] = self.storage.get_all_trials(self.study_id, deepcopy=False)
-        return trials
-
-    def _read(self) -> None:
+    def _read(self) -> Sequence[FrozenTrial]:
+        """Takes in what the database has, which is returned as Optuna has it."""
         self._read_at = time.monotonic()
-        for frozen in self._frozen():
+        trials: list[FrozenTrial] = self.storage.get_all_trials(self.study_id, deepcopy=False)
+        for frozen in trials:
             self._ids[frozen.number] = frozen._trial_id
             trial = _trial_of(frozen)
             if frozen.state is TrialState.RUNNING and trial.state not in OVER:
                 trial = replace(trial, state=State.RUNNING)  # somebody is about to write it down
             self._known[frozen.number] = trial
+        return trials
 
     def _attribute(self, trial_id: int, trial: Trial) -> None:
         self.storage.set_trial_user_attr(trial_id, TRIAL, json.dumps(trial.to_json()))
-
-    def _params(self, trial: Trial) -> dict[str, Any]:
-        return {
-            key: _shown(value) if self.space.parameters[key].choice else value
-            for key, value in trial.params.items()
-        }
-
-    def _distributions(self, trial: Trial) -> dict[str, BaseDistribution]:
-        found: dict[str, BaseDistribution] = {}
-        for key in trial.params:
-            parameter = self.space.parameters[key]
-            if parameter.choice:
-                found[key] = CategoricalDistribution([_shown(value) for value in parameter.choice])
-            elif parameter.integer:
-                found[key] = IntDistribution(*parameter.integer, log=parameter.log)
-            else:
-                found[key] = FloatDistribution(*parameter.bounds, log=parameter.log)
-        return found
 
     def _values(self, trial: Trial) -> list[float]:
         """Of the objectives; Optuna takes no missing ones, so these count as the worst."""

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from unet_dist.config_file import read_yaml_mapping
 from unet_dist.errors import UserError
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.space import Params, Space, Value
+from unet_dist.search.storage import told
 from unet_dist.search.study_files import read_study
 
 MOST_POINTS = 10
@@ -53,25 +56,18 @@ def _of_folder(path: Path) -> list[Params]:
 
 
 def _of_optuna(source: str) -> list[Params]:
-    import optuna
-
     url, _, name = source.partition("#")
     if "://" not in url:
         if not Path(url).is_file():
             raise UserError(url, "is neither a study folder nor a database of Optuna")
         url = f"sqlite:///{Path(url).resolve()}"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
+    with told(url):
         names = optuna.get_all_study_names(url)
         if name not in names and (name or len(names) != 1):
             raise UserError(url, f"holds the studies {', '.join(names)}: choose one by #NAME")
         study = optuna.load_study(storage=url, study_name=name or names[0])
         trials = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "optuna", "alembic"):
-            raise
-        text = next(iter(str(error).splitlines()), "")
-        raise UserError(url, f"cannot be read as a database of Optuna: {text}") from error
     sign = -1 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else 1
     trials.sort(key=lambda trial: sign * trial.values[0])
     return [trial.params for trial in trials]

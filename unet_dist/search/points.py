@@ -113,12 +113,12 @@ def _cmaes(
         # One trial tells Optuna which keys there are to move.
         best = int(np.argmin(observed[1]))
         chosen = _ask_optuna(moved, ([points[best]], [observed[1][best]]), [], sampler)
-    rng, point = np.random.default_rng(seed), dict[str, Value]()
-    for key, parameter in space.parameters.items():
-        share = float(rng.random())
-        if space.active(key, point):
-            point[key] = chosen[key] if key in chosen else parameter.at(share)
-    return point
+    shares = np.random.default_rng(seed).random(len(space)).tolist()
+    drawn = {
+        key: parameter.at(share)
+        for (key, parameter), share in zip(space.parameters.items(), shares, strict=True)
+    }
+    return space.active_of({**drawn, **chosen})
 
 
 def _gp(space: Space, observed: Observed, pending: Sequence[Params], seed: int) -> dict[str, Value]:
@@ -171,16 +171,9 @@ MODELS: Mapping[str, Model] = {"tpe": _tpe, "gp": _gp, "cmaes": _cmaes}
 
 def optuna_trials(space: Space, observed: Observed, pending: Sequence[Params]) -> list[Any]:
     """Choices are told apart by their position: Optuna takes no lists as values, and 1 is True."""
-    from optuna import distributions as d
     from optuna.trial import TrialState, create_trial
 
-    def distribution(parameter: Parameter) -> d.BaseDistribution:
-        if parameter.choice:
-            return d.CategoricalDistribution(tuple(range(len(parameter.choice))))
-        low, high = parameter.bounds
-        if parameter.integer:
-            return d.IntDistribution(int(low), int(high), log=parameter.log)
-        return d.FloatDistribution(low, high, log=parameter.log)
+    from unet_dist.search.storage import distribution_of
 
     def frozen(point: Params, **outcome: Any) -> Any:
         keys = {key: each for key, each in space.parameters.items() if key in point}
@@ -189,7 +182,9 @@ def optuna_trials(space: Space, observed: Observed, pending: Sequence[Params]) -
                 key: each.position_of(point[key]) if each.choice else point[key]
                 for key, each in keys.items()
             },
-            distributions={key: distribution(each) for key, each in keys.items()},
+            distributions={
+                key: distribution_of(each, range(len(each.choice))) for key, each in keys.items()
+            },
             **outcome,
         )
 
@@ -208,15 +203,14 @@ def _ask_optuna(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=sampler, direction="minimize")
     study.add_trials(optuna_trials(space, observed, pending))
-    trial, point = study.ask(), dict[str, Value]()
-    for key, parameter in space.parameters.items():
-        if not space.active(key, point):
-            continue
+    trial = study.ask()
+
+    def suggested(key: str, parameter: Parameter) -> Value:
         if parameter.choice:
             positions = list(range(len(parameter.choice)))
-            point[key] = parameter.choice[trial.suggest_categorical(key, positions)]
-        elif parameter.integer:
-            point[key] = trial.suggest_int(key, *parameter.integer, log=parameter.log)
-        else:
-            point[key] = trial.suggest_float(key, *parameter.bounds, log=parameter.log)
-    return point
+            return parameter.choice[trial.suggest_categorical(key, positions)]
+        if parameter.integer:
+            return trial.suggest_int(key, *parameter.integer, log=parameter.log)
+        return trial.suggest_float(key, *parameter.bounds, log=parameter.log)
+
+    return space.point(suggested)

@@ -78,10 +78,10 @@ class Halving:
         return found
 
     def goes_on(self, trial: Trial, trials: Sequence[Trial]) -> bool:
-        """Whether a trial that has just finished a rung is among its best."""
+        """Whether a trial that has just finished a rung, not the last, is among its best."""
         index = self.rungs.index(trial.epochs)
-        if index < trial.first_rung or index == len(self.rungs) - 1:
-            return index < len(self.rungs) - 1
+        if index < trial.first_rung:
+            return True
         return any(each.number == trial.number for each in self._chosen(trials, index))
 
     def _chosen(self, trials: Sequence[Trial], index: int) -> list[Trial]:
@@ -141,22 +141,19 @@ def exchange(
 def perturbed(
     params: Params, space: Space, rng: np.random.Generator, keep: frozenset[str]
 ) -> dict[str, Value]:
-    point: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for key, parameter in space.parameters.items():
-        # Drawn for every key, so that one key's condition does not shift the others' numbers.
         step, anew, share = rng.choice([-0.2, 0.2]), rng.random() < 0.25, rng.random()
-        if not space.active(key, point):
-            continue
         if key not in params:
-            point[key] = parameter.at(share)
+            values[key] = parameter.at(share)
         elif key in keep:
-            point[key] = params[key]
+            values[key] = params[key]
         elif parameter.choice:
-            point[key] = parameter.at(share) if anew else params[key]
+            values[key] = parameter.at(share) if anew else params[key]
         else:
             moved = parameter.share_of(params[key]) + step
-            point[key] = parameter.at(min(1.0, max(0.0, moved)))
-    return point
+            values[key] = parameter.at(min(1.0, max(0.0, moved)))
+    return space.active_of(values)
 
 
 def copied(trial: Trial, chosen: Exchange) -> Trial:

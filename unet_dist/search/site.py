@@ -29,12 +29,7 @@ class Site:
     study_name: str = "study"
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": 1,
-            "placement": asdict(self.placement),
-            "storage": self.storage,
-            "study_name": self.study_name,
-        }
+        return {"schema": 1, **asdict(self)}
 
     @classmethod
     def of_json(cls, tree: Mapping[str, Any]) -> "Site":

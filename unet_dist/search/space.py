@@ -1,7 +1,7 @@
 """The space of a search: which values each key of the configuration may take."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
@@ -162,13 +162,22 @@ class Space:
         when = self.parameters[key].when
         return all(other in chosen and chosen[other] in values for other, values in when.items())
 
+    def point(self, value_of: Callable[[str, Parameter], Value]) -> dict[str, Value]:
+        """A value for each key whose condition holds; only those are asked for."""
+        point: dict[str, Value] = {}
+        for key, parameter in self.parameters.items():
+            if self.active(key, point):
+                point[key] = value_of(key, parameter)
+        return point
+
+    def active_of(self, values: Params) -> dict[str, Value]:
+        """Of values of all keys those whose condition holds."""
+        return self.point(lambda key, _: values[key])
+
     def at(self, shares: Sequence[float]) -> dict[str, Value]:
         """The point at 0..1 in each of the parameters, in their order."""
-        point: dict[str, Value] = {}
-        for (key, parameter), share in zip(self.parameters.items(), shares, strict=True):
-            if self.active(key, point):
-                point[key] = parameter.at(share)
-        return point
+        pairs = zip(self.parameters.items(), shares, strict=True)
+        return self.active_of({key: parameter.at(share) for (key, parameter), share in pairs})
 
     def shares_of(self, point: Params) -> list[float]:
         """The inverse of ``at``; the middle for what a point has no value of."""
@@ -195,10 +204,7 @@ class Space:
         axes = [parameter.grid(points) for parameter in self.parameters.values()]
         found: dict[tuple[Any, ...], dict[str, Value]] = {}
         for values in product(*axes):
-            point: dict[str, Value] = {}
-            for key, value in zip(self.parameters, values, strict=True):
-                if self.active(key, point):
-                    point[key] = value
+            point = self.active_of(dict(zip(self.parameters, values, strict=True)))
             found.setdefault(tuple((k, _identity(v)) for k, v in point.items()), point)
         return list(found.values())
 

@@ -1,5 +1,6 @@
 """What a search is asked to do: a YAML file, checked before anything starts."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -184,16 +185,8 @@ def base_tree(spec: SearchSpec, where: Path) -> tuple[dict[str, Any], Path]:
 
 
 def overrides_of(params: Params) -> list[str]:
-    """``a.b=c`` for each value, ``cards`` aside."""
-    return [f"{key}={_yaml(value)}" for key, value in params.items() if key != CARDS]
-
-
-def _yaml(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_yaml, value)) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value) if isinstance(value, float) else f"{value}"
+    """``a.b=c`` for each value, ``cards`` aside; JSON is YAML."""
+    return [f"{key}={json.dumps(value)}" for key, value in params.items() if key != CARDS]
 
 
 def _faults_of(spec: SearchSpec, path: Path) -> "list[str]":

@@ -6,12 +6,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from unet_dist.errors import UserError
+from unet_dist.search.space import Parameter
 
 OPEN_TRIES = 5
 DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -74,6 +81,18 @@ def engine_of(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": 30}}
     return {"pool_pre_ping": True}
+
+
+def distribution_of(parameter: Parameter, choices: Sequence[Any]) -> BaseDistribution:
+    """
+    Args:
+        choices: what stands for the choices, since Optuna takes no lists.
+    """
+    if parameter.choice:
+        return CategoricalDistribution(tuple(choices))
+    if parameter.integer:
+        return IntDistribution(*parameter.integer, log=parameter.log)
+    return FloatDistribution(*parameter.bounds, log=parameter.log)
 
 
 def url_without_password(url: str) -> str:

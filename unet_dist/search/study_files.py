@@ -11,7 +11,6 @@ from unet_dist.config_file import (
     build_config,
     dump_config,
     load_config,
-    read_yaml_mapping,
     with_absolute_paths,
 )
 from unet_dist.errors import UserError
@@ -19,15 +18,14 @@ from unet_dist.runs import RunDir, read_json, write_json, write_text_atomically
 from unet_dist.search.database import Database
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.site import Site
-from unet_dist.search.spec import SearchSpec, check_spec, load_spec, spec_of_tree
+from unet_dist.search.spec import SearchSpec, base_tree, check_spec, load_spec, spec_of_tree
 from unet_dist.search.trials import Study
 
 
 def base_config(spec: SearchSpec, spec_file: Path) -> Config:
     """The configuration that trials change."""
-    path = (spec_file.parent / spec.base).resolve()
-    config = build_config(read_yaml_mapping(path), spec.set, where=str(path))
-    config = with_absolute_paths(config)
+    tree, path = base_tree(spec, spec_file)
+    config = with_absolute_paths(build_config(tree, spec.set, where=str(path)))
     # Drawn once: trials with other seeds are not to be judged by other images.
     split = config.data.split
     seed = config.seed if split.seed is None else split.seed

@@ -1,7 +1,7 @@
 """Trials: what was tried, how far it came, and which of them are better."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -95,24 +95,7 @@ class Trial:
         return replace(self, results=(*self.results, result), tries=0, reason="")
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "params": dict(self.params),
-            "state": self.state.value,
-            "first_rung": self.first_rung,
-            "results": [
-                {"epoch": each.epoch, "metrics": dict(each.metrics), "clock_s": each.clock_s}
-                for each in self.results
-            ],
-            "copied_from": list(self.copied_from) if self.copied_from else None,
-            "granted": self.granted,
-            "tries": self.tries,
-            "bad_cards": list(self.bad_cards),
-            "reason": self.reason,
-            "card_s": self.card_s,
-            "width": self.width,
-            "leased_at_s": self.leased_at_s,
-        }
+        return asdict(self)
 
     @classmethod
     def of_json(cls, tree: Mapping[str, Any]) -> "Trial":
