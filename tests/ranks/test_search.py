@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,25 +53,30 @@ def search_file(tmp_path: Path, vessels: Path) -> Path:
     return path
 
 
-def test_a_search_is_killed_resumed_and_gives_a_winner(tmp_path: Path, search_file: Path) -> None:
-    study = StudyDir(tmp_path / "study")
-    command = ["search", str(search_file), "train.epochs=4", "--simulate", "2"]
-    command += ["--run", str(study.path)]
+def search_until(
+    kind: str, study: StudyDir, search_file: Path, *, cards: int
+) -> "subprocess.Popen[str]":
+    """A search whose timeline has just told the first event of a kind."""
+    command = ["search", str(search_file), "train.epochs=4", "--simulate", str(cards)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "unet_dist", *command],
+        [sys.executable, "-m", "unet_dist", *command, "--run", str(study.path)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not any(record["kind"] == "rung" for record in read_records(study.timeline)):
+
+    def told() -> bool:
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        return any(record["kind"] == kind for record in read_records(study.timeline))
+
+    wait_until(told, seconds=120)
+    return process
+
+
+def test_a_search_is_killed_resumed_and_gives_a_winner(tmp_path: Path, search_file: Path) -> None:
+    study = StudyDir(tmp_path / "study")
+    process = search_until("rung", study, search_file, cards=2)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    deadline = time.monotonic() + 20
-    while processes_naming(study.path):
-        assert time.monotonic() < deadline, "ranks outlive their controller"
-        time.sleep(0.1)
+    wait_until(lambda: not processes_naming(study.path), seconds=20)
     status = json_of(run_program("search", "status", study.path, "--json"))
     assert status["state"] == "killed"
     before = {
@@ -119,17 +123,7 @@ def test_a_search_is_killed_resumed_and_gives_a_winner(tmp_path: Path, search_fi
 
 def test_a_search_stops_when_asked(tmp_path: Path, search_file: Path) -> None:
     study = StudyDir(tmp_path / "study")
-    command = ["search", str(search_file), "train.epochs=4", "--simulate", "1"]
-    command += ["--run", str(study.path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "unet_dist", *command],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not any(record["kind"] == "lease" for record in read_records(study.timeline)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = search_until("lease", study, search_file, cards=1)
     assert run_program("search", "stop", study.path).returncode == 0
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from unet_dist.cli.run_config import check_fit, config_of_run, refuse_folder
+from unet_dist.cli.run_config import config_of_run, refuse_folder
 from unet_dist.cli.shared import EXIT_CODES, answer, console_for
 from unet_dist.cli.where import warn_of_table
 from unet_dist.cluster.tables.edit import parse_numbers
@@ -19,7 +19,7 @@ from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.launching.describe import describe_plan
 from unet_dist.launching.ensemble import EnsembleJob, EnsembleResult
-from unet_dist.launching.placement import Placement, Supervision, plan_job
+from unet_dist.launching.placement import Placement, Supervision, check_fit, plan_job
 from unet_dist.launching.places import divide
 from unet_dist.launching.summary import describe_summary
 from unet_dist.runs import Members, RunDir, default_run_path, write_json, write_text_atomically
@@ -94,11 +94,8 @@ def chosen_members(
 
 def _seeds_of(text: str) -> tuple[int, ...]:
     """Of ``0,1,2`` or ``0-2``, each once."""
-    spans = parse_numbers(text, "--seeds").spans
-    number = sum(last - first + 1 for first, last in spans)
-    if number > MAX_MEMBERS:
-        raise UserError("--seeds", f"{number} seeds are many: {MAX_MEMBERS} at most")
-    return tuple(dict.fromkeys(n for first, last in spans for n in range(first, last + 1)))
+    seeds = parse_numbers(text, "--seeds").listed(most=MAX_MEMBERS, what="seeds")
+    return tuple(dict.fromkeys(seeds))
 
 
 def configs_of(config: Config, by: str, values: tuple[int, ...]) -> list[Config]:

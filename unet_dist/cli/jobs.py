@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from unet_dist.cli.folds import Folds, Parallel, Seeds, chosen_members, train_ensemble
-from unet_dist.cli.run_config import check_fit, config_of_run, refuse_folder
+from unet_dist.cli.run_config import config_of_run, refuse_folder
 from unet_dist.cli.shared import (
     Json,
     TtaOption,
@@ -50,7 +50,7 @@ from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_run
 from unet_dist.launching.job import Job
 from unet_dist.launching.overfit import GOAL, begin_overfit, overfit_config
-from unet_dist.launching.placement import Placement
+from unet_dist.launching.placement import Placement, check_fit
 from unet_dist.runs import RunDir, default_run_path, write_text_atomically
 
 Overrides = Annotated[

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from unet_dist.cluster.topology import parts_of_batch
 from unet_dist.config import Config
 from unet_dist.config_file import build_config, known_keys, read_yaml_mapping, value_of
 from unet_dist.errors import UserError
@@ -53,12 +52,3 @@ def refuse_folder(target: Path, what: str) -> None:
             if file.is_file():
                 raise UserError(str(target), f"is a folder without a run: unet-dist train {file}")
     raise UserError(str(target), f"is a folder; to go on with {what}, add --resume")
-
-
-def check_fit(config: Config, world: int, target: str) -> None:
-    """Raises UserError for what cannot work, whoever computes it."""
-    parts_of_batch(config.train.batch, config.train.accumulation, world)
-    if target == "CPU" and config.train.amp == "bf16":
-        raise UserError(
-            "train.amp", "bf16 has no convolution kernels on the CPU; use fp16 or off there"
-        )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unet_dist.search.site import Site
     from unet_dist.search.spec import SearchSpec
 
+MAX_RUNGS = 100
 VERBS = ("status", "stop", "report", "import")
 
 
@@ -233,9 +234,8 @@ def _changes(cards_per_trial: str, trials: int) -> dict[str, Any]:
     """To the search file, from the command line."""
     changes: dict[str, Any] = {}
     if cards_per_trial:
-        spans = parse_numbers(cards_per_trial, "--cards-per-trial").spans
-        widths = tuple(width for first, last in spans for width in range(first, last + 1))
-        changes["cards"] = list(widths)
+        widths = parse_numbers(cards_per_trial, "--cards-per-trial")
+        changes["cards"] = list(widths.listed(most=MAX_RUNGS, what="numbers of cards"))
     if trials:
         changes["budget.trials"] = trials
     return changes

@@ -16,7 +16,15 @@ from unet_dist.cluster.server.discover import cores_near_cards, host_addresses
 from unet_dist.cluster.server.part import hosts_of
 from unet_dist.cluster.tables.here import server_here
 from unet_dist.cluster.tables.read import load_rank_table
-from unet_dist.cluster.topology import Host, Topology, from_rank_table, parse_part, simulated
+from unet_dist.cluster.topology import (
+    Host,
+    Topology,
+    from_rank_table,
+    parse_part,
+    parts_of_batch,
+    simulated,
+)
+from unet_dist.config import Config
 from unet_dist.errors import UserError
 from unet_dist.runs import AttemptDir, RunDir
 
@@ -186,3 +194,12 @@ def plan_job(
         environment=os.environ,
     )
     return plan, attempt
+
+
+def check_fit(config: Config, world: int, target: str) -> None:
+    """Raises UserError for what cannot work, whoever computes it."""
+    parts_of_batch(config.train.batch, config.train.accumulation, world)
+    if target == "CPU" and config.train.amp == "bf16":
+        raise UserError(
+            "train.amp", "bf16 has no convolution kernels on the CPU; use fp16 or off there"
+        )

@@ -125,8 +125,7 @@ class Controller:
     # What starts
 
     def _start_what_fits(self) -> None:
-        head = self.cards.waiting()
-        startable = self._startable()
+        head, startable = self.cards.waiting, self._startable()
         if head is not None and head not in {trial.number for trial in startable}:
             self.cards.give_up(head)
         asked: set[int] = set()

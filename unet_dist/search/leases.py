@@ -48,21 +48,22 @@ class Cards:
     """Cards that failed too often."""
     failures: dict[int, list[int]] = field(default_factory=dict)
     """Trials that an infrastructure failure ended, in a row, by card."""
-    _waits: tuple[int, int] | None = None
-    """The trial that waits for cards at the head, and how often it was passed."""
+    waiting: int | None = None
+    """The trial at the head, that cards are, or may be, reserved for."""
+    _passed: int = 0
+    """How often others were let past it."""
     _reserved: tuple[int, ...] = ()
 
     def free(self) -> list[int]:
         busy = {card for lease in self.leases.values() for card in lease.cards}
-        return [card for card in range(self.number) if card not in busy and card not in self.aside]
+        return [card for card in self._usable() if card not in busy]
 
     def busy(self) -> int:
         return sum(len(lease.cards) for lease in self.leases.values())
 
     def possible(self, width: int) -> bool:
         """Whether so many cards could ever make a job."""
-        usable = [card for card in range(self.number) if card not in self.aside]
-        return self._group(usable, width) is not None
+        return self._group(self._usable(), width) is not None
 
     def take(self, trial: int, width: int, *, without: Sequence[int] = ()) -> Lease | None:
         """The cards for a trial, or None. To be asked in the order in which trials should start;
@@ -72,49 +73,41 @@ class Cards:
             without: cards where the trial failed before; used only if there are no others.
         """
         assert trial not in self.leases
-        head = self._waits[0] if self._waits else None
         allowed = self.free()
-        if head is not None and head != trial:
+        if self.waiting != trial:
             allowed = [card for card in allowed if card not in self._reserved]
-        others = [card for card in allowed if card not in without]
-        spare = sum(card not in self.aside and card not in without for card in range(self.number))
-        group = self._group(others, width)
-        if group is None and spare < width:
+        group = self._group([card for card in allowed if card not in without], width)
+        elsewhere = [card for card in self._usable() if card not in without]
+        if group is None and len(elsewhere) < width:
             group = self._group(allowed, width)
         if group is None:
-            if head is None:
-                self._waits = (trial, 0)
-            elif head == trial:
-                self._reserve(width, without)
+            if self.waiting is None:
+                self.waiting, self._passed = trial, 0
+            elif self.waiting == trial and not self._reserved and self._passed >= self.patience:
+                self._reserve(width, elsewhere)
             return None
-        if head == trial:
-            self._waits, self._reserved = None, ()
-        elif head is not None and self._waits is not None:
-            self._passed()
+        self._passed += 1
+        self.give_up(trial)
         lease = Lease(trial, tuple(group))
         self.leases[trial] = lease
         return lease
 
-    def _reserve(self, width: int, without: Sequence[int]) -> None:
-        """Cards for the head once it was passed too often: the group of which the most are free;
-        the trials that have the others leave sooner or later."""
-        if self._waits is None or self._reserved or self._waits[1] < self.patience:
-            return
-        usable = [card for card in range(self.number) if card not in self.aside]
+    def _reserve(self, width: int, elsewhere: Sequence[int]) -> None:
+        """For the head, the group of which the most are free; the trials that have the others
+        leave sooner or later.
+
+        Args:
+            elsewhere: cards where it did not fail.
+        """
         free = set(self.free())
-        elsewhere = [card for card in usable if card not in without]
-        groups = list(self._groups(elsewhere, width)) or list(self._groups(usable, width))
+        groups = list(self._groups(elsewhere, width)) or list(self._groups(self._usable(), width))
         if groups:
             self._reserved = max(groups, key=lambda group: len(free & set(group)))
 
-    def waiting(self) -> int | None:
-        """The trial that cards are, or may be, reserved for."""
-        return self._waits[0] if self._waits else None
-
     def give_up(self, trial: int) -> None:
         """It no longer waits."""
-        if self._waits is not None and self._waits[0] == trial:
-            self._waits, self._reserved = None, ()
+        if self.waiting == trial:
+            self.waiting, self._reserved = None, ()
 
     def end(self, trial: int, *, infrastructure_failed: bool, bad: int | None = None) -> None:
         """Frees the cards. A failure counts against the card it came from, or against all.
@@ -134,9 +127,8 @@ class Cards:
                     self.aside.add(card)
                     self._reserved = ()
 
-    def _passed(self) -> None:
-        assert self._waits is not None
-        self._waits = (self._waits[0], self._waits[1] + 1)
+    def _usable(self) -> list[int]:
+        return [card for card in range(self.number) if card not in self.aside]
 
     def _group(self, cards: Sequence[int], width: int) -> tuple[int, ...] | None:
         return next(self._groups(cards, width), None)

@@ -8,10 +8,10 @@ from typing import Any
 from unet_dist.cluster import host
 from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.cluster.tables.write import write_rank_table
-from unet_dist.cluster.topology import fitting_ranks, share_cores
+from unet_dist.cluster.topology import share_cores
 from unet_dist.config import Config
 from unet_dist.errors import UserError
-from unet_dist.launching.placement import Placement
+from unet_dist.launching.placement import Placement, check_fit
 from unet_dist.launching.shrink import with_ranks, work_together
 from unet_dist.runs import RunDir
 from unet_dist.search.leases import Cards, Fits, Lease, anywhere, in_rings_of_four
@@ -80,12 +80,11 @@ def check_site(spec: SearchSpec, base: Config, site: Site) -> None:
             f"{', '.join(impossible)} of {site.cards()} cards never make a job (on a 910A 1, 2 or "
             "4 of one ring, or all 8); give more cards, or trials other numbers"
         )
-    searched = {"train.batch", "train.accumulation"} & spec.space.keys()
-    fitting = fitting_ranks(base.train.batch, base.train.accumulation)
-    unequal = [str(width) for width in spec.widths() if width not in fitting]
-    if unequal and not searched:
-        faults.append(
-            f"{', '.join(unequal)} cards cannot share train.batch {base.train.batch} equally"
-        )
+    if not {"train.batch", "train.accumulation", "train.amp"} & spec.space.keys():
+        for width in spec.widths():
+            try:
+                check_fit(base, width, site.placement.topology().target)
+            except UserError as error:
+                faults += error.faults
     if faults:
-        raise UserError("cards", faults)
+        raise UserError("cards", tuple(dict.fromkeys(faults)))

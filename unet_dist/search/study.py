@@ -135,6 +135,7 @@ class SearchJob:
             place=partial(place_of, self.site),
             supervise=self.supervise,
             rungs=rungs,
+            target=self.site.placement.topology().target,
             memory_of=predicted_memory_gb,
             memory_gb=spec.budget.memory_gb,
             argv=self.argv,

@@ -10,18 +10,19 @@ from rich.console import Console
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.supervisor import STOP_SIGNALS, Interruptions
-from unet_dist.cluster.topology import Topology, fitting_ranks
+from unet_dist.cluster.topology import Topology
 from unet_dist.config import Config
 from unet_dist.config_file import dump_config
 from unet_dist.errors import RunBusy, UserError
 from unet_dist.launching.job import Job, JobResult
-from unet_dist.launching.placement import Placement, Supervision
+from unet_dist.launching.placement import Placement, Supervision, check_fit
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir, write_text_atomically
 from unet_dist.search.executor import Event, Failed, Left, Reached
 from unet_dist.search.leases import Lease
 from unet_dist.search.rung_results import RungReader
 from unet_dist.search.trials import State, Trial
+from unet_dist.train.checkpoint import step_dir
 
 LOOK_EVERY_S = 0.1
 OUT_OF_MEMORY = (
@@ -63,6 +64,8 @@ class TrialJobs:
     place: Callable[[Lease, RunDir], Placement]
     supervise: Callable[[Topology], Supervision]
     rungs: Sequence[int]
+    target: str
+    """CPU or Ascend."""
     memory_of: Callable[[Config, int], float]
     """Predicted GB of a card, of so many."""
     memory_gb: float = 0.0
@@ -85,10 +88,9 @@ class TrialJobs:
     def _refusal(self, trial: Trial, width: int) -> str:
         try:
             config = self.config(trial)
+            check_fit(config, width, self.target)
         except UserError as error:
             return "; ".join(error.faults)
-        if width not in fitting_ranks(config.train.batch, config.train.accumulation):
-            return f"{width} cards cannot share train.batch {config.train.batch} equally"
         needed = self.memory_of(config, width)
         if self.memory_gb and needed > self.memory_gb:
             return (
@@ -237,7 +239,7 @@ def copy_checkpoint(source: RunDir, run: RunDir, *, epoch: int, mark: str) -> No
         return
     starts = (record for record in read_records(source.records(0)) if record["kind"] == "start")
     steps = next((int(record["steps_per_epoch"]) for record in starts), 0)
-    found = source.checkpoints / f"step_{epoch * steps:06d}"
+    found = step_dir(source.checkpoints, epoch * steps)
     if not found.is_dir():
         raise UserError(str(found), f"the checkpoint of epoch {epoch} is not there any more")
     target, part = run.checkpoints / found.name, run.checkpoints / f".{found.name}.partial"

@@ -36,8 +36,10 @@ class View:
                     self._live.start()
                 self._live.update(table_of(controller), refresh=True)
             return
+        if now - self._last < LINE_EVERY_S:
+            return
         line = headline(controller)
-        if line != self._said and now - self._last >= LINE_EVERY_S:
+        if line != self._said:
             self._said, self._last = line, now
             self.console.print(line, markup=False)
 

@@ -99,7 +99,7 @@ def test_cards_kept_for_a_trial_that_no_longer_wants_them_are_free_again() -> No
     cards = Cards(number=2, patience=0)
     assert cards.take(0, 1)
     assert cards.take(1, 2) is None
-    assert cards.waiting() == 1
+    assert cards.waiting == 1
     assert cards.take(1, 2) is None  # passed often enough: both cards are kept for it
     assert cards.take(2, 1) is None
     cards.give_up(1)

@@ -1,8 +1,10 @@
+import signal
 from pathlib import Path
 
 import pytest
 
-from unet_dist.cluster.failure import Failure
+from unet_dist.cluster.codes import explain
+from unet_dist.cluster.failure import Failure, ended_by
 from unet_dist.errors import UserError
 from unet_dist.runs import RunDir
 from unet_dist.search.trial_jobs import (
@@ -49,6 +51,19 @@ def failure(**facts: object) -> Failure:
 )  # fmt: skip
 def test_whose_fault_a_failure_is(facts: dict[str, object], state: State) -> None:
     assert state_of(failure(**facts)) is state
+
+
+def test_memory_is_recognised_in_what_this_program_says_of_it() -> None:
+    lines = ["[ERROR] EI0011: x", "Device memory not enough"]
+    for line in lines:
+        told = tuple(f"{code.code}: {code.text}" for code in explain([line]))
+        assert told
+        assert state_of(failure(explained=told)) is State.FAILED_MEMORY
+    reason = ended_by(signal.SIGKILL, oom_kills=1)
+    assert state_of(failure(kind="signal", reason=reason)) is State.FAILED_MEMORY
+    outside = failure(kind="signal", reason=ended_by(signal.SIGKILL, oom_kills=0))
+    assert state_of(outside) is State.FAILED_INFRASTRUCTURE
+    assert not blames_card(outside)
 
 
 def test_a_card_is_not_blamed_for_what_somebody_did() -> None:

@@ -23,6 +23,17 @@ class Numbers:
     def __contains__(self, number: int) -> bool:
         return any(first <= number <= last for first, last in self.spans)
 
+    def listed(self, *, most: int, what: str) -> tuple[int, ...]:
+        """Each number, in the order given.
+
+        Raises:
+            UserError: they are more than ``most``; ``what`` they are.
+        """
+        number = sum(last - first + 1 for first, last in self.spans)
+        if number > most:
+            raise UserError(self.option, f"{number} {what} are many: {most} at most")
+        return tuple(n for first, last in self.spans for n in range(first, last + 1))
+
 
 def parse_numbers(text: str, option: str) -> Numbers:
     spans = []

@@ -292,3 +292,12 @@ def test_a_longer_table_differs_by_its_ranks() -> None:
         "table: ranks 1 -> 2",
         f"rank 1: card (none) -> 1 of {server}",
     ]
+
+
+def test_spans_are_listed_in_their_order_if_they_are_not_too_many():
+    numbers = parse_numbers("4,0-2,1", "--seeds")
+    assert numbers.listed(most=5, what="seeds") == (4, 0, 1, 2, 1)
+    with pytest.raises(UserError, match="5 seeds are many: 4 at most"):
+        numbers.listed(most=4, what="seeds")
+    with pytest.raises(UserError, match="999999999 seeds are many"):
+        parse_numbers("1-999999999", "--seeds").listed(most=100, what="seeds")
