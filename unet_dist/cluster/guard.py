@@ -204,7 +204,7 @@ def watch(
     """Returns when the child has ended: by ``itself``, or by the ``launcher``."""
     # MindSpore's scheduler has nothing to save, and ignores SIGTERM.
     grace_s = plan["grace_s"] if process["ranks"] else 0.0
-    stacks, told, shown = attempt / STACKS_REQUEST, False, False
+    stacks, told, shown, killed = attempt / STACKS_REQUEST, False, False, False
     deadline, flushed = float("inf"), time.monotonic()
     while child.poll() is None:
         wishes.wait()
@@ -216,6 +216,7 @@ def watch(
             if grace_s > 0:
                 signal_group(child.pid, signal.SIGTERM)
         if now >= deadline:
+            killed = True
             signal_group(child.pid, signal.SIGKILL)
             child.wait()
         if not told and stacks.exists():
@@ -228,6 +229,8 @@ def watch(
         if plan["several_hosts"] and now - flushed > FLUSH_S:
             flushed = now
             flush(attempt / f"{process['name']}.log", attempt / "heartbeats" / process["name"])
+    if child.returncode == -signal.SIGKILL and not killed:
+        return "itself"  # a culprit, though its victims were heard of first
     # Slurm, for one, signals all processes of a job at once.
     signalled = -child.returncode in wishes.received
     return "launcher" if deadline < float("inf") or signalled else "itself"

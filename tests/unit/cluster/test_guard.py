@@ -138,6 +138,22 @@ def test_what_ends_a_rank_after_the_grace_period(
     assert exit_of(attempt) == (0, signal.SIGKILL, "launcher")
 
 
+def test_who_was_killed_while_the_launcher_asks_for_the_end_was_not_ended_by_it(
+    attempt: AttemptDir,
+) -> None:
+    """A killed rank makes others fail, and their failure may be heard of before its death."""
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    started = start_guard(attempt, code)
+    wait_until(lambda: attempt.rank_log(0).exists() and "on" in attempt.rank_log(0).read_text())
+    [start] = attempt.starts()
+    os.kill(started.pid, signal.SIGSTOP)
+    (attempt.path / guard.END_REQUEST).touch()
+    os.kill(start["pid"], signal.SIGKILL)
+    os.kill(started.pid, signal.SIGCONT)
+    assert started.wait(10) == 128 + signal.SIGKILL
+    assert exit_of(attempt) == (0, signal.SIGKILL, "itself")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user as well")
 def test_leftovers_of_another_user_are_spared_and_the_others_ended() -> None:
     code = (
