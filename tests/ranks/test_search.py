@@ -101,6 +101,8 @@ def test_a_search_is_killed_resumed_and_gives_a_winner(tmp_path: Path, search_fi
     ]
     assert len(rungs) == len(set(rungs))
     assert before <= {trial for _, trial, _ in rungs}
+    measured = [r["metrics"] for r in read_records(study.timeline) if r["kind"] == "rung"]
+    assert all(0 < metrics["latency_ms"] < 10_000 for metrics in measured)
     # A paused trial stopped at its rung, with a checkpoint; the test images were not looked at.
     for trial in range(3):
         run = study.trial(trial)

@@ -1,6 +1,8 @@
 """The trained network as a function from images to probabilities."""
 
 import copy
+import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import mindspore as ms
@@ -18,6 +20,8 @@ from unet_dist.evaluate.tiles import predict_bands
 from unet_dist.evaluate.views import blank_outside
 from unet_dist.model.target import on_cpu
 from unet_dist.model.unet import UNet, build_unet, probabilities, put, set_precision
+
+TIMED_BATCHES = 3
 
 
 class _Probabilities(nn.Cell):
@@ -47,9 +51,9 @@ class Member:
         set_precision(self._net, "off" if amp == "bf16" and on_cpu() else amp)
         cell = _Probabilities(self._net)
         cell.set_train(False)
-        self._keep = ms.Tensor(
-            np.ones((config.evaluate.batch, self._net.deepest_channels), np.float32)
-        )
+        batch, tile = config.evaluate.batch, config.evaluate.tile
+        self._batch_nchw = (batch, config.data.in_channels, tile, tile)
+        self._keep = ms.Tensor(np.ones((batch, self._net.deepest_channels), np.float32))
 
         @ms.jit
         def forward_graph(x, keep):  # type: ignore[no-untyped-def]
@@ -66,6 +70,16 @@ class Member:
         x_nchw = image_nchw * self._factor_c11 - self._shift_c11
         y_nkhw: NDArray[np.float32] = self._forward_graph(ms.Tensor(x_nchw), self._keep).asnumpy()
         return y_nkhw
+
+    def latency_ms(self) -> float:
+        """Milliseconds for one tile of ``evaluate.tile`` pixels, in batches of ``evaluate.batch``:
+        the median, as one that is compiled first takes longer."""
+        image_nchw, seconds = np.zeros(self._batch_nchw, np.float32), []
+        for _ in range(TIMED_BATCHES):
+            started = time.perf_counter()
+            self.forward(image_nchw)
+            seconds.append(time.perf_counter() - started)
+        return 1000 * statistics.median(seconds) / len(image_nchw)
 
 
 class Predictor:

@@ -14,7 +14,8 @@ from unet_dist.search.rungs import KEPT, Halving, copied, exchange, first_rung_o
 from unet_dist.search.trials import OVER, RungResult, State, Study, Trial
 
 INFRASTRUCTURE_TRIES = 3
-"""Starts of a trial without progress before failures of the infrastructure end it."""
+"""Starts of a trial without progress before failures of the infrastructure end it, until the
+search itself is started again."""
 OUTSIDE_TRIES = 20
 """The same for what is nobody's fault here, such as a SIGKILL from outside."""
 
@@ -50,6 +51,7 @@ class Controller:
         Raises:
             StudyBroken: no trial can work.
         """
+        self._take_up_again()
         while True:
             self._refresh()
             if not self.why_over:
@@ -91,6 +93,14 @@ class Controller:
     def _width(self, trial: Trial) -> int:
         """Cards for its next rung."""
         return self.study.spec.cards_of(trial.params, len(trial.results))
+
+    def _take_up_again(self) -> None:
+        """What failures of the infrastructure ended before this start: by now the card may be
+        mended, or the disk have space."""
+        self._refresh()
+        for trial in self.study.trials:
+            if trial.state is State.FAILED_INFRASTRUCTURE and self.store.claim(trial):
+                self._put(replace(trial, state=trial.at_rest(self.rungs[-1]), tries=0))
 
     # Whether anything is left to do
 

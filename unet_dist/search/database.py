@@ -41,6 +41,8 @@ SHOWN = {
     State.RUNNING: TrialState.RUNNING,
     State.WAITING: TrialState.WAITING,
     State.PAUSED: TrialState.WAITING,
+    # FAIL would be for ever, and a later start takes it up again.
+    State.FAILED_INFRASTRUCTURE: TrialState.WAITING,
 }
 """Optuna's word for a state; all others are FAIL."""
 

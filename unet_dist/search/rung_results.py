@@ -43,6 +43,7 @@ class RungReader:
                 "dice": _number(record, "dice"),
                 "iou": _number(record, "iou"),
                 "parameters": self._parameters,
+                "latency_ms": _number(record, "latency_ms"),
                 "images_per_s": statistics.median(self._rates) if self._rates else math.nan,
             }
             self.found[int(record["epoch"])] = {

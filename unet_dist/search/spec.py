@@ -18,8 +18,9 @@ from unet_dist.config_file import (
 from unet_dist.errors import UserError
 from unet_dist.search.space import CARDS, Parameter, Params, Space, Value
 
-Metric = Literal["dice", "iou", "parameters", "images_per_s"]
-"""Of a trial at a rung: of the validation images, of the network, and of the median step."""
+Metric = Literal["dice", "iou", "parameters", "images_per_s", "latency_ms"]
+"""Of a trial at a rung: of the validation images; of the network; of the median step of its
+training; and of one tile at inference (see ``evaluate.forward``)."""
 UNSEARCHABLE = (
     "data.root",
     "data.format",

@@ -298,6 +298,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
         threshold=threshold,
         dice_by_threshold=threshold_curve(scores),
         images=summary.images,
+        latency_ms=training.predictor.members[0].latency_ms(),
         best=best,
         duration_s=time.monotonic() - started,
     )

@@ -142,7 +142,10 @@ def test_who_was_killed_while_the_launcher_asks_for_the_end_was_not_ended_by_it(
     attempt: AttemptDir,
 ) -> None:
     """A killed rank makes others fail, and their failure may be heard of before its death."""
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print('on', flush=True); time.sleep(60)"
+    )
     started = start_guard(attempt, code)
     wait_until(lambda: attempt.rank_log(0).exists() and "on" in attempt.rank_log(0).read_text())
     [start] = attempt.starts()

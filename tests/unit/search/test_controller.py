@@ -119,6 +119,17 @@ def test_infrastructure_that_fails_always_gives_the_trial_up() -> None:
     assert controller.study.trials[1].tries == 3
 
 
+def test_what_the_infrastructure_ended_is_taken_up_by_the_next_start() -> None:
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 3})
+    fails = failing(State.FAILED_INFRASTRUCTURE, {1}, until=3)
+    before = played_study(spec, fails=fails, cards=8)
+    assert before.study.trials[1].state is State.FAILED_INFRASTRUCTURE
+    assert isinstance(before.store, InMemory)
+    again = played_study(spec, store=before.store, cards=8)
+    assert again.study.trials[1].state in (State.PAUSED, State.COMPLETE)
+    assert not again.study.trials[1].reason
+
+
 def test_a_trial_that_is_killed_from_outside_is_started_again_more_often() -> None:
     times = []
 

@@ -110,8 +110,19 @@ def test_trials_of_a_dead_controller_are_given_back(tmp_path: Path) -> None:
     assert alive.claim(alive.load()[0])
 
 
-@pytest.mark.parametrize("state", [State.COMPLETE, State.PAUSED, State.WAITING, State.FAILED_USER])
-def test_a_controller_may_die_between_its_two_words(tmp_path: Path, state: State) -> None:
+@pytest.mark.parametrize(
+    ("state", "free"),
+    [
+        (State.COMPLETE, False),
+        (State.PAUSED, True),
+        (State.WAITING, True),
+        (State.FAILED_USER, False),
+        (State.FAILED_INFRASTRUCTURE, True),
+    ],
+)
+def test_a_controller_may_die_between_its_two_words(
+    tmp_path: Path, state: State, free: bool
+) -> None:
     """The trial is written down, and Optuna's state of it is still RUNNING."""
     epoch = 9 if state is State.PAUSED else 27
     result = RungResult(epoch=epoch, metrics={"dice": 0.5}, clock_s=1.0)
@@ -126,7 +137,7 @@ def test_a_controller_may_die_between_its_two_words(tmp_path: Path, state: State
     assert alive.take_over() == 1
     assert alive.load() == [after]
     assert alive.take_over() == 0
-    assert alive.claim(after) == (state in (State.PAUSED, State.WAITING))
+    assert alive.claim(after) == free
 
 
 def test_trials_of_a_living_controller_are_left_to_it(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ RECORDS = [
     {"kind": "start", "parameters": 1234},
     *({"kind": "step", "images_per_s": rate} for rate in (1.0, 5.0, 6.0)),
     {"kind": "eval", "epoch": 2.0, "dice": 0.4, "iou": 0.3},
-    {"kind": "eval", "epoch": 3.0, "dice": 0.5, "iou": 0.4},
+    {"kind": "eval", "epoch": 3.0, "dice": 0.5, "iou": 0.4, "latency_ms": 8.5},
     {"kind": "step", "images_per_s": 7.0},
     {"kind": "eval", "epoch": 9.0, "dice": None, "iou": 0.5},
 ]
-AT_3 = {"dice": 0.5, "iou": 0.4, "parameters": 1234.0, "images_per_s": 5.0}
+SCORES_AT_3 = {"dice": 0.5, "iou": 0.4, "latency_ms": 8.5}
+AT_3 = {**SCORES_AT_3, "parameters": 1234.0, "images_per_s": 5.0}
 
 
 def text_of(records: list[dict[str, object]]) -> str:
@@ -41,10 +42,10 @@ def test_a_file_is_followed_while_it_grows_and_when_it_is_cut_back(tmp_path: Pat
     assert found in ({}, {3: AT_3})
     # The ranks start again from an earlier checkpoint, on other cards.
     path.write_text(text_of([{"kind": "start", "parameters": 99}, RECORDS[5]]))
-    assert reader.poll()[3] == {"dice": 0.5, "iou": 0.4, "parameters": 99.0}
+    assert reader.poll()[3] == {**SCORES_AT_3, "parameters": 99.0}
 
 
 def test_records_of_another_program_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "rank_000.jsonl"
     path.write_text('{"kind": "start"}\n{"kind": "step"}\n[1]\nnot json\n' + text_of([RECORDS[5]]))
-    assert RungReader(path=path, rungs=(3,)).poll() == {3: {"dice": 0.5, "iou": 0.4}}
+    assert RungReader(path=path, rungs=(3,)).poll() == {3: SCORES_AT_3}
