@@ -133,6 +133,11 @@ class DataConfig(Section):
         return self
 
     @property
+    def is_retina(self) -> bool:
+        """Whether the format is one of fundus images, drawn by two observers."""
+        return self.format in ("drive", "chasedb1", "stare")
+
+    @property
     def has_border_class(self) -> bool:
         """Whether the classes are inside and border of numbered objects."""
         labelmap = self.format == "labelmap" and self.mask == "auto"

@@ -1,8 +1,9 @@
 """The unit that everything else counts: one image with its mask."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ class ImageRef:
 
     path: Path
     page: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": str(self.path), "page": self.page}
+
+    @classmethod
+    def of_json(cls, tree: Mapping[str, Any]) -> Self:
+        return cls(path=Path(tree["path"]), page=tree["page"])
 
 
 @dataclass(frozen=True, kw_only=True)

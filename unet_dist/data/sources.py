@@ -62,7 +62,7 @@ def scan_samples(config: DataConfig) -> Listing:
 
 def _without_effect(config: DataConfig) -> list[str]:
     faults = []
-    if config.observer == "second" and config.format not in ("drive", "chasedb1", "stare"):
+    if config.observer == "second" and not config.is_retina:
         faults.append(
             f"data.observer=second has no effect: data.format={config.format} has one observer"
         )

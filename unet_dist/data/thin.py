@@ -46,7 +46,7 @@ def kept_centre_lines(
         targets: class numbers [H, W], of any size.
     """
     plain = config.model_copy(
-        update={"brightness": 0.0, "contrast": 0.0, "gamma": 0.0, "noise": 0.0}
+        update=dict.fromkeys(("brightness", "contrast", "gamma", "invert", "noise"), 0.0)
     )
     # How far apart, in the file's pixels, the places of neighbouring pixels can be.
     reach = 1 / resize, 1 / resize / (1 - config.scale) + config.elastic / config.elastic_smooth

@@ -25,6 +25,8 @@ class PredictionRecord:
     """Of the file; all pages of a stack share it."""
     truth_sha256: str
     """Of the file of the truth mask; empty without one."""
+    fov_sha256: str = ""
+    """Of the file of the field of view; empty without one."""
     height: int
     width: int
     made_by: Mapping[str, Any]
@@ -41,8 +43,7 @@ class PredictionRecord:
     """What a person should know of these results."""
 
     def to_json(self) -> dict[str, Any]:
-        image = {"path": str(self.image.path), "page": self.image.page}
-        return {"schema": SCHEMA, **asdict(self), "image": image}
+        return {"schema": SCHEMA, **asdict(self), "image": self.image.to_json()}
 
 
 def made_alone(made_by: Mapping[str, Any], member: str) -> Mapping[str, Any]:
@@ -77,6 +78,7 @@ def is_finished(
     truth: ImageRef | None,
     made_by: Mapping[str, Any],
     *,
+    fov: ImageRef | None = None,
     digest: Callable[[Path], str] = file_digest,
 ) -> tuple[bool, str]:
     """Whether the image need not be predicted again, and why its results must not be replaced
@@ -101,6 +103,8 @@ def is_finished(
         differences.append("the image is another")
     if record.get("truth_sha256") != (digest(truth.path) if truth else ""):
         differences.append("the truth is another")
+    if record.get("fov_sha256", "") != (digest(fov.path) if fov else ""):
+        differences.append("the field of view is another")
     stored = record.get("made_by")
     differences += _differences(stored if isinstance(stored, dict) else {}, made_by)
     if differences:

@@ -7,7 +7,7 @@ from pathlib import Path
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.images import EXTENSIONS, page_count
 from unet_dist.data.listing import Listing, files_of, natural_key
-from unet_dist.data.sample import ImageRef
+from unet_dist.data.sample import ImageRef, Sample
 from unet_dist.errors import UserError
 from unet_dist.evaluate.outputs import unique_stems
 
@@ -87,13 +87,24 @@ def truths_in(folder: Path, inputs: Sequence[Input], *, suffix: str) -> dict[str
 
 def truths_of_dataset(dataset: Dataset, inputs: Sequence[Input]) -> dict[str, ImageRef]:
     """The masks of those inputs that are images of the data set, by the inputs' stems."""
-    masks = {
-        (sample.image.path.resolve(), sample.image.page): sample.mask
+    samples = _samples_of(dataset, inputs)
+    return {stem: sample.mask for stem, sample in samples.items() if sample.mask is not None}
+
+
+def views_of_dataset(dataset: Dataset, inputs: Sequence[Input]) -> dict[str, ImageRef]:
+    """The same of the masks of fields of view."""
+    samples = _samples_of(dataset, inputs)
+    return {stem: sample.fov for stem, sample in samples.items() if sample.fov is not None}
+
+
+def _samples_of(dataset: Dataset, inputs: Sequence[Input]) -> dict[str, Sample]:
+    known = {
+        (sample.image.path.resolve(), sample.image.page): sample
         for samples in dataset.splits.parts().values()
         for sample in samples
     }
-    found = {one.stem: masks.get((one.ref.path.resolve(), one.ref.page)) for one in inputs}
-    return {stem: mask for stem, mask in found.items() if mask is not None}
+    found = {one.stem: known.get((one.ref.path.resolve(), one.ref.page)) for one in inputs}
+    return {stem: sample for stem, sample in found.items() if sample is not None}
 
 
 def _images_of(folder: Path) -> list[Path]:

@@ -61,7 +61,7 @@ def threshold_for(
 
 def observer_of(config: Config) -> str:
     """Whose masks are the truth; empty for data sets with one observer."""
-    return config.data.observer if config.data.format in ("drive", "chasedb1", "stare") else ""
+    return config.data.observer if config.data.is_retina else ""
 
 
 def summary_of(

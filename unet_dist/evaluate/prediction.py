@@ -8,7 +8,7 @@ tiles, a reduced picture for the overlay, and for small images the PNG files.
 import contextlib
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,11 +45,17 @@ from unet_dist.evaluate.overlays import (
 )
 from unet_dist.evaluate.sinks import Picture, PngSink, Sink, TiffSink
 from unet_dist.evaluate.tiles import Forward, predict_bands
-from unet_dist.evaluate.views import RowsOf, blank_outside, open_truth, view_of
+from unet_dist.evaluate.views import RowsOf, blank_outside, open_truth, open_view, view_of
 
 PNG_PIXELS = 1 << 26
 """Larger images get tiled TIFF files, which no reader must load whole."""
 MAX_WORKING_BYTES = 8 << 30
+
+NO_VIEW = {
+    True: "its field of view is estimated: no mask of it is known (data.fov=file)",
+    False: "all of it is predicted: no mask of its field of view is known (data.fov=file)",
+}
+"""By whether it is an image of a retina."""
 
 Uncertainty = Literal["none", "entropy", "std"]
 UNCERTAINTIES: tuple[Uncertainty, ...] = ("none", "entropy", "std")
@@ -83,6 +89,8 @@ class PredictionTask:
     image: ImageRef
     stem: str
     truth: ImageRef | None
+    fov: ImageRef | None = None
+    """Mask of the field of view, with ``data.fov=file`` and an image of the data set."""
     left_out_by: str = ""
     """The one member of an ensemble that predicts it; empty if all do."""
     trained_on: bool = False
@@ -116,7 +124,13 @@ def predict_file(
     """
     image = open_rows(task.image)
     _check_memory(image, settings)
-    view = view_of(image, settings.config.data.fov)
+    data = settings.config.data
+    unknown = data.fov == "file" and task.fov is None
+    if task.fov:
+        view = open_view(task.fov, image)
+    else:
+        # The dark rim of a fundus image is plain to see.
+        view = view_of(image, "estimate" if unknown and data.is_retina else data.fov)
     truth = open_truth(task.truth, image, settings.coding) if task.truth else None
     with _Results(out, task.stem, image, settings, has_truth=truth is not None) as results:
         done = 0
@@ -129,7 +143,8 @@ def predict_file(
             )
             done += len(prob_hwk)
             on_rows(done, image.height)
-        return results.complete(task, digest)
+        notes = [NO_VIEW[data.is_retina]] if unknown else []
+        return results.complete(task, digest, notes)
 
 
 def _check_memory(image: ImageRows, settings: PredictionSettings) -> None:
@@ -295,7 +310,9 @@ class _Results:
             for code in self._error_pixels:
                 self._error_pixels[code] += int(np.count_nonzero(codes_hw == code))
 
-    def complete(self, task: PredictionTask, digest: Callable[[Path], str]) -> PredictionRecord:
+    def complete(
+        self, task: PredictionTask, digest: Callable[[Path], str], notes: Sequence[str]
+    ) -> PredictionRecord:
         """Writes what is still held and gives all files their names."""
         image_hwc, labels_hw = self._image.finished(), self._labels.finished()
         several = self._settings.threshold is None
@@ -318,6 +335,7 @@ class _Results:
             image=task.image,
             image_sha256=digest(task.image.path),
             truth_sha256=digest(task.truth.path) if task.truth else "",
+            fov_sha256=digest(task.fov.path) if task.fov else "",
             height=self._size[0],
             width=self._size[1],
             made_by=made_alone(self._settings.made_by, task.left_out_by),
@@ -325,7 +343,7 @@ class _Results:
             files=tuple(path.name for path in self._parts),
             pixels=pixels if self._errors is not None else {},
             objects=number,
-            notes=self._notes(),
+            notes=(*notes, *self._notes()),
         )
         with self._told():
             show_results(self._folder, self._stem, record, self._parts)

@@ -18,7 +18,7 @@ def structure_of(config: Config, coding: MaskCoding) -> Structure:
     numbered = coding.kind in ("instances", "instances_border")
     asked = config.evaluate.structure
     if asked == "auto":
-        if config.data.classes == 2 and config.data.format in ("drive", "chasedb1", "stare"):
+        if config.data.classes == 2 and config.data.is_retina:
             return "tubular"
         if config.data.classes == 2 and config.data.format == "isbi2012":
             return "partition"

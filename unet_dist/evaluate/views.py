@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.data.bands import Rebanding, SlidingRows
-from unet_dist.data.fov import estimate_fov
+from unet_dist.data.fov import estimate_fov, read_fov
 from unet_dist.data.image_rows import ImageRows, open_rows
 from unet_dist.data.masks import MaskCoding, decode
 from unet_dist.data.sample import ImageRef
@@ -35,8 +35,8 @@ def blank_outside(
 
 
 def view_of(image: ImageRows, fov: Literal["file", "estimate", "none"]) -> RowsOf:
-    """Of an image on its own, so that ``file`` means an estimate, too."""
-    if fov == "none":
+    """Everything with ``file``: of an image on its own it is not known."""
+    if fov != "estimate":
         return lambda first, stop: np.ones((stop - first, image.width), np.bool_)
     factor = math.ceil(math.sqrt(image.height * image.width / ESTIMATED_PIXELS))
     rebanding = Rebanding(factor)
@@ -49,6 +49,22 @@ def view_of(image: ImageRows, fov: Literal["file", "estimate", "none"]) -> RowsO
     small_hw = estimate_fov(np.concatenate(reduced))
     columns = np.arange(image.width) // factor
     return lambda first, stop: small_hw[np.arange(first, stop) // factor][:, columns]
+
+
+def open_view(mask: ImageRef, image: ImageRows) -> RowsOf:
+    """Raises UserError if the mask is none, or of another size than the image."""
+    inside_hw = read_fov(mask)
+    _same_size(image, mask, *inside_hw.shape)
+    return lambda first, stop: inside_hw[first:stop]
+
+
+def _same_size(image: ImageRows, mask: ImageRef, height: int, width: int) -> None:
+    if (height, width) != (image.height, image.width):
+        raise UserError(
+            str(image.ref.path),
+            f"has {image.width} x {image.height} pixels but its mask {mask.path} "
+            f"{width} x {height}: are they of the same picture?",
+        )
 
 
 def _block_means(band: NDArray[np.generic], factor: int) -> NDArray[np.uint8]:
@@ -82,12 +98,7 @@ class TruthRows:
 def open_truth(mask: ImageRef, image: ImageRows, coding: MaskCoding) -> TruthRows:
     """Raises UserError if the mask is none, or of another size than the image."""
     truth = open_rows(mask)
-    if (truth.height, truth.width) != (image.height, image.width):
-        raise UserError(
-            str(image.ref.path),
-            f"has {image.width} x {image.height} pixels but its mask {mask.path} "
-            f"{truth.width} x {truth.height}: are they of the same picture?",
-        )
+    _same_size(image, mask, truth.height, truth.width)
     return TruthRows(
         height=truth.height,
         where=str(mask.path),

@@ -78,7 +78,12 @@ def overfit_config(config: Config, *, images: int, world: int) -> Config:
             "ema": 0.0,
             "warmup": 0.05,
         },
-        evaluate={"every_epochs": SCORED_EVERY, "threshold": 0.5, "tta": "none"},
+        evaluate={
+            "every_epochs": SCORED_EVERY,
+            "threshold": 0.5 if config.data.classes == 2 else 0.0,
+            "tta": "none",
+            "structure": "region",
+        },
         checkpoint={"every_epochs": MOST_STEPS},
         log={"images": min(images, 8)},
     )
@@ -119,8 +124,8 @@ def begin_overfit(
         markup=False,
     )
     derived = overfit_config(config, images=images, world=world)
-    derived = _updated(derived, evaluate={"tile": tile, "batch": 1})
-    return derived.model_copy(update={"data": batch.config}), doubts
+    derived = _updated(derived, evaluate={"tile": tile, "batch": 1}, data=batch.config.model_dump())
+    return derived, doubts
 
 
 def _opened(config: Config) -> "Dataset":

@@ -12,7 +12,7 @@ from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import FileDigests
 from unet_dist.evaluate.finished import is_finished, made_alone, refuse_to_replace
-from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset
+from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset, views_of_dataset
 from unet_dist.evaluate.numbering import Numbering
 from unet_dist.runs import RunDir, read_json
 from unet_dist.train.checkpoint import load_best
@@ -53,15 +53,16 @@ def training_of(folder: RunDir) -> Training:
 
 
 def list_inputs(
-    images: Sequence[Path], truth: Path | None, dataset: Dataset, folder: RunDir
+    images: Sequence[Path], truth_folder: Path | None, dataset: Dataset, folder: RunDir
 ) -> tuple[list[dict[str, Any]], int]:
     """The images as the ranks are told of them, and how many of them lack a mask in --truth."""
     inputs = list_images(images)
-    if truth is None:
+    if truth_folder is None:
         truths, without = truths_of_dataset(dataset, inputs), 0
     else:
-        truths = truths_in(truth, inputs, suffix=dataset.config.mask_suffix)
+        truths = truths_in(truth_folder, inputs, suffix=dataset.config.mask_suffix)
         without = len(inputs) - len(truths)
+    views = views_of_dataset(dataset, inputs) if dataset.config.fov == "file" else {}
     training = training_of(folder)
     listed = []
     for image in inputs:
@@ -69,10 +70,10 @@ def list_inputs(
         sample = training.sample_ids.get(ref, "")
         listed.append(
             {
-                "path": str(ref.path),
-                "page": ref.page,
+                **ref.to_json(),
                 "stem": image.stem,
-                "truth": _reference(truths.get(image.stem)),
+                "truth": truth.to_json() if (truth := truths.get(image.stem)) else None,
+                "fov": fov.to_json() if (fov := views.get(image.stem)) else None,
                 "sample": sample,
                 "trained_on": sample in training.trained_on,
                 "left_out_by": training.left_out_by.get(sample, ""),
@@ -97,10 +98,6 @@ def check_views(folder: RunDir, listed: Sequence[Mapping[str, Any]]) -> None:
 
 def _resolved(ref: ImageRef) -> ImageRef:
     return ImageRef(path=ref.path.resolve(), page=ref.page)
-
-
-def _reference(ref: ImageRef | None) -> dict[str, Any] | None:
-    return {"path": str(ref.path), "page": ref.page} if ref else None
 
 
 def numbering_of(folder: RunDir) -> Numbering | None:
@@ -141,14 +138,15 @@ def unfinished(
     todo, conflicts = [], []
     digest = FileDigests().of_file
     for image in listed:
-        references = [
-            ImageRef(path=Path(ref["path"]), page=ref["page"]) if ref else None
-            for ref in (image, image["truth"])
-        ]
-        assert references[0] is not None
         own = made_alone(made, image["left_out_by"])
         finished, conflict = is_finished(
-            out, image["stem"], references[0], references[1], own, digest=digest
+            out,
+            image["stem"],
+            ImageRef.of_json(image),
+            ImageRef.of_json(image["truth"]) if image["truth"] else None,
+            own,
+            fov=ImageRef.of_json(image["fov"]) if image["fov"] else None,
+            digest=digest,
         )
         if conflict:
             conflicts.append(conflict)

@@ -128,11 +128,11 @@ class _Progress:
 
 
 def _task(image: Mapping[str, Any]) -> PredictionTask:
-    truth = image["truth"]
     return PredictionTask(
-        image=ImageRef(path=Path(image["path"]), page=image["page"]),
+        image=ImageRef.of_json(image),
         stem=image["stem"],
-        truth=ImageRef(path=Path(truth["path"]), page=truth["page"]) if truth else None,
+        truth=ImageRef.of_json(image["truth"]) if image["truth"] else None,
+        fov=ImageRef.of_json(image["fov"]) if image["fov"] else None,
         left_out_by=image["left_out_by"],
         trained_on=image["trained_on"],
     )

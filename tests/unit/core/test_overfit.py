@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from unet_dist.config import Config
-from unet_dist.config_file import load_config
+from unet_dist.config_file import dump_config, load_config
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
 from unet_dist.launching.overfit import Verdict, advise, batch_for, begin_overfit, overfit_config
@@ -59,6 +59,28 @@ def test_the_configuration_is_the_users_without_all_that_is_random() -> None:
     assert not any(changes.values())
     assert derived.evaluate.tta == "none"
     assert (derived.loss, derived.data, derived.model.width) == (config.loss, config.data, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides"),
+    [
+        ("organs", []),
+        ("nuclei", ["data.mask=instances_border", "data.classes=3", "evaluate.threshold=0.4"]),
+        ("nuclei", ["evaluate.structure=objects"]),
+    ],
+)
+def test_the_written_configuration_is_a_valid_one(
+    tmp_path: Path, kind: str, overrides: list[str]
+) -> None:
+    root = tmp_path / "set"
+    write_synthetic(kind, root, count=5, size=32, seed=0)
+    config = load_config(root / "config.yaml", overrides)
+    folder = RunDir(tmp_path / "run")
+    folder.path.mkdir()
+    derived, _ = begin_overfit(folder, config, images=2, world=1, console=Console(quiet=True))
+    (tmp_path / "run.yaml").write_text(dump_config(derived))
+    assert load_config(tmp_path / "run.yaml") == derived
+    assert derived.evaluate.structure == "region"
 
 
 def test_the_learning_rate_is_suspected_if_the_loss_stayed_or_still_falls() -> None:

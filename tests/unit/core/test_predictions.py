@@ -35,9 +35,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def begun(run: RunDir, images: Path, vary: str) -> Config:
+def begun(run: RunDir, images: Path, vary: str, *overrides: str) -> Config:
     """Two folds, or seeds, that have their data set."""
-    config = build_config({}, [f"data.root={images}", "data.split.test=0.2"], where="test")
+    overrides = (f"data.root={images}", "data.split.test=0.2", *overrides)
+    config = build_config({}, overrides, where="test")
     tree = {"vary": vary, "values": [0, 1], "parallel": 1, "placement": {}}
     members = Members.of_json(tree)
     configs = dict(zip(members.names, configs_of(config, vary, members.values), strict=True))
@@ -51,6 +52,20 @@ def listed_of(run: RunDir, config: Config, paths: list[Path]) -> dict[str, dict[
     dataset, _ = read_manifest(run.dataset, config.data)
     listed, _ = list_inputs(paths, None, dataset, run)
     return {one["stem"]: one for one in listed}
+
+
+@pytest.mark.parametrize("fov", ["none", "file"])
+def test_an_image_of_the_data_set_has_its_mask_and_its_field_of_view(
+    tmp_path: Path, images: Path, fov: str
+) -> None:
+    run = RunDir(tmp_path / "run")
+    config = begun(run, images, "seed", f"data.fov={fov}", "data.fov_masks=fov")
+    listed = listed_of(run, config, [images / "images"])
+    assert len(listed) == 6
+    folders = {stem: Path(one["truth"]["path"]).parent.name for stem, one in listed.items()}
+    assert set(folders.values()) == {"masks"}
+    views = [Path(one["fov"]["path"]).parent.name for one in listed.values() if one["fov"]]
+    assert views == ["fov"] * 6 * (fov == "file")
 
 
 def test_an_image_of_the_data_set_is_predicted_by_the_fold_that_left_it_out(
@@ -141,7 +156,14 @@ def test_a_stack_is_hashed_once_to_find_which_of_its_pages_are_predicted(
         if page < 4:
             show_results(out, stem, record, {out / f"{stem}_mask.png": out / f".{stem}.part"})
         listed.append(
-            {"path": str(stack), "page": page, "stem": stem, "truth": None, "left_out_by": ""}
+            {
+                "path": str(stack),
+                "page": page,
+                "stem": stem,
+                "truth": None,
+                "fov": None,
+                "left_out_by": "",
+            }
         )
     hashed, digest = [], hashlib.file_digest
 

@@ -61,6 +61,11 @@ def test_nothing_is_lost_where_nothing_is_changed():
     assert kept_centre_lines([lines(1)], 2, resize=1, config=AugmentConfig(**STILL), seed=0) is None
 
 
+@pytest.mark.parametrize("change", ["brightness", "contrast", "gamma", "invert", "noise"])
+def test_changes_of_colour_leave_the_lines_where_they_are(change):
+    assert kept(2, resize=1, **{change: 0.9}) == (1, 1)
+
+
 def test_lines_thinner_than_a_pixel_of_the_smaller_size_become_dots():
     # A line of one pixel has a chance of 1 in 2, or 1 in 4, to lie where a pixel is taken.
     assert kept(1, resize=0.5).resized == pytest.approx(0.5, abs=0.1)

@@ -227,10 +227,6 @@ def test_outside_the_field_of_view_nothing_is_predicted_or_uncertain(tmp_path, m
     values[10:50, 10:50] = 128
     Image.fromarray(values).save(tmp_path / "a.png")
     settings = settings_of("data.fov=estimate", uncertainty="entropy")
-
-    def half(x_nchw):
-        return np.full_like(x_nchw, 0.5)
-
     for estimated_pixels in (1 << 24, 900):  # at its own size, and at half of it
         monkeypatch.setattr(views, "ESTIMATED_PIXELS", estimated_pixels)
         predict_file(half, task_of(tmp_path / "a.png"), tmp_path, settings)
@@ -239,6 +235,38 @@ def test_outside_the_field_of_view_nothing_is_predicted_or_uncertain(tmp_path, m
             assert inside[12:48, 12:48].all(), name
             assert not inside[:8].any(), name
             assert not inside[:, 52:].any(), name
+
+
+def half(x_nchw):
+    return np.full_like(x_nchw, 0.5)
+
+
+def test_the_field_of_view_of_an_image_of_the_data_set_is_its_mask(tmp_path):
+    """Not the largest of several lit parts."""
+    image, fov = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
+    image[5:9, 5:9] = image[30:50, 30:50] = 200
+    fov[2:55] = 255
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(fov).save(tmp_path / "fov.png")
+    settings = settings_of("data.fov=file", "data.fov_masks=fov")
+    known = replace(task_of(tmp_path / "a.png"), fov=ImageRef(path=tmp_path / "fov.png"))
+    record = predict_file(half, known, tmp_path, settings)
+    assert np.array_equal(read(tmp_path / "a_mask.png"), fov)
+    assert record.notes == ()
+    Image.fromarray(fov[:50]).save(tmp_path / "fov.png")
+    with pytest.raises(UserError, match=r"60 x 60 pixels but its mask .* 60 x 50"):
+        predict_file(half, known, tmp_path, settings)
+
+
+@pytest.mark.parametrize(("form", "share"), [("folder", 1.0), ("drive", 0.44)])
+def test_where_no_mask_of_the_field_of_view_is_known_a_note_says_so(tmp_path, form, share):
+    image = np.zeros((60, 60), np.uint8)
+    image[10:50, 10:50] = 128
+    Image.fromarray(image).save(tmp_path / "a.png")
+    overrides = ["data.fov=file", "data.fov_masks=fov", f"data.format={form}"]
+    record = predict_file(half, task_of(tmp_path / "a.png"), tmp_path, settings_of(*overrides))
+    assert (read(tmp_path / "a_mask.png") > 0).mean() == pytest.approx(share, abs=0.03)
+    assert "no mask of" in record.notes[0]
 
 
 def test_errors_have_their_colours_and_a_legend_with_their_numbers(tmp_path):
