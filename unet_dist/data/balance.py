@@ -12,7 +12,9 @@ TYPICAL_SPREAD = 0.05
 """Standard deviation of the Dice between images that is reckoned with before anything is trained;
 0.03 was measured on CHASE_DB1."""
 WIDEST = 0.03
-"""Half-width of the 95 % interval from which a part is called small: fewer than 11 images."""
+"""Half-width of the 95 % interval from which a part is called small: fewer than 14 images."""
+NORMAL_95 = 1.96
+"""Standard errors to either side, of very many values."""
 SMALLEST_SAMPLE = 3
 """Fewer images, or patients where one has several, have no bootstrap interval and no p
 (``evaluate/table.py``, ``compare.py``)."""
@@ -65,7 +67,7 @@ def interval_warnings(splits: Splits, config: SplitConfig, *, folds: bool) -> li
     """Warnings on parts too small for the interval of their mean Dice.
 
     Fewer than ``SMALLEST_SAMPLE`` images have no interval at all. With n images it reaches about
-    1.96 * s / sqrt(n) to either side, where s is how much the Dice differs between images; with
+    t(n - 1) * s / sqrt(n) to either side, where s is how much the Dice differs between images; with
     s = ``TYPICAL_SPREAD`` more than ``WIDEST`` is worth a warning. The images of a patient count
     once, as they do in the interval.
 
@@ -133,4 +135,12 @@ def _how_to_enlarge(part: str, splits: Splits, config: SplitConfig, *, folds: bo
 
 def half_width(number: int, spread: float = TYPICAL_SPREAD) -> float:
     """Of the 95 % interval of a mean over so many images."""
-    return 1.96 * spread / math.sqrt(number)
+    return student_95(number) * spread / math.sqrt(number)
+
+
+def student_95(number: int) -> float:
+    """Standard errors that the 95 % interval of a mean of so many values, 2 at least, reaches to
+    either side."""
+    from scipy.stats import t  # half a second that most commands do without
+
+    return float(t.ppf(0.975, number - 1))

@@ -42,6 +42,9 @@ class Comparison:
     images: int
     left_out: int
     """Images where the metric is not defined on a side."""
+    only_a: int
+    """Of these, images where A has it."""
+    only_b: int
     mean_a: float
     mean_b: float
     difference: float
@@ -120,6 +123,7 @@ def compare(side_a: Sequence[Evaluation], side_b: Sequence[Evaluation], metric: 
     ids = sorted(side_a[0].values)
     a_i, b_i = (_mean_of_seeds(side, ids) for side in (side_a, side_b))
     both = ~np.isnan(a_i - b_i)
+    only_a, only_b = (int(np.count_nonzero(~np.isnan(one) & ~both)) for one in (a_i, b_i))
     if not both.any():
         raise UserError(metric, "is defined on no image of both sides")
     kept = [id_ for id_, ok in zip(ids, both, strict=True) if ok]
@@ -137,6 +141,8 @@ def compare(side_a: Sequence[Evaluation], side_b: Sequence[Evaluation], metric: 
         lower_is_better=lower,
         images=len(kept),
         left_out=len(ids) - len(kept),
+        only_a=only_a,
+        only_b=only_b,
         mean_a=float(a_i.mean()),
         mean_b=float(b_i.mean()),
         difference=float(difference_i.mean()),
@@ -150,7 +156,11 @@ def compare(side_a: Sequence[Evaluation], side_b: Sequence[Evaluation], metric: 
         removable=_removable(difference_i),
         seeds_a=len(side_a),
         seeds_b=len(side_b),
-        notes=(*_notes_on_units(of_units, unit), *_notes(everything)),
+        notes=(
+            *_notes_on_one_side(metric, only_a, only_b),
+            *_notes_on_units(of_units, unit),
+            *_notes(everything),
+        ),
     )
 
 
@@ -202,6 +212,17 @@ def _removable(differences: NDArray[np.float64]) -> int:
     towards = np.sort(differences * math.copysign(1, total))[::-1]
     left = abs(total) - np.cumsum(towards)
     return int(np.argmax(left <= 0)) + 1
+
+
+def _notes_on_one_side(metric: str, only_a: int, only_b: int) -> list[str]:
+    """Such images speak for a side, but have no difference that could be counted."""
+    if not only_a + only_b:
+        return []
+    return [
+        f"{metric} is defined on one side only on {only_a + only_b} images (A {only_a}, B "
+        f"{only_b}), which neither the difference nor p counts: a side that draws nothing where "
+        "nothing is has no overlap, one that draws something there has 0"
+    ]
 
 
 def _notes_on_units(differences: NDArray[np.float64], unit: str) -> list[str]:

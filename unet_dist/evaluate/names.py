@@ -10,6 +10,8 @@ class Metric:
     title: str
     """For a reader who knows the field."""
     lower_is_better: bool = False
+    in_pixels: bool = False
+    """All others lie in 0 to 1."""
 
 
 METRICS = {
@@ -32,8 +34,10 @@ METRICS = {
     "accuracy": Metric("pixel accuracy"),
     "auc": Metric("area under the ROC curve"),
     "average_precision": Metric("average precision of pixels"),
-    "hausdorff_95": Metric("Hausdorff distance, 95 %, pixels", lower_is_better=True),
-    "assd": Metric("mean surface distance, pixels", lower_is_better=True),
+    "hausdorff_95": Metric(
+        "Hausdorff distance, 95 %, pixels", lower_is_better=True, in_pixels=True
+    ),
+    "assd": Metric("mean surface distance, pixels", lower_is_better=True, in_pixels=True),
     "calibration_error": Metric("expected calibration error", lower_is_better=True),
     "dice_with_background": Metric("mean Dice with the background"),
     "soft_dice_with_background": Metric("soft Dice with the background"),

@@ -25,6 +25,7 @@ from unet_dist.evaluate.table import (
     RESAMPLES,
     bootstrap_intervals,
     bootstrap_unit,
+    within_range,
 )
 
 ThresholdSource = Literal["configured", "validation", "default", "argmax"]
@@ -175,6 +176,7 @@ def summarise(
     dice = np.array([one.dice for one in per_image])
     defined = dice[~np.isnan(dice)]
     patients = ids if groups is None else [groups[id_] for id_ in ids]
+    interval = bootstrap_intervals(dice[:, None], patients)[0]
     at_half = (quality(score.counts, 0.5).dice for score in ordered if threshold is not None)
     return EvalSummary(
         protocol=protocol,
@@ -186,7 +188,7 @@ def summarise(
         },
         mean=mean_quality(per_image),
         dice_std=float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
-        dice_interval=bootstrap_intervals(dice[:, None], patients)[0],
+        dice_interval=interval and within_range(interval, "dice"),
         bootstrap_unit=bootstrap_unit(patients),
         bootstrap_units=len(set(patients)),
         dice_at_half=None if threshold is None else mean_defined(at_half)[0],

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.data.balance import SMALLEST_SAMPLE
+from unet_dist.data.balance import NORMAL_95, SMALLEST_SAMPLE, student_95
+from unet_dist.evaluate.names import METRICS
 
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 0
@@ -41,9 +42,12 @@ class MetricTable:
         }
 
     def intervals(self) -> dict[str, Interval | None]:
-        """95 % intervals of the means."""
+        """95 % intervals of the means, as far as the metrics themselves reach."""
         found = bootstrap_intervals(self.values_im, self.groups)
-        return dict(zip(self.names, found, strict=True))
+        return {
+            name: interval and within_range(interval, name)
+            for name, interval in zip(self.names, found, strict=True)
+        }
 
 
 def table_of(
@@ -59,6 +63,12 @@ def table_of(
     )
 
 
+def within_range(interval: Interval, name: str) -> Interval:
+    """What few units leave open beyond the values that a metric can take is cut off."""
+    low, high = interval
+    return max(low, 0.0), high if METRICS[name].in_pixels else min(high, 1.0)
+
+
 def bootstrap_unit(groups: Sequence[str]) -> str:
     """What is drawn, and speaks once in a test: patients if one has several images."""
     return "patient" if len(set(groups)) < len(groups) else "image"
@@ -67,7 +77,12 @@ def bootstrap_unit(groups: Sequence[str]) -> str:
 def bootstrap_intervals(
     values_im: NDArray[np.float64], groups: Sequence[str]
 ) -> list[Interval | None]:
-    """95 % percentile intervals of each column's mean, from resampled patients or images.
+    """95 % intervals of each column's mean, from resampled patients or images.
+
+    The percentiles of the resampled means, stretched about the mean by
+    t(n - 1) / 1.96 * sqrt(n / (n - 1)), or they would be too narrow for few units (Hesterberg, The
+    American Statistician 69, 2015, section 4.1). For normal numbers they hold the true mean in 75 %
+    of cases with 3 units and 85 % with 5 unless stretched, and so in 95 %.
 
     A patient is drawn with all its images, since they resemble each other. None where the column
     is defined for fewer than ``SMALLEST_SAMPLE`` units.
@@ -86,12 +101,16 @@ def bootstrap_intervals(
         pick = generator.integers(0, len(order), len(order))
         count_m = counts_um[pick].sum(axis=0)
         np.divide(sums_um[pick].sum(axis=0), count_m, out=mean_m, where=count_m > 0)
-    enough = (counts_um > 0).sum(axis=0) >= SMALLEST_SAMPLE
+    units_m = (counts_um > 0).sum(axis=0)
     return [
-        _percentiles(column) if ok else None for column, ok in zip(means_rm.T, enough, strict=True)
+        _interval(column, total / count, units) if units >= SMALLEST_SAMPLE else None
+        for column, total, count, units in zip(
+            means_rm.T, sums_um.sum(axis=0), counts_um.sum(axis=0), units_m, strict=True
+        )
     ]
 
 
-def _percentiles(means: NDArray[np.float64]) -> Interval:
+def _interval(means: NDArray[np.float64], mean: float, units: int) -> Interval:
+    stretch = student_95(units) / NORMAL_95 * math.sqrt(units / (units - 1))
     low, high = np.nanquantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    return float(mean - stretch * (mean - low)), float(mean + stretch * (high - mean))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unet_dist.data.balance import half_width
 from unet_dist.search.space import Parameter, Params
 from unet_dist.search.spec import AlgorithmSpec, BudgetSpec, RetrainSpec, SearchSpec
 from unet_dist.search.trials import Ranking, RungResult, State, Study, Trial
@@ -36,10 +37,7 @@ class Candidate:
         """95 % for the mean over seeds, by Student's t; undefined with one seed."""
         if len(self.values) < 2:
             return math.nan, math.nan
-        from scipy.stats import t
-
-        count = len(self.values)
-        half = t.ppf(0.975, count - 1) * statistics.stdev(self.values) / math.sqrt(count)
+        half = half_width(len(self.values), statistics.stdev(self.values))
         return self.mean - half, self.mean + half
 
     def to_json(self) -> dict[str, Any]:

@@ -130,11 +130,11 @@ def test_parts_too_small_for_an_interval_are_warnings(write_folder):
     )
     assert few[1].startswith("test has 2 of the 3 images")
     some = warnings_of(write_folder(20))
-    # 1.96 * 0.05 / sqrt(4)
+    # t(3) * 0.05 / sqrt(4)
     assert "test has 4 images" in some[1]
-    assert "will reach about 0.05 to either side" in some[1]
-    assert warnings_of(write_folder(80)) == ()
-    assert warnings_of(write_folder(80), data={"split": {"val": 0, "test": 0.2}}) == (
+    assert "will reach about 0.08 to either side" in some[1]
+    assert warnings_of(write_folder(90)) == ()
+    assert warnings_of(write_folder(90), data={"split": {"val": 0, "test": 0.2}}) == (
         "the part val is empty",
     )
     assert half_width(100, 0.1) == pytest.approx(0.0196)

@@ -12,17 +12,36 @@ def intervals_of(values, groups=None):
     return bootstrap_intervals(column, groups or [str(n) for n in range(len(values))])[0]
 
 
-def test_the_interval_is_that_of_an_independent_bootstrap():
-    values = np.random.default_rng(3).normal(0.8, 0.03, 20).tolist()
+def test_the_interval_is_that_of_an_independent_bootstrap_stretched_for_few_units():
+    values = np.random.default_rng(3).normal(0.8, 0.03, 20)
 
-    low, high = intervals_of(values)
+    low, high = intervals_of(values.tolist())
 
-    expected = stats.bootstrap(
+    percentiles = stats.bootstrap(
         (values,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
     ).confidence_interval
-    assert low == pytest.approx(expected.low, abs=0.001)
-    assert high == pytest.approx(expected.high, abs=0.001)
-    assert intervals_of(values) == (low, high)
+    stretch = stats.t.ppf(0.975, 19) / 1.96 * math.sqrt(20 / 19)
+    expected = values.mean() + stretch * (np.array(percentiles) - values.mean())
+    assert (low, high) == pytest.approx(expected, abs=1e-3)
+    assert intervals_of(values.tolist()) == (low, high)
+
+
+@pytest.mark.parametrize("units", [3, 5, 10])
+def test_19_of_20_intervals_hold_the_true_mean_however_few_the_units_are(units):
+    rng = np.random.default_rng(units)
+    studies = 500
+    found = bootstrap_intervals(rng.normal(0.8, 0.03, (units, studies)), list("abcdefghij")[:units])
+    held = sum(low <= 0.8 <= high for low, high in found)
+    assert held / studies == pytest.approx(0.95, abs=0.03)
+
+
+def test_an_interval_ends_where_the_metric_does():
+    rows = [{"dice": dice, "assd": 8 * (1 - dice)} for dice in (0.9, 0.99, 1.0)]
+    table = table_of(rows, ids=["a", "b", "c"], groups=["a", "b", "c"])
+    intervals = table.intervals()
+    assert intervals["dice"][1] == 1
+    assert intervals["assd"][0] == 0
+    assert intervals["assd"][1] > 1
 
 
 def test_the_images_of_a_patient_are_drawn_together():
@@ -53,7 +72,7 @@ def test_two_images_have_no_interval_and_three_have():
     assert intervals_of([0.7, 0.8]) is None
     assert intervals_of([0.7, 0.8, math.nan]) is None
     low, high = intervals_of([0.25, 0.5, 0.75])
-    assert 0.25 <= low < 0.5 < high <= 0.75
+    assert low < 0.25 < 0.75 < high
 
 
 def test_a_metric_is_averaged_where_it_is_defined():
