@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import LaunchPlan, ProcessSpec
@@ -90,3 +91,13 @@ def processes_of(attempt: AttemptDir) -> list[int]:
             if mark in environment.split(b"\0") and is_alive(int(entry.name)):
                 found.append(int(entry.name))
     return found
+
+
+class Alone:
+    """The communicator of a single rank, without MPI."""
+
+    rank, world = 0, 1
+    heartbeat = SimpleNamespace(beat=lambda *_, **__: None)
+
+    def all_gather(self, payload: bytes) -> list[bytes]:
+        return [payload]

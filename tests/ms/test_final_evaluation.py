@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.light import Alone
 from unet_dist.config_file import build_config
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.synthetic import write_synthetic
@@ -17,13 +18,6 @@ from unet_dist.evaluate.fingerprint import PROTOCOL_KEYS
 from unet_dist.evaluate.structure import Structure, structure_of
 
 STRUCTURES = get_args(Structure)
-
-
-class Alone:
-    rank, world = 0, 1
-
-    def all_gather(self, payload: bytes) -> list[bytes]:
-        return [payload]
 
 
 def opened(folder: Path, kind: str, *overrides: str):

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tests.light import Alone
 from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Normalisation
 from unet_dist.data.masks import MaskCoding
@@ -21,15 +21,6 @@ from unet_dist.model.unet import build_unet
 from unet_dist.records import RecordWriter
 from unet_dist.runs import AttemptDir, read_json
 from unet_dist.train import predict
-
-
-class Alone:
-    rank, world = 0, 1
-    heartbeat = SimpleNamespace(beat=lambda *_, **__: None)
-
-    def all_gather(self, payload: bytes) -> list[bytes]:
-        return [payload]
-
 
 CONFIG = build_config(
     {},
@@ -52,7 +43,14 @@ def stack(folder: Path, pages: int) -> list[dict[str, Any]]:
     page = np.random.default_rng(0).integers(0, 256, (24, 20)).astype(np.uint8)
     tifffile.imwrite(folder / "s.tif", np.stack([page] * pages), photometric="minisblack")
     path = str(folder / "s.tif")
-    told = {"path": path, "truth": None, "sample": "", "left_out_by": "", "trained_on": False}
+    told = {
+        "path": path,
+        "truth": None,
+        "fov": None,
+        "sample": "",
+        "left_out_by": "",
+        "trained_on": False,
+    }
     return [{**told, "page": n, "stem": f"s_{n}"} for n in range(pages)]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.light import Alone
 from unet_dist.cli.folds import configs_of, write_down
 from unet_dist.config import Config
 from unet_dist.config_file import build_config
@@ -16,7 +17,7 @@ from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.records import RecordWriter
 from unet_dist.runs import Members, RunDir, write_json
 from unet_dist.train.checkpoint import Checkpoint, TrainState, save_checkpoint, step_dir
-from unet_dist.train.trained import Trained, load_trained, stored_threshold
+from unet_dist.train.trained import Trained, choose_anew, load_trained, stored_threshold
 
 
 class Constant:
@@ -72,6 +73,18 @@ def loaded(run: RunDir) -> Trained:
     _, normalisation = read_manifest(run.dataset, config.data)
     with RecordWriter(run.records(0)) as records:
         return load_trained(run, config, normalisation, records)
+
+
+def test_other_views_have_a_threshold_of_their_own(tmp_path: Path, images: Path) -> None:
+    config = build_config({}, [f"data.root={images}", "data.split.test=0.2"], where="test")
+    run = trained_members(tmp_path / "run", config, "seed", {0: 0.25, 1: 0.25})
+    dataset, _ = read_manifest(run.dataset, config.data)
+    stored = loaded(run)
+    assert stored.threshold == 0.4
+    anew = choose_anew(stored, config, dataset, Alone(), on_image=lambda done, total: None)
+    assert anew.threshold is not None
+    assert anew.threshold <= 0.25
+    assert anew.source == "validation"
 
 
 PROBABILITIES = {0: 0.125, 1: 0.5, 2: 0.875}

@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 
 from tests.conftest import json_of, run_program, train
+from unet_dist.records import read_records
 from unet_dist.runs import RunDir, read_json
 
 
@@ -97,6 +98,10 @@ def test_eval_with_other_views_has_another_result(run: Path) -> None:
     done = run_program("eval", run, "--tta", "d4", "--json")
     assert done.returncode == 0, done.stderr
     assert json_of(done)["dice"] != plain
+    # Of validation images seen in the same way.
+    assert json_of(done)["threshold_source"] == "validation"
+    phases = [r["phase"] for r in read_records(RunDir(run).records(0)) if r["kind"] == "progress"]
+    assert "choosing the threshold" in phases
 
 
 def test_wrong_choices_are_refused_before_a_rank_starts(

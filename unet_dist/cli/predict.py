@@ -67,11 +67,14 @@ def predict(
     folder = RunDir(run)
     config = folder.load_config()
     folder.check_members()
+    console = console_for(as_json)
     if own := checked_tta(tta):
+        if own != config.evaluate.tta:
+            chosen = f"the threshold was chosen with evaluate.tta={config.evaluate.tta}"
+            console.print(f"note: {chosen}, not {own}", markup=False)
         config = with_tta(config, own)  # type: ignore[arg-type]  # checked a line above
     one_of("--uncertainty", uncertainty, UNCERTAINTIES)
     dataset, _ = read_manifest(folder.dataset, config.data)
-    console = console_for(as_json)
     listed, without = list_inputs(images, truth, dataset, folder)
     if uncertainty == "std" and config.evaluate.tta == "none":
         check_views(folder, listed)

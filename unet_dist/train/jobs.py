@@ -26,7 +26,12 @@ from unet_dist.train.loop import Outcome, train
 from unet_dist.train.predict import predict_images
 from unet_dist.train.rows import picture_row
 from unet_dist.train.rungs import Rungs
-from unet_dist.train.trained import Trained, choose_for_ensemble, load_trained
+from unet_dist.train.trained import (
+    Trained,
+    choose_anew,
+    choose_for_ensemble,
+    load_trained,
+)
 
 if TYPE_CHECKING:
     from unet_dist.evaluate.measures import Decision
@@ -95,6 +100,11 @@ def run_job(
     split = job["split"] or next(name for name in SPLITS if splits[name])
     with RecordWriter(run.records(comm.rank)) as records:
         trained = load_trained(run, config, normalisation, records)
+        if trained.source == "validation" and config != run.load_config():
+            # Other views, which the threshold was not chosen with.
+            phase = "choosing the threshold"
+            told = _progress(comm, records, trained.step, phase, len(splits["val"]))
+            trained = choose_anew(trained, config, dataset, comm, on_image=told)
     if not splits[split]:
         raise UserError("--split", f"the {split} split of this run has no images")
     decision = choose_thresholds(run, config, dataset, trained, comm)

@@ -87,11 +87,26 @@ def choose_for_ensemble(
     """The ensemble with the threshold of the best mean Dice over all validation images, each
     predicted by members that were not trained on it."""
     trained = _load_ensemble(run, config, records)
-    threshold, source = trained.threshold, trained.source
+    if trained.source == "default":
+        return choose_anew(trained, config, dataset, comm, on_image=on_image)
+    return trained
+
+
+def choose_anew(
+    trained: Trained,
+    config: Config,
+    dataset: Dataset,
+    comm: Communicator,
+    *,
+    on_image: Callable[[int, int], None],
+) -> Trained:
+    """With the threshold that fits the views of this configuration; as it is if no image
+    validates."""
+    if not dataset.splits.val:
+        return trained
     samples = dataset.splits.val
-    if samples and source == "default":
-        scores = score_samples(trained.predictor, dataset, samples, comm, on_image=on_image)
-        threshold, source = threshold_for(config, scores)
+    scores = score_samples(trained.predictor, dataset, samples, comm, on_image=on_image)
+    threshold, source = threshold_for(config, scores)
     return replace(trained, threshold=threshold, source=source)
 
 
