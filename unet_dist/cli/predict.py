@@ -86,6 +86,12 @@ def predict(
         raise UserError("--out", f"{out} cannot be made: {error.strerror}") from error
     placement = placement_of(simulate=simulate, rank_table=rank_table, server_id=server_id)
     topology = placement.topology()
+    if len(listed) < topology.world:
+        idle = topology.world - len(listed)
+        console.print(
+            f"note: {idle} of {topology.world} ranks have nothing to do: an image is one rank's",
+            markup=False,
+        )
     job = Job(
         run=folder,
         what={"kind": "predict", "tta": own, "uncertainty": uncertainty, "out": str(out.resolve())},

@@ -1,6 +1,6 @@
 """Which images a user means: files, pages of TIFF stacks, and folders of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,8 @@ def truths_in(folder: Path, inputs: Sequence[Input], *, suffix: str) -> dict[str
     name and ``suffix``, or of its bare name, and for a page of a stack the same page.
 
     Raises:
-        UserError: no such folder, two masks of one name, or no mask for any image.
+        UserError: no such folder, two masks of one name, two images of one mask, or no mask for
+            any image.
     """
     if not folder.is_dir():
         raise UserError("--truth", f"{folder}: there is no such folder")
@@ -77,12 +78,28 @@ def truths_in(folder: Path, inputs: Sequence[Input], *, suffix: str) -> dict[str
         mask = masks.get(name + suffix) or masks.get(name)
         if mask is not None and mask.resolve() != one.ref.path.resolve():
             truths[one.stem] = ImageRef(path=mask.resolve(), page=one.ref.page)
+    _refuse_shared(truths)
     if not truths:
         known = f"{name}{suffix}" if inputs else ""
         raise UserError(
             "--truth", f"{folder} has no mask for any of the images, such as {known}.png"
         )
     return truths
+
+
+def _refuse_shared(truths: Mapping[str, ImageRef]) -> None:
+    """One of two pictures with the same mask would be compared with the other's truth."""
+    stems: dict[ImageRef, list[str]] = {}
+    for stem, ref in truths.items():
+        stems.setdefault(ref, []).append(stem)
+    faults = [
+        f"{ref.path.name} would be the truth of {' and '.join(sharing[:4])}: predict them apart, "
+        "each with its own --truth"
+        for ref, sharing in stems.items()
+        if len(sharing) > 1
+    ]
+    if faults:
+        raise UserError("--truth", faults)
 
 
 def truths_of_dataset(dataset: Dataset, inputs: Sequence[Input]) -> dict[str, ImageRef]:

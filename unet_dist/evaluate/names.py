@@ -57,6 +57,10 @@ def title_in_class(name: str) -> str:
     return METRICS[name].title.removesuffix(" of the foreground")
 
 
+OPTIMISTIC = "the epochs and the threshold were chosen on these very images, so it is optimistic"
+"""Of scores of validation images, also those that folds left out."""
+
+
 def numbered(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 

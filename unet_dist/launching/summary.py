@@ -7,7 +7,7 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.evaluate.doubts import doubts_of
-from unet_dist.evaluate.names import METRICS, at_threshold, decimals, numbered
+from unet_dist.evaluate.names import METRICS, OPTIMISTIC, at_threshold, decimals, numbered
 from unet_dist.runs import Members, RunDir, read_json
 
 Evaluation = Mapping[str, Any]
@@ -117,7 +117,7 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
     val, test = summary.get("val"), summary.get("test")
     if val:
         what = "out of fold" if summary["vary"] == "fold" else "validation, by the ensemble"
-        lines.append(f"{what}: {_dice_of(val)}")
+        lines.append(f"{what}: {_dice_of(val)}; {OPTIMISTIC}")
     if test:
         lines.append(f"test, by the ensemble: {_dice_of(test)}")
     if last := test or val:

@@ -5,6 +5,7 @@ from typing import Any
 
 from unet_dist.evaluate.names import (
     METRICS,
+    OPTIMISTIC,
     at_threshold,
     decimals,
     interval_text,
@@ -123,7 +124,7 @@ def _sentences(summary: Mapping[str, Any], *, folds: bool) -> list[str]:
         where = {"val": "Out of fold" if folds else "Validation", "test": "Test"}[split]
         found.append(
             f"{where}: Dice {decimals(one['dice'])}{between}, mean of {images}, each predicted by "
-            f"{who}{at_threshold(one['threshold'])}."
+            f"{who}{at_threshold(one['threshold'])}{f'; {OPTIMISTIC}' * (split == 'val')}."
         )
     if folds:
         found.append(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
+from unet_dist.evaluate import overlays
 from unet_dist.evaluate.metrics import hard_prediction
 from unet_dist.evaluate.overlays import (
     CORRECT,
@@ -20,8 +21,7 @@ from unet_dist.evaluate.overlays import (
 
 GREY = (70, 74, 82)  # pixels outside the field of view or with unknown truth
 WHITE = (255, 255, 255)
-ORANGE = (230, 111, 0)
-BLUE = (86, 180, 233)
+ORANGE, BLUE = (tuple(overlays.ERROR_COLOURS[code].tolist()) for code in (FALSE, MISSED))
 BLACK = (0, 0, 0)
 
 ERROR_COLOURS = np.zeros((4, 3), np.uint8)

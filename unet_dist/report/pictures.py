@@ -83,15 +83,6 @@ class Heading:
         return "   |   ".join(parts)
 
 
-def comparison_picture(rows: Sequence[PictureRow], path: Path, title: str) -> None:
-    """Writes a PNG with one row for each image: image, truth, prediction, errors."""
-    top = 0.6
-    figure = new_figure(top + _comparison_height(rows) + MARGIN / 2)
-    write_text(figure, MARGIN, 0.36, title, size=14, weight="bold")
-    _draw_comparison(figure, rows, top)
-    save_figure(figure, path)
-
-
 def report_picture(
     rows: Sequence[PictureRow],
     steps: Sequence[Record],

@@ -59,6 +59,15 @@ def test_no_truth_at_all_is_a_fault_that_says_what_was_looked_for(tmp_path):
         truths_in(tmp_path / "images", list_images([image]), suffix="")
 
 
+def test_a_mask_is_the_truth_of_one_image(tmp_path):
+    for folder in ("a", "b"):
+        write(tmp_path / folder / "01.png")
+    write(tmp_path / "masks" / "01.png")
+    inputs = list_images([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(UserError, match=r"01\.png would be the truth of a_01 and b_01"):
+        truths_in(tmp_path / "masks", inputs, suffix="")
+
+
 def test_images_of_the_data_set_have_its_masks(tmp_path):
     for n in range(4):
         write(tmp_path / "images" / f"{n}.png", 10 + n)

@@ -22,7 +22,6 @@ from unet_dist.report.panels import (
 )
 from unet_dist.report.pictures import (
     Heading,
-    comparison_picture,
     report_picture,
 )
 
@@ -71,6 +70,10 @@ HEADING = Heading(
     interval=(0.8, 0.82),
     threshold=0.43,
 )
+
+
+def page_of(rows, path, name):
+    report_picture(rows, step_records(3), EVALS, path, heading=replace(HEADING, run=name))
 
 
 def pixels_of(path):
@@ -128,8 +131,8 @@ def test_panels_leave_the_row_as_it_was():
 
 
 def test_the_comparison_shows_errors_and_grows_by_the_row(tmp_path):
-    comparison_picture([picture_row()], tmp_path / "one.png", "one")
-    comparison_picture([picture_row(), picture_row()], tmp_path / "two.png", "two")
+    page_of([picture_row()], tmp_path / "one.png", "one")
+    page_of([picture_row(), picture_row()], tmp_path / "two.png", "two")
 
     one, two = pixels_of(tmp_path / "one.png"), pixels_of(tmp_path / "two.png")
     assert one.shape[1] == two.shape[1] == 1800
@@ -141,14 +144,14 @@ def test_the_comparison_shows_errors_and_grows_by_the_row(tmp_path):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (700, 5)])
 def test_images_of_any_shape_can_be_compared(tmp_path, size):
-    comparison_picture([picture_row(size=size)], tmp_path / "a.png", "odd")
+    page_of([picture_row(size=size)], tmp_path / "a.png", "odd")
     assert pixels_of(tmp_path / "a.png").shape[1] == 1800
 
 
 @pytest.mark.parametrize("name", ["cost $5 and $6_x$", "a" * 300, "\u773c\u5e95-1", "line\nbreak"])
 @pytest.mark.filterwarnings("error")
 def test_any_file_name_can_be_a_title(tmp_path, name):
-    comparison_picture([picture_row(name=name, dice=math.nan)], tmp_path / "a.png", name)
+    page_of([picture_row(name=name, dice=math.nan)], tmp_path / "a.png", name)
     assert (tmp_path / "a.png").exists()
 
 
@@ -225,7 +228,7 @@ def test_pictures_can_be_drawn_in_several_threads(tmp_path):
 def test_a_folder_that_cannot_be_made_is_a_fault_of_the_user(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"rows.png: cannot be written"):
-        comparison_picture([picture_row()], tmp_path / "file" / "rows.png", "rows")
+        page_of([picture_row()], tmp_path / "file" / "rows.png", "rows")
 
 
 def test_page_of_several_classes_has_their_matrix_bars_and_legend(tmp_path):
@@ -251,8 +254,8 @@ def test_page_of_several_classes_has_their_matrix_bars_and_legend(tmp_path):
 
 def test_many_classes_fill_several_lines_of_the_legend(tmp_path):
     classes = 20
-    comparison_picture([picture_row(classes=classes)], tmp_path / "many.png", "many")
-    comparison_picture([picture_row(classes=4)], tmp_path / "few.png", "few")
+    page_of([picture_row(classes=classes)], tmp_path / "many.png", "many")
+    page_of([picture_row(classes=4)], tmp_path / "few.png", "few")
     many, few = pixels_of(tmp_path / "many.png"), pixels_of(tmp_path / "few.png")
     assert many.shape[0] - few.shape[0] == pytest.approx(2 * 0.4 * 150, abs=2)
     assert has_colour(many[-240:], class_colours(classes)[-1])
