@@ -183,6 +183,10 @@ def _protocol_faults(runs: Sequence[Evaluation]) -> list[str]:
         if only := sorted(set(first.values) ^ set(other.values)):
             shown = ", ".join(only[:5]) + (" and others" if len(only) > 5 else "")
             faults.append(f"{shown}: measured in only one of {first.path} and {other.path}")
+        elif first.groups != other.groups:
+            faults.append(
+                f"{first.path} and {other.path} have other patients: data.split.group differs"
+            )
     return faults
 
 

@@ -34,7 +34,8 @@ PROTOCOL_KEYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """Two evaluations with the same fingerprint have the same numbers."""
+    """Two evaluations with the same fingerprint have the same numbers of the network; those of
+    another observer come from files that it does not cover."""
 
     split: str
     images: tuple[str, ...]

@@ -137,6 +137,12 @@ def test_what_was_measured_differently_is_not_compared(key):
         compare([evaluation([0.5])], [evaluation([0.5], "b", **{key: "other"})], "dice")
 
 
+def test_other_patients_are_not_compared():
+    one = evaluation([0.5, 0.6], groups=["a", "a"])
+    with pytest.raises(UserError, match=r"data\.split\.group differs"):
+        compare([one], [evaluation([0.5, 0.6], "b")], "dice")
+
+
 def test_all_that_differs_is_said_and_other_images_too():
     other = evaluation([0.5, 0.6], "b", fov="none", observer="second")
     with pytest.raises(UserError) as raised:

@@ -18,7 +18,7 @@ from unet_dist.data.masks import MaskCoding, decode
 from unet_dist.data.sample import ImageRef
 from unet_dist.data.sources import list_samples
 
-PREDICTED, NUMBERED = "_mask", "_objects"
+PREDICTED, NUMBERED = ("_mask",), ("_objects", "_cells")
 """How the stems of the files end that ``unet-dist predict`` writes of classes and of objects."""
 
 
@@ -46,8 +46,8 @@ def masks_of_dataset(file: Path) -> tuple[list[MaskedImage], DataConfig, bool]:
 
 
 def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[MaskedImage]:
-    """Masks NAME.png, or NAME_mask.png (of instances NAME_objects.png) where there are any, with
-    the images called NAME.
+    """Masks NAME.png, or NAME_mask.png where there are any (of instances NAME_objects.png or
+    NAME_cells.png), with the images called NAME.
 
     The pages of a stack NAME.tif are NAME_00, NAME_01, ..., as ``unet-dist predict`` calls them.
 
@@ -56,19 +56,18 @@ def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[Maske
     """
     listing = Listing()
     found = files_of(masks, listing)
-    suffix = NUMBERED if instances else PREDICTED
-    predicted = {stem: path for stem, path in found.items() if stem.endswith(suffix)}
+    endings = NUMBERED if instances else PREDICTED
+    predicted = {stem: path for stem, path in found.items() if stem.endswith(endings)}
     if not predicted and instances and any(stem.endswith(PREDICTED) for stem in found):
         listing.faults.append(
             "its predictions number no objects (NAME_objects.png): leave out --instances"
         )
-    suffix = suffix if predicted else ""
     references = _pages_of(images, listing)
     if not found:
         listing.faults.append("no mask is in it")
     result = []
     for stem, path in (predicted or found).items():
-        name = stem.removesuffix(suffix)
+        name = stem.rpartition("_")[0] if predicted else stem
         if name not in references:
             near = closest(name, references)
             listing.faults.append(f"{path.name} belongs to no image of {images}{near}")

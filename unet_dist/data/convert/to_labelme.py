@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from unet_dist.data.convert.annotation import BACKGROUND, IGNORED
 from unet_dist.data.convert.outline import trace_outlines
@@ -173,14 +174,17 @@ def _pieces(
     mask_hw: NDArray[np.integer], *, by_value: bool
 ) -> Iterator[tuple[int, int, int, NDArray[np.bool_]]]:
     """Value, top, left and pixels of each connected piece (8-connected), or of each value."""
-    for value in np.unique(mask_hw).tolist():
+    values, places_hw = np.unique(mask_hw, return_inverse=True)
+    if by_value:
+        boxes = ndimage.find_objects(places_hw.reshape(mask_hw.shape) + 1)
+        for value, box in zip(values.tolist(), boxes, strict=True):
+            if value:
+                yield value, box[0].start, box[1].start, mask_hw[box] == value
+        return
+    for value in values.tolist():
         if value == 0:
             continue
         whole = np.asarray(mask_hw == value, np.uint8)
-        if by_value:
-            left, top, width, height = cv2.boundingRect(whole)
-            yield value, top, left, whole[top : top + height, left : left + width] != 0
-            continue
         _, numbers_hw, boxes, _ = cv2.connectedComponentsWithStats(whole, connectivity=8)
         for number, (left, top, width, height, _) in enumerate(boxes.tolist()[1:], 1):
             window = numbers_hw[top : top + height, left : left + width]

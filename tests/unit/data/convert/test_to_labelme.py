@@ -228,14 +228,15 @@ def test_masks_that_number_objects_are_told_by_the_option(tmp_path: Path) -> Non
     assert {shape["label"] for shape in shapes} == {"cell"}
 
 
-def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["objects", "cells"])
+def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path, ending: str) -> None:
     numbers = np.zeros((8, 8), np.uint16)
     numbers[1:3, 1:3], numbers[5:7, 5:7] = 1, 2
     save(tmp_path / "i" / "a.png", np.zeros((8, 8), np.uint8))
     save(tmp_path / "m" / "a_mask.png", np.where(numbers > 0, 255, 0).astype(np.uint8))
     with pytest.raises(UserError, match="number no objects"):
         to_labelme(tmp_path, "--instances", "--labels", "cell")
-    save(tmp_path / "m" / "a_objects.png", numbers)
+    save(tmp_path / "m" / f"a_{ending}.png", numbers)
     to_labelme(tmp_path, "--instances", "--labels", "cell")
     shapes = json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]
     assert sorted(shape["group_id"] for shape in shapes) == [1, 2]
