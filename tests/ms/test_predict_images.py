@@ -16,7 +16,7 @@ from unet_dist.data.dataset import Normalisation
 from unet_dist.data.masks import MaskCoding
 from unet_dist.evaluate.finished import file_digest
 from unet_dist.evaluate.forward import Predictor
-from unet_dist.evaluate.prediction import PredictionSettings
+from unet_dist.evaluate.prediction_task import PredictionSettings
 from unet_dist.model.unet import build_unet
 from unet_dist.records import RecordWriter
 from unet_dist.runs import AttemptDir, read_json

@@ -61,7 +61,7 @@ def predict(
     """
     # Here, since other commands do without NumPy and OpenCV.
     from unet_dist.data.manifest import read_manifest
-    from unet_dist.evaluate.prediction import UNCERTAINTIES
+    from unet_dist.evaluate.prediction_task import UNCERTAINTIES
     from unet_dist.launching.predictions import check_views, list_inputs, made_by_run, unfinished
 
     folder = RunDir(run)

@@ -17,6 +17,10 @@ CLASS_COLOURS: tuple[Rgb, ...] = (
 """Background and the colours of Okabe and Ito, which the colour-blind can tell apart."""
 
 
+OVERLAY_COLOUR: Rgb = (0, 229, 255)
+"""Cyan, since neither tissue nor fundus nor electron micrographs have it."""
+
+
 def class_colours(classes: int) -> list[Rgb]:
     """Colours of the class numbers, background first."""
     colours = list(CLASS_COLOURS[:classes])

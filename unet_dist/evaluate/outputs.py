@@ -9,12 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unet_dist.data.colours import Rgb
 from unet_dist.errors import UserError
 from unet_dist.runs import write_files_atomically
-
-OVERLAY_COLOUR: Rgb = (0, 229, 255)
-"""Cyan, since neither tissue nor fundus nor electron micrographs have it."""
 
 
 def to_png(image_hwc: NDArray[np.uint8]) -> bytes:

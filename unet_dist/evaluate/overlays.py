@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unet_dist.data.bands import Rebanding
+from unet_dist.data.colours import CLASS_COLOURS, OVERLAY_COLOUR, class_colours
 from unet_dist.data.sample import IGNORE
 
 MAX_SIDE = 4096
@@ -114,6 +115,56 @@ class ReducedLabels:
             counts = np.add.reduceat((band_hw == label).sum(axis=0), columns)
             best, most = np.where(counts > most, np.uint8(label), best), np.maximum(counts, most)
         return best[None]
+
+
+class Pictures:
+    """The overlay of an image and, with a truth, its errors, from rows as they come."""
+
+    def __init__(self, height: int, width: int, *, classes: int, has_truth: bool) -> None:
+        factor = reduction(height, width)
+        self._image = ReducedImage(factor)
+        self._labels = ReducedLabels(factor)
+        self._errors = ReducedLabels(factor) if has_truth else None
+        self._error_pixels = dict.fromkeys(ERROR_NAMES, 0)
+        self._names = ERROR_NAMES if classes == 2 else ERROR_NAMES_OF_CLASSES
+        two = [CLASS_COLOURS[0], OVERLAY_COLOUR]
+        self.colours = np.array(two if classes == 2 else class_colours(classes), np.uint8)
+        """Of each class, RGB."""
+        self.brightest = 0.0
+        """Value of a pixel, 0..1."""
+
+    def add_image(self, image_hwc: NDArray[np.float32]) -> None:
+        self.brightest = max(self.brightest, float(image_hwc.max()))
+        self._image.add(image_hwc)
+
+    def add(
+        self,
+        mask_hw: NDArray[np.uint8],
+        truth_hw: NDArray[np.uint8] | None,
+        inside_hw: NDArray[np.bool_],
+    ) -> None:
+        self._labels.add(mask_hw)
+        if truth_hw is not None:
+            assert self._errors is not None
+            codes_hw = error_codes(mask_hw, truth_hw, inside_hw)
+            self._errors.add(codes_hw)
+            for code in self._error_pixels:
+                self._error_pixels[code] += int(np.count_nonzero(codes_hw == code))
+
+    @property
+    def error_pixels(self) -> dict[str, int]:
+        """Of correct, false and missed foreground; empty without a truth."""
+        numbers = self._error_pixels.items() if self._errors is not None else ()
+        return {self._names[code]: number for code, number in numbers}
+
+    def finished(self) -> dict[str, NDArray[np.uint8]]:
+        image_hwc = self._image.finished()
+        pictures = {"overlay": overlay(image_hwc, self._labels.finished(), self.colours)}
+        if self._errors is not None:
+            pictures["errors"] = error_overlay(
+                image_hwc, self._errors.finished(), self._error_pixels, self._names
+            )
+        return pictures
 
 
 def overlay(

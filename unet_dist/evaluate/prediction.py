@@ -8,41 +8,26 @@ tiles, a reduced picture for the overlay, and for small images the PNG files.
 import contextlib
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from unet_dist.config import Config
 from unet_dist.data.bands import Bands, resize_bands, watched
-from unet_dist.data.colours import CLASS_COLOURS, class_colours
 from unet_dist.data.dataset import resized
 from unet_dist.data.image_rows import ImageRows, open_rows
 from unet_dist.data.images import to_unit_range
 from unet_dist.data.light_bands import even_light_bands
-from unet_dist.data.masks import MaskCoding
-from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.finished import PredictionRecord, made_alone, show_results
 from unet_dist.evaluate.metrics import hard_prediction, refuse_nan
-from unet_dist.evaluate.numbering import MAX_PIXELS, Numbering
-from unet_dist.evaluate.outputs import OVERLAY_COLOUR
-from unet_dist.evaluate.overlays import (
-    ERROR_NAMES,
-    ERROR_NAMES_OF_CLASSES,
-    ReducedImage,
-    ReducedLabels,
-    error_codes,
-    error_overlay,
-    overlay,
-    reduction,
-)
+from unet_dist.evaluate.numbering import MAX_PIXELS
+from unet_dist.evaluate.overlays import Pictures
+from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
 from unet_dist.evaluate.sinks import Picture, PngSink, Sink, TiffSink
 from unet_dist.evaluate.tiles import Forward, predict_bands
 from unet_dist.evaluate.views import RowsOf, blank_outside, open_truth, open_view, view_of
@@ -56,45 +41,6 @@ NO_VIEW = {
     False: "all of it is predicted: no mask of its field of view is known (data.fov=file)",
 }
 """By whether it is an image of a retina."""
-
-Uncertainty = Literal["none", "entropy", "std"]
-UNCERTAINTIES: tuple[Uncertainty, ...] = ("none", "entropy", "std")
-"""entropy: of the mean probability, 0 where one class is certain to 1 where all are equally
-probable. std: standard deviation over the views of test-time augmentation and the members of an
-ensemble, of the class that varies most: 0 where they agree, 0.5 at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictionSettings:
-    """How probabilities become files."""
-
-    config: Config
-    threshold: float | None
-    """None: the most probable of several classes."""
-    uncertainty: Uncertainty
-    coding: MaskCoding
-    """Meaning of the values of truth masks."""
-    made_by: Mapping[str, Any]
-    """What else the results depend on, for their record."""
-    numbering: Numbering | None = None
-    """How single objects or cells are found; None where the structure has none."""
-    usual_mean: float = 0.0
-    """Of the darkest channel of the training images, 0..1; 0 where the light is evened."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictionTask:
-    """One image to predict."""
-
-    image: ImageRef
-    stem: str
-    truth: ImageRef | None
-    fov: ImageRef | None = None
-    """Mask of the field of view, with ``data.fov=file`` and an image of the data set."""
-    left_out_by: str = ""
-    """The one member of an ensemble that predicts it; empty if all do."""
-    trained_on: bool = False
-    """Whether a network that predicts it was trained on it."""
 
 
 def predict_file(
@@ -219,20 +165,11 @@ class _Results:
         self._folder, self._stem, self._settings = folder, stem, settings
         self._where = str(image.ref.path)
         self._size = (image.height, image.width)
-        factor = reduction(image.height, image.width)
-        self._image = ReducedImage(factor)
-        self._brightest = 0.0
+        classes = settings.config.data.classes
+        self._pictures = Pictures(image.height, image.width, classes=classes, has_truth=has_truth)
         self._probabilities: list[NDArray[np.float32]] | None = None
         if settings.numbering is not None and image.height * image.width <= MAX_PIXELS:
             self._probabilities = []
-        self._labels = ReducedLabels(factor)
-        self._errors = ReducedLabels(factor) if has_truth else None
-        self._error_pixels = dict.fromkeys(ERROR_NAMES, 0)
-        classes = settings.config.data.classes
-        two = settings.threshold is not None
-        self._colours = np.array(
-            [CLASS_COLOURS[0], OVERLAY_COLOUR] if two else class_colours(classes), np.uint8
-        )
         grey = Picture(
             height=image.height, width=image.width, dtype=np.uint16, resolution=image.resolution
         )
@@ -241,7 +178,7 @@ class _Results:
                 height=image.height,
                 width=image.width,
                 dtype=np.uint8,
-                palette=None if two else self._colours,
+                palette=None if classes == 2 else self._pictures.colours,
                 resolution=image.resolution,
             ),
             "probability": grey,
@@ -268,8 +205,7 @@ class _Results:
                 part.unlink(missing_ok=True)
 
     def add_image(self, image_hwc: NDArray[np.float32]) -> None:
-        self._brightest = max(self._brightest, float(image_hwc.max()))
-        self._image.add(image_hwc)
+        self._pictures.add_image(image_hwc)
 
     def add(
         self,
@@ -291,7 +227,7 @@ class _Results:
         if self._probabilities is not None:
             self._probabilities.append(prob_hwk.copy())
         mask_hw = hard_prediction(prob_hwk, self._settings.threshold)
-        self._labels.add(mask_hw)
+        self._pictures.add(mask_hw, truth_hw, inside_hw)
         two = self._settings.threshold is not None
         foreground_hw = prob_hwk[:, :, -1] if two else prob_hwk[:, :, 1:].max(axis=2)
         rows = {"mask": mask_hw * np.uint8(255) if two else mask_hw}
@@ -303,24 +239,12 @@ class _Results:
         with self._told():
             for name, sink in self._sinks.items():
                 sink.add(rows[name])
-        if truth_hw is not None:
-            assert self._errors is not None
-            codes_hw = error_codes(mask_hw, truth_hw, inside_hw)
-            self._errors.add(codes_hw)
-            for code in self._error_pixels:
-                self._error_pixels[code] += int(np.count_nonzero(codes_hw == code))
 
     def complete(
         self, task: PredictionTask, digest: Callable[[Path], str], notes: Sequence[str]
     ) -> PredictionRecord:
         """Writes what is still held and gives all files their names."""
-        image_hwc, labels_hw = self._image.finished(), self._labels.finished()
-        several = self._settings.threshold is None
-        names = ERROR_NAMES_OF_CLASSES if several else ERROR_NAMES
-        pictures = {"overlay": overlay(image_hwc, labels_hw, self._colours)}
-        if self._errors is not None:
-            codes_hw = self._errors.finished()
-            pictures["errors"] = error_overlay(image_hwc, codes_hw, self._error_pixels, names)
+        pictures = self._pictures.finished()
         for leftover in self._folder.glob(f".{glob.escape(self._stem)}_*.part"):
             leftover.unlink(missing_ok=True)  # of a job that was killed
         number = self._write_numbers()
@@ -330,7 +254,6 @@ class _Results:
             for name, picture_hwc in pictures.items():
                 part = self._part(f"{self._stem}_{name}.png")
                 Image.fromarray(picture_hwc).save(part, format="PNG")
-        pixels = {names[code]: number for code, number in self._error_pixels.items()}
         record = PredictionRecord(
             image=task.image,
             image_sha256=digest(task.image.path),
@@ -341,7 +264,7 @@ class _Results:
             made_by=made_alone(self._settings.made_by, task.left_out_by),
             trained_on=task.trained_on,
             files=tuple(path.name for path in self._parts),
-            pixels=pixels if self._errors is not None else {},
+            pixels=self._pictures.error_pixels,
             objects=number,
             notes=(*notes, *self._notes()),
         )
@@ -371,9 +294,10 @@ class _Results:
             notes.append(
                 f"its {settings.numbering.name} are not numbered: more than {MAX_PIXELS:,} pixels"
             )
-        if self._brightest < settings.usual_mean:
+        brightest = self._pictures.brightest
+        if brightest < settings.usual_mean:
             notes.append(
-                f"its brightest pixel is {self._brightest:.3f} of the full range, darker than the "
+                f"its brightest pixel is {brightest:.3f} of the full range, darker than the "
                 f"mean {settings.usual_mean:.3f} of the training images: 12 bits in a file of 16?"
             )
         return tuple(notes)

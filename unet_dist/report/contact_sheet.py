@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unet_dist.config import DataConfig
-from unet_dist.data.colours import CLASS_COLOURS, class_colours
+from unet_dist.data.colours import CLASS_COLOURS, OVERLAY_COLOUR, class_colours
 from unet_dist.data.dataset import Dataset, ImageCache
 from unet_dist.data.sample import IGNORE, Example, Sample
-from unet_dist.evaluate.outputs import OVERLAY_COLOUR, write_files
+from unet_dist.evaluate.outputs import write_files
 from unet_dist.evaluate.overlays import overlay, to_rgb_bytes
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

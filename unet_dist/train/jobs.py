@@ -14,7 +14,7 @@ from unet_dist.evaluate.metrics import pool
 from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.on_ranks import summary_of
 from unet_dist.evaluate.outputs import to_png, write_files
-from unet_dist.evaluate.prediction import PredictionSettings
+from unet_dist.evaluate.prediction_task import PredictionSettings
 from unet_dist.evaluate.score import EvalSummary, null_if_nan
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu

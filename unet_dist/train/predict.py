@@ -13,7 +13,8 @@ from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import FileDigests
 from unet_dist.evaluate.forward import Predictor
-from unet_dist.evaluate.prediction import PredictionSettings, PredictionTask, predict_file
+from unet_dist.evaluate.prediction import predict_file
+from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
 from unet_dist.evaluate.score import shard
 from unet_dist.records import RecordWriter
 from unet_dist.runs import AttemptDir, write_json

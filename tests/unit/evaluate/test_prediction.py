@@ -16,12 +16,8 @@ from unet_dist.errors import UserError
 from unet_dist.evaluate import overlays, prediction, views
 from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.overlays import ERROR_COLOURS, error_codes
-from unet_dist.evaluate.prediction import (
-    PredictionSettings,
-    PredictionTask,
-    entropy,
-    predict_file,
-)
+from unet_dist.evaluate.prediction import entropy, predict_file
+from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
 from unet_dist.runs import read_json
 
 GENERATOR = np.random.default_rng(0)

@@ -5,12 +5,11 @@ import pytest
 from PIL import Image, ImageFont
 
 from unet_dist.config import DataConfig
-from unet_dist.data.colours import class_colours
+from unet_dist.data.colours import OVERLAY_COLOUR, class_colours
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.sample import IGNORE, Example
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
-from unet_dist.evaluate.outputs import OVERLAY_COLOUR
 from unet_dist.report.contact_sheet import (
     COLUMNS,
     MOST_OF_A_PART,

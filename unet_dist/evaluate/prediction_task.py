@@ -1,0 +1,49 @@
+"""What is to be predicted, and how probabilities become files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from unet_dist.config import Config
+from unet_dist.data.masks import MaskCoding
+from unet_dist.data.sample import ImageRef
+from unet_dist.evaluate.numbering import Numbering
+
+Uncertainty = Literal["none", "entropy", "std"]
+UNCERTAINTIES: tuple[Uncertainty, ...] = ("none", "entropy", "std")
+"""entropy: of the mean probability, 0 where one class is certain to 1 where all are equally
+probable. std: standard deviation over the views of test-time augmentation and the members of an
+ensemble, of the class that varies most: 0 where they agree, 0.5 at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSettings:
+    """How probabilities become files."""
+
+    config: Config
+    threshold: float | None
+    """None: the most probable of several classes."""
+    uncertainty: Uncertainty
+    coding: MaskCoding
+    """Meaning of the values of truth masks."""
+    made_by: Mapping[str, Any]
+    """What else the results depend on, for their record."""
+    numbering: Numbering | None = None
+    """How single objects or cells are found; None where the structure has none."""
+    usual_mean: float = 0.0
+    """Of the darkest channel of the training images, 0..1; 0 where the light is evened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionTask:
+    """One image to predict."""
+
+    image: ImageRef
+    stem: str
+    truth: ImageRef | None
+    fov: ImageRef | None = None
+    """Mask of the field of view, with ``data.fov=file`` and an image of the data set."""
+    left_out_by: str = ""
+    """The one member of an ensemble that predicts it; empty if all do."""
+    trained_on: bool = False
+    """Whether a network that predicts it was trained on it."""
