@@ -70,7 +70,8 @@ class Cards:
         after a None the next in the order may be asked.
 
         Args:
-            without: cards where the trial failed before; used only if there are no others.
+            without: cards where the trial failed before; used only if no group, free or busy, is
+                without them.
         """
         assert trial not in self.leases
         allowed = self.free()
@@ -78,7 +79,7 @@ class Cards:
             allowed = [card for card in allowed if card not in self._reserved]
         group = self._group([card for card in allowed if card not in without], width)
         elsewhere = [card for card in self._usable() if card not in without]
-        if group is None and len(elsewhere) < width:
+        if group is None and self._group(elsewhere, width) is None:
             group = self._group(allowed, width)
         if group is None:
             if self.waiting is None:

@@ -95,6 +95,17 @@ def test_a_trial_that_failed_is_started_elsewhere_if_there_is_an_elsewhere() -> 
     assert only.take(0, 1, without=[0]) is not None
 
 
+def test_a_trial_that_failed_in_every_ring_starts_again_all_the_same() -> None:
+    cards = Cards(number=8, fits=in_rings_of_four)
+    lease = cards.take(0, 4, without=[1, 5])
+    assert lease is not None
+    assert len(lease.cards) == 4
+    assert cards.take(1, 4) is not None
+    cards.end(0, infrastructure_failed=False)
+    # The other ring is waited for, though it is busy.
+    assert cards.take(2, 4, without=lease.cards[:1]) is None
+
+
 def test_cards_kept_for_a_trial_that_no_longer_wants_them_are_free_again() -> None:
     cards = Cards(number=2, patience=0)
     assert cards.take(0, 1)
