@@ -5,7 +5,14 @@ played in seconds."""
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from unet_dist.search.ending import StudyBroken, budget_used, last_reason, refuse_broken
+from unet_dist.search.ending import (
+    StudyBroken,
+    budget_used,
+    in_doubt,
+    last_reason,
+    refuse_broken,
+    refuse_empty,
+)
 from unet_dist.search.executor import Event, Executor, Failed, Left, Reached, Store
 from unet_dist.search.leases import Cards
 from unet_dist.search.points import next_point
@@ -39,6 +46,8 @@ class Controller:
     exhausted: bool = False
     """No point is left (a grid)."""
     why_over: str = ""
+    failed_by_input: bool = False
+    """A trial of this start did; what failed before it may be mended."""
 
     @property
     def halving(self) -> Halving:
@@ -59,13 +68,20 @@ class Controller:
                 if self.why_over:
                     for number in sorted(self.mine):
                         self.executor.stop(number)
-            if not self.why_over:
+            if not self.why_over and not self._waits_for_those_that_run():
                 self._start_what_fits()
             self.on_change(self)
             if not self.mine and (self.why_over or not self._work_left()):
                 return self.why_over or self._how_it_ended()
             for event in self.executor.events():
                 self._handle(event)
+
+    def _waits_for_those_that_run(self) -> bool:
+        """Whether the base may be broken; raises StudyBroken if none is left that could tell."""
+        if not self.failed_by_input:
+            return False
+        refuse_broken(self.study)
+        return in_doubt(self.study)
 
     def drain(self) -> None:
         """Hears what trials that were asked to stop have to say."""
@@ -120,6 +136,7 @@ class Controller:
         return left and not self.exhausted and any(map(self.cards.possible, widths))
 
     def _how_it_ended(self) -> str:
+        refuse_empty(self.study)
         aside = len(self.cards.aside)
         stuck = len(wanting_cards(self.study, self.halving))
         if not aside or not (stuck or len(self.study.trials) < self.study.spec.budget.trials):
@@ -157,7 +174,6 @@ class Controller:
             self.cards.give_up(trial.number)
             if self.store.claim(trial):
                 self._put(replace(trial, state=State.REFUSED, reason=refusal))
-                refuse_broken(self.study)
             return True
         lease = self.cards.take(trial.number, width, without=self._bad_cards(trial))
         if lease is None:
@@ -280,7 +296,7 @@ class Controller:
             return
         if event.state is not State.FAILED_INFRASTRUCTURE:
             self._give_back(replace(trial, state=event.state, reason=event.reason))
-            refuse_broken(self.study)
+            self.failed_by_input |= event.state is State.FAILED_USER
             return
         suspects = self.cards.leases[trial.number].cards if event.card is None else (event.card,)
         named = {f"{self.host}:{card}" for card in suspects} if event.blames_card else set()
