@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from unet_dist.search.rungs import Halving
+from unet_dist.search.space import CARDS
 from unet_dist.search.trials import State, Study, Trial
 
 LOOK_AHEAD = 8
@@ -29,5 +30,6 @@ def new_ones(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def most_new(study: Study) -> int:
-    """New trials that may wait for cards at a time."""
-    return LOOK_AHEAD if len(study.spec.widths()) > 1 else 1
+    """New trials that may wait for cards at a time. Without ``cards`` in the space all begin with
+    the same number, and the later a point is chosen the more is known."""
+    return LOOK_AHEAD if CARDS in study.spec.space else 1
