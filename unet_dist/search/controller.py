@@ -175,7 +175,9 @@ class Controller:
             if self.store.claim(trial):
                 self._put(replace(trial, state=State.REFUSED, reason=refusal))
             return True
-        lease = self.cards.take(trial.number, width, without=self._bad_cards(trial))
+        until = self.rungs[len(trial.results)]
+        epochs, bad = until - trial.epochs, self._bad_cards(trial)
+        lease = self.cards.take(trial.number, width, epochs=epochs, without=bad)
         if lease is None:
             return False
         if not self.store.claim(trial):
@@ -183,7 +185,6 @@ class Controller:
             self._refresh()  # another controller was faster, and knows more
             return True
         self.mine.add(trial.number)
-        until = self.rungs[len(trial.results)]
         running = replace(
             trial, state=State.RUNNING, granted=until, width=width, leased_at_s=self.study.clock_s
         )
@@ -272,9 +273,13 @@ class Controller:
             goes_on = not self._may_create() and all(t.state is State.RUNNING for t in behind)
         else:
             goes_on = self.halving.goes_on(trial, self.study.trials)
-        if not goes_on or self.why_over or self._width(trial) != trial.width:
+        # A rung is where a trial makes place for a wide one at little cost; it is promoted later.
+        keeps = self._width(trial) == trial.width and not self.cards.wanted(trial.number)
+        if not goes_on or self.why_over or not keeps:
             return trial, False
-        return replace(trial, granted=self.rungs[len(trial.results)]), True
+        until = self.rungs[len(trial.results)]
+        self.cards.go_on(trial.number, until - trial.epochs)
+        return replace(trial, granted=until), True
 
     def _left(self, trial: Trial) -> None:
         state = trial.at_rest(self.rungs[-1])

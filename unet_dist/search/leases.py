@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 RING = 4
@@ -18,6 +18,8 @@ Fits = Callable[[Sequence[int]], bool]
 class Lease:
     trial: int
     cards: tuple[int, ...]
+    epochs: int = 0
+    """From its begin, or from the rung where the trial went on, until it may leave."""
 
 
 def anywhere(cards: Sequence[int]) -> bool:
@@ -35,7 +37,11 @@ def in_rings_of_four(cards: Sequence[int]) -> bool:
 @dataclass(kw_only=True)
 class Cards:
     """Who has which cards. Wide trials are not starved: the first that waits and does not fit has
-    cards reserved for it once others have been let past it for ``patience`` starts."""
+    cards reserved for it once others have been let past it for ``patience`` starts.
+
+    Reserved cards that are free would be idle until the longest trial on the others leaves. So
+    trials with fewer epochs to go than that one still start there. Each of them is shorter than
+    one that is there already, so the row of them ends, and the head starts."""
 
     number: int
     fits: Fits = anywhere
@@ -65,17 +71,20 @@ class Cards:
         """Whether so many cards could ever make a job."""
         return self._group(self._usable(), width) is not None
 
-    def take(self, trial: int, width: int, *, without: Sequence[int] = ()) -> Lease | None:
+    def take(
+        self, trial: int, width: int, *, epochs: int = 0, without: Sequence[int] = ()
+    ) -> Lease | None:
         """The cards for a trial, or None. To be asked in the order in which trials should start;
         after a None the next in the order may be asked.
 
         Args:
+            epochs: until it may leave.
             without: cards where the trial failed before; used only if no group, free or busy, is
                 without them.
         """
         assert trial not in self.leases
         allowed = self.free()
-        if self.waiting != trial:
+        if self.waiting != trial and epochs >= self._longest_awaited():
             allowed = [card for card in allowed if card not in self._reserved]
         group = self._group([card for card in allowed if card not in without], width)
         elsewhere = [card for card in self._usable() if card not in without]
@@ -89,7 +98,7 @@ class Cards:
             return None
         self._passed += 1
         self.give_up(trial)
-        lease = Lease(trial, tuple(group))
+        lease = Lease(trial, tuple(group), epochs)
         self.leases[trial] = lease
         return lease
 
@@ -104,6 +113,19 @@ class Cards:
         groups = list(self._groups(elsewhere, width)) or list(self._groups(self._usable(), width))
         if groups:
             self._reserved = max(groups, key=lambda group: len(free & set(group)))
+
+    def wanted(self, trial: int) -> bool:
+        """Whether cards of this trial's are reserved for another."""
+        return not set(self._reserved).isdisjoint(self.leases[trial].cards)
+
+    def _longest_awaited(self) -> int:
+        """Epochs of the longest lease that the head waits for."""
+        awaited = [each.epochs for each in self.leases.values() if self.wanted(each.trial)]
+        return max(awaited, default=0)
+
+    def go_on(self, trial: int, epochs: int) -> None:
+        """It keeps its cards for so many more epochs."""
+        self.leases[trial] = replace(self.leases[trial], epochs=epochs)
 
     def give_up(self, trial: int) -> None:
         """It no longer waits."""

@@ -15,9 +15,8 @@ from tests.unit.search.studies import (
 from unet_dist.search.controller import Controller
 from unet_dist.search.executor import Event, Reached
 from unet_dist.search.played import Curve, InMemory, PlayedTrials
-from unet_dist.search.queue import LOOK_AHEAD, most_new
 from unet_dist.search.space import Params
-from unet_dist.search.trials import State, Study, Trial
+from unet_dist.search.trials import State, Trial
 
 RANDOM = {"points": "random"}
 
@@ -257,9 +256,3 @@ def test_several_objectives_keep_their_front() -> None:
     controller = played_study(spec, curve=curve)
     finished = {t.params["model.width"] for t in controller.study.trials if t.epochs == EPOCHS}
     assert finished == {4, 8, 16}
-
-
-def test_new_trials_wait_for_each_other_only_if_their_numbers_of_cards_differ() -> None:
-    assert most_new(Study(spec=spec_of(cards=(1, 4)))) == 1
-    space = {"train.lr": {"float": [1e-4, 0.1]}, "cards": {"choice": [1, 4]}}
-    assert most_new(Study(spec=spec_of(space=space))) == LOOK_AHEAD
