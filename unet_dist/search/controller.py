@@ -181,7 +181,7 @@ class Controller:
         if lease is None:
             return False
         if not self.store.claim(trial):
-            self.cards.end(trial.number, infrastructure_failed=False)
+            self.cards.end(trial.number)
             self._refresh()  # another controller was faster, and knows more
             return True
         self.mine.add(trial.number)
@@ -240,6 +240,7 @@ class Controller:
         the store, before the ranks hear of it."""
         result = RungResult(epoch=event.epoch, metrics=event.metrics, clock_s=self.store.clock_s())
         trial = trial.with_result(result)
+        self.cards.worked(trial.number)
         self.study = replace(self.study, trials=self._with(trial))
         final, goes_on = event.epoch == self.rungs[-1], False
         if not final:
@@ -314,13 +315,18 @@ class Controller:
             bad_cards=tuple(sorted({*trial.bad_cards, *named})),
             reason=event.reason,
         )
-        self._give_back(thrown_back, infrastructure_failed=event.blames_card, bad=event.card)
+        if event.blames_card:
+            self.cards.fail(trial.number, event.card)
+        else:
+            self.cards.end(trial.number)
+        self._put_down(thrown_back)
 
-    def _give_back(
-        self, trial: Trial, *, infrastructure_failed: bool = False, bad: int | None = None
-    ) -> None:
-        """The trial's cards, and the trial itself to whoever wants it next."""
-        self.cards.end(trial.number, infrastructure_failed=infrastructure_failed, bad=bad)
+    def _give_back(self, trial: Trial) -> None:
+        self.cards.end(trial.number)
+        self._put_down(trial)
+
+    def _put_down(self, trial: Trial) -> None:
+        """The trial, whose cards are free, is whoever's wants it next."""
         used_s = trial.used_s(self.store.clock_s())
         self._put(replace(trial, card_s=used_s, leased_at_s=None))
         self.mine.remove(trial.number)

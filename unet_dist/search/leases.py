@@ -8,7 +8,8 @@ from itertools import combinations
 RING = 4
 """Cards of a ring of a 910A server."""
 FAILURES_UNTIL_ASIDE = 2
-"""Infrastructure failures of different trials in a row after which a card is set aside."""
+"""Infrastructure failures of different trials, without a result in between, after which a card is
+set aside."""
 
 Fits = Callable[[Sequence[int]], bool]
 """Whether a chip lets these cards, numbers of ``Cards``, make a job."""
@@ -53,7 +54,7 @@ class Cards:
     aside: set[int] = field(default_factory=set)
     """Cards that failed too often."""
     failures: dict[int, list[int]] = field(default_factory=dict)
-    """Trials that an infrastructure failure ended, in a row, by card."""
+    """Trials that an infrastructure failure ended since the last result, by card."""
     waiting: int | None = None
     """The trial at the head, that cards are, or may be, reserved for."""
     _passed: int = 0
@@ -132,23 +133,34 @@ class Cards:
         if self.waiting == trial:
             self.waiting, self._reserved = None, ()
 
-    def end(self, trial: int, *, infrastructure_failed: bool, bad: int | None = None) -> None:
-        """Frees the cards. A failure counts against the card it came from, or against all.
+    def end(self, trial: int) -> None:
+        """Frees the cards, which says nothing of them."""
+        del self.leases[trial]
+
+    def worked(self, trial: int) -> None:
+        """Its cards brought it to a rung: what failed there before is forgiven."""
+        for card in self.leases[trial].cards:
+            self.failures.pop(card, None)
+
+    def fail(self, trial: int, bad: int | None) -> None:
+        """The end by a failure of the infrastructure, which counts against the card it came from.
+        Of several cards without a known culprit none is counted against: most are innocent, and a
+        card that is bad fails narrow trials too, or is named some time.
 
         Args:
             bad: the card of the rank that failed first, if it is known.
         """
-        lease = self.leases.pop(trial)
-        for card in lease.cards:
-            if not infrastructure_failed:
-                self.failures.pop(card, None)
-            elif bad is None or bad == card:
-                against = self.failures.setdefault(card, [])
-                if trial not in against:
-                    against.append(trial)
-                if len(against) >= FAILURES_UNTIL_ASIDE:
-                    self.aside.add(card)
-                    self._reserved = ()
+        cards = self.leases[trial].cards
+        self.end(trial)
+        culprit = cards[0] if len(cards) == 1 else bad
+        if culprit is None:
+            return
+        against = self.failures.setdefault(culprit, [])
+        if trial not in against:
+            against.append(trial)
+        if len(against) >= FAILURES_UNTIL_ASIDE:
+            self.aside.add(culprit)
+            self._reserved = ()
 
     def _usable(self) -> list[int]:
         return [card for card in range(self.number) if card not in self.aside]

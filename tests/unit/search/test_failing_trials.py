@@ -127,6 +127,37 @@ def test_a_bad_card_is_set_aside_and_the_study_goes_on() -> None:
     assert not [t for t in controller.study.trials if t.state is State.FAILED_INFRASTRUCTURE]
 
 
+def test_neither_a_kill_from_outside_nor_a_lost_claim_forgives_a_card() -> None:
+    times, claims = [0], [0]
+
+    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
+        if 0 not in lease.cards:
+            return None
+        times[0] += 1
+        return Failed(
+            trial=trial.number, state=State.FAILED_INFRASTRUCTURE, reason="card 0",
+            card=0, blames_card=times[0] % 2 == 1,
+        )  # fmt: skip
+
+    class Contested(InMemory):
+        def claim(self, trial: Trial) -> bool:
+            claims[0] += 1
+            return claims[0] % 2 == 1 and super().claim(trial)
+
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 12})
+    controller = played_study(spec, fails=fails, cards=2, store=Contested(clock=lambda: 0.0))
+    assert controller.cards.aside == {0}
+    assert times == [3]
+
+
+def test_a_wide_trial_that_nobody_knows_the_culprit_of_sets_no_card_aside() -> None:
+    fails = failing(State.FAILED_INFRASTRUCTURE, {0, 1, 2, 3}, until=1)
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 6}, cards=(2,))
+    controller = played_study(spec, fails=fails, cards=4)
+    assert controller.cards.aside == set()
+    assert all(len(controller.study.trials[number].bad_cards) == 2 for number in range(4))
+
+
 def test_a_study_without_a_usable_card_ends() -> None:
     def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
         return Failed(trial=trial.number, state=State.FAILED_INFRASTRUCTURE, reason="no power")

@@ -9,7 +9,7 @@ def test_all_that_a_trial_needs_or_nothing() -> None:
     assert cards.take(1, 2) is None
     assert cards.take(2, 1) is not None
     assert cards.free() == []
-    cards.end(0, infrastructure_failed=False)
+    cards.end(0)
     assert len(cards.free()) == 3
 
 
@@ -46,7 +46,7 @@ def test_a_wide_trial_gets_its_cards_though_narrow_ones_keep_coming() -> None:
         assert cards.take(number, 1)
     passed = 0
     for number in range(40):
-        cards.end(number % 4 if number < 4 else 100 + number - 4, infrastructure_failed=False)
+        cards.end(number % 4 if number < 4 else 100 + number - 4)
         if cards.take(99, 4) is not None:
             break
         if cards.take(trial, 1) is not None:
@@ -63,13 +63,13 @@ def test_short_trials_fill_reserved_cards_only_as_long_as_a_longer_one_holds_oth
     assert cards.take(1, 1, epochs=18) is None
     assert cards.take(2, 1, epochs=3)
     assert cards.wanted(0)
-    cards.end(0, infrastructure_failed=False)
+    cards.end(0)
     # Only the three epochs of trial 2 are waited for now.
     assert cards.take(3, 1, epochs=3) is None
     cards.go_on(2, 6)
     assert cards.take(3, 1, epochs=3)
-    cards.end(2, infrastructure_failed=False)
-    cards.end(3, infrastructure_failed=False)
+    cards.end(2)
+    cards.end(3)
     assert cards.take(4, 1, epochs=1) is None
     assert cards.take(99, 4, epochs=3)
 
@@ -80,23 +80,31 @@ def test_a_card_that_fails_twice_is_set_aside() -> None:
         lease = cards.take(trial, 2)
         assert lease is not None
         assert 0 in lease.cards
-        cards.end(trial, infrastructure_failed=True, bad=0)
+        cards.fail(trial, 0)
     assert cards.aside == {0}
     assert cards.free() == [1, 2, 3]
     assert not cards.possible(4)
 
 
-def test_the_same_trial_twice_and_success_in_between_prove_nothing() -> None:
+def test_the_same_trial_twice_and_a_result_in_between_prove_nothing() -> None:
     cards = Cards(number=1)
     for _ in range(3):
         cards.take(0, 1)
-        cards.end(0, infrastructure_failed=True)
+        cards.fail(0, None)
     assert cards.aside == set()
     cards.take(1, 1)
-    cards.end(1, infrastructure_failed=False)
+    cards.worked(1)
+    cards.end(1)
     cards.take(2, 1)
-    cards.end(2, infrastructure_failed=True)
+    cards.fail(2, None)
     assert cards.aside == set()
+    # An end without a result speaks neither for the card nor against it.
+    cards.take(3, 1)
+    cards.end(3)
+    assert cards.aside == set()
+    cards.take(4, 1)
+    cards.fail(4, None)
+    assert cards.aside == {0}
 
 
 def test_a_trial_that_failed_is_started_elsewhere_if_there_is_an_elsewhere() -> None:
@@ -115,7 +123,7 @@ def test_a_trial_that_failed_in_every_ring_starts_again_all_the_same() -> None:
     assert lease is not None
     assert len(lease.cards) == 4
     assert cards.take(1, 4) is not None
-    cards.end(0, infrastructure_failed=False)
+    cards.end(0)
     # The other ring is waited for, though it is busy.
     assert cards.take(2, 4, without=lease.cards[:1]) is None
 
@@ -137,6 +145,6 @@ def test_cards_are_not_kept_where_the_trial_failed() -> None:
         cards.take(trial, 1)
     for _ in range(2):
         assert cards.take(9, 1, without=[0]) is None
-    cards.end(0, infrastructure_failed=False)
+    cards.end(0)
     assert cards.take(9, 1, without=[0]) is None
     assert cards.take(10, 1) is not None
