@@ -116,13 +116,18 @@ class Cards:
             self._reserved = max(groups, key=lambda group: len(free & set(group)))
 
     def wanted(self, trial: int) -> bool:
-        """Whether cards of this trial's are reserved for another."""
-        return not set(self._reserved).isdisjoint(self.leases[trial].cards)
+        """Whether a wider trial waits for cards of this one's."""
+        lease = self.leases[trial]
+        return len(self._reserved) > len(lease.cards) and self._is_awaited(lease)
+
+    def _is_awaited(self, lease: Lease) -> bool:
+        return not set(self._reserved).isdisjoint(lease.cards)
 
     def _longest_awaited(self) -> int:
         """Epochs of the longest lease that the head waits for."""
-        awaited = [each.epochs for each in self.leases.values() if self.wanted(each.trial)]
-        return max(awaited, default=0)
+        return max(
+            (each.epochs for each in self.leases.values() if self._is_awaited(each)), default=0
+        )
 
     def go_on(self, trial: int, epochs: int) -> None:
         """It keeps its cards for so many more epochs."""

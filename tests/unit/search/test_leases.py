@@ -74,6 +74,16 @@ def test_short_trials_fill_reserved_cards_only_as_long_as_a_longer_one_holds_oth
     assert cards.take(99, 4, epochs=3)
 
 
+def test_a_trial_makes_place_only_for_a_wider_one() -> None:
+    for width in (1, 2):
+        cards = Cards(number=2, patience=0)
+        assert cards.take(0, 1)
+        assert cards.take(1, 1)
+        for _ in range(2):
+            assert cards.take(2, width) is None
+        assert any(map(cards.wanted, (0, 1))) == (width == 2)
+
+
 def test_a_card_that_fails_twice_is_set_aside() -> None:
     cards = Cards(number=4)
     for trial in (0, 1):
