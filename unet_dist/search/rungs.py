@@ -97,8 +97,8 @@ class Halving:
 
 
 KEPT = (
-    "model.", "data.", "train.batch", "train.accumulation", "train.optimizer", "train.epochs",
-    "train.amp", "augment.crop", CARDS,
+    "model.", "data.", "train.batch", "train.accumulation", "train.optimizer", "train.amp",
+    "augment.crop", CARDS,
 )  # fmt: skip
 """Keys that a copied checkpoint fixes: the shapes of weights and moments, and what a step is."""
 

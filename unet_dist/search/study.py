@@ -152,7 +152,7 @@ class SearchJob:
             on_change=self.show,
             note=partial(self._note, name),
         )
-        self._note(name, "start")
+        self._note(name, "start", cards=self.site.cards())
         if not store.shared:
             for trial in store.load():
                 close_run(folder(trial.number), trial.state)

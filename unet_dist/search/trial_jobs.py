@@ -205,14 +205,14 @@ class TrialJobs:
     def _how_it_ended(self, running: _Running) -> Event:
         assert running.future is not None
         number, error = running.trial.number, running.future.exception()
-        if isinstance(error, RunBusy):
-            state = State.FAILED_INFRASTRUCTURE
-            return Failed(trial=number, state=state, reason=str(error), blames_card=False)
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) and not isinstance(error, RunBusy):
             return Failed(trial=number, state=State.FAILED_USER, reason=str(error))
         if isinstance(error, Exception):
-            reason = str(error) if isinstance(error, OSError) else f"the launcher: {error!r}"
-            return Failed(trial=number, state=State.FAILED_INFRASTRUCTURE, reason=reason)
+            # It came from the launcher itself, not from a rank on a card.
+            told = isinstance(error, OSError | RunBusy)
+            reason = str(error) if told else f"the launcher: {error!r}"
+            state = State.FAILED_INFRASTRUCTURE
+            return Failed(trial=number, state=state, reason=reason, blames_card=False)
         if error is not None:
             raise error
         result = running.future.result()

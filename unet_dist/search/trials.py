@@ -1,5 +1,6 @@
 """Trials: what was tried, how far it came, and which of them are better."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -162,12 +163,12 @@ class Ranking:
         return tuple(costs)
 
     def violation(self, trial: Trial, epoch: int) -> float:
+        """0 if all constraints hold; infinite if one was not measured, since nobody knows."""
         result = trial.result_at(epoch)
         metrics = result.metrics if result else {}
         return sum(
-            each.violation(metrics[each.metric])
+            each.violation(metrics[each.metric]) if each.metric in metrics else math.inf
             for each in self.spec.constraints
-            if each.metric in metrics
         )
 
     def best_so_far(self, trials: Iterable[Trial]) -> list[Trial]:

@@ -7,25 +7,18 @@ import pytest
 from tests.unit.search.studies import (
     EPOCHS,
     controller_of,
-    failing,
     leases_of,
     played_study,
     spec_of,
+    states,
 )
 from unet_dist.search.controller import Controller
-from unet_dist.search.ending import StudyBroken
-from unet_dist.search.executor import Event, Failed, Reached
-from unet_dist.search.leases import Lease
+from unet_dist.search.executor import Event, Reached
 from unet_dist.search.played import Curve, InMemory, PlayedTrials
 from unet_dist.search.space import Params
 from unet_dist.search.trials import State, Trial
 
 RANDOM = {"points": "random"}
-
-
-def states(controller: Controller) -> dict[State, int]:
-    found = [trial.state for trial in controller.study.trials]
-    return {state: found.count(state) for state in State if state in found}
 
 
 @pytest.mark.parametrize("schedule", ["full", "halving", "hyperband", "population"])
@@ -79,103 +72,6 @@ def test_later_rungs_may_take_more_cards() -> None:
         widths.setdefault(number, []).append(len(cards))
     assert all(held[0] == 1 and set(held[1:]) <= {2} for held in widths.values())
     assert any(len(held) > 1 for held in widths.values())
-
-
-def test_one_bad_trial_ends_alone() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 9})
-    for state in (State.FAILED_DIVERGED, State.FAILED_MEMORY, State.FAILED_USER):
-        controller = played_study(spec, fails=failing(state, {2, 5}))
-        assert [t.number for t in controller.study.trials if t.state is state] == [2, 5]
-        assert controller.study.trials[2].reason == "planted"
-        assert len(controller.study.trials) == 9
-        assert len(leases_of(controller)) >= 9
-        assert controller.cards.aside == set()
-
-
-def test_a_broken_base_ends_the_study_at_once() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 40})
-    controller = controller_of(spec, fails=failing(State.FAILED_USER, set(range(40))), cards=2)
-    with pytest.raises(StudyBroken, match="planted"):
-        controller.run()
-    assert len(controller.study.trials) <= 5
-
-
-def test_infrastructure_failures_are_tried_again_elsewhere() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 6})
-    fails = failing(State.FAILED_INFRASTRUCTURE, {1}, until=1)
-    controller = played_study(spec, fails=fails, cards=3)
-    trial = controller.study.trials[1]
-    assert trial.state in (State.PAUSED, State.COMPLETE)
-    assert trial.tries == 0  # forgiven, since it got on
-    held = [cards for _, _, number, cards in leases_of(controller) if number == 1]
-    assert held[0] != held[1]
-    assert trial.bad_cards == tuple(f"here:{card}" for card in held[0])
-
-
-def test_infrastructure_that_fails_always_gives_the_trial_up() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 6})
-    controller = played_study(spec, fails=failing(State.FAILED_INFRASTRUCTURE, {1}), cards=8)
-    assert controller.study.trials[1].state is State.FAILED_INFRASTRUCTURE
-    assert controller.study.trials[1].tries == 3
-
-
-def test_what_the_infrastructure_ended_is_taken_up_by_the_next_start() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 3})
-    fails = failing(State.FAILED_INFRASTRUCTURE, {1}, until=3)
-    before = played_study(spec, fails=fails, cards=8)
-    assert before.study.trials[1].state is State.FAILED_INFRASTRUCTURE
-    assert isinstance(before.store, InMemory)
-    again = played_study(spec, store=before.store, cards=8)
-    assert again.study.trials[1].state in (State.PAUSED, State.COMPLETE)
-    assert not again.study.trials[1].reason
-
-
-def test_a_trial_that_is_killed_from_outside_is_started_again_more_often() -> None:
-    times = []
-
-    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
-        times.append(trial.number)
-        if trial.number != 1 or times.count(1) > 15:
-            return None
-        state = State.FAILED_INFRASTRUCTURE
-        return Failed(trial=1, state=state, reason="ended by SIGKILL", blames_card=False)
-
-    controller = played_study(spec_of(algorithm=RANDOM, budget={"trials": 6}), fails=fails)
-    trial = controller.study.trials[1]
-    assert trial.state in (State.PAUSED, State.COMPLETE)
-    assert trial.bad_cards == ()
-    assert controller.cards.aside == set()
-
-
-def test_a_bad_card_is_set_aside_and_the_study_goes_on() -> None:
-    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
-        if 1 not in lease.cards:
-            return None
-        state = State.FAILED_INFRASTRUCTURE
-        return Failed(trial=trial.number, state=state, reason="card", card=1)
-
-    controller = played_study(spec_of(algorithm=RANDOM, budget={"trials": 12}), fails=fails)
-    assert controller.cards.aside == {1}
-    assert not [t for t in controller.study.trials if t.state is State.FAILED_INFRASTRUCTURE]
-
-
-def test_a_study_without_a_usable_card_ends() -> None:
-    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
-        return Failed(trial=trial.number, state=State.FAILED_INFRASTRUCTURE, reason="no power")
-
-    with pytest.raises(StudyBroken, match=r"2 of 2 cards were set aside .*no power"):
-        controller_of(spec_of(algorithm=RANDOM), fails=fails, cards=2).run()
-
-
-def test_what_the_configuration_refuses_never_starts() -> None:
-    controller = controller_of(spec_of(algorithm=RANDOM, budget={"trials": 9}))
-    controller.executor.refusal = (  # type: ignore[method-assign]
-        lambda trial, width: "too large" if trial.params["model.width"] == 16 else ""
-    )
-    controller.run()
-    refused = [t for t in controller.study.trials if t.state is State.REFUSED]
-    assert {t.params["model.width"] for t in refused} == {16}
-    assert not {t.number for t in refused} & {number for _, _, number, _ in leases_of(controller)}
 
 
 @pytest.mark.parametrize(

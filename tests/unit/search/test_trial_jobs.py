@@ -5,14 +5,19 @@ import pytest
 
 from unet_dist.cluster.codes import explain
 from unet_dist.cluster.failure import Failure, ended_by
+from unet_dist.config import Config
 from unet_dist.errors import UserError
+from unet_dist.launching.placement import Placement, Supervision
 from unet_dist.runs import RunDir
+from unet_dist.search.executor import Failed
+from unet_dist.search.leases import Lease
 from unet_dist.search.trial_jobs import (
+    TrialJobs,
     blames_card,
     copy_checkpoint,
     state_of,
 )
-from unet_dist.search.trials import State
+from unet_dist.search.trials import State, Trial
 
 
 def failure(**facts: object) -> Failure:
@@ -74,6 +79,25 @@ def test_a_card_is_not_blamed_for_what_somebody_did() -> None:
     assert not blames_card(failure(explained=("the disk of /x is full: free some space",)))
     assert blames_card(failure(reason="ended by SIGBUS (a crash in native code)"))
     assert blames_card(failure(reason="EL0004"))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a fault")])
+def test_a_card_is_not_blamed_for_what_the_launcher_met(tmp_path: Path, error: Exception) -> None:
+    def config(trial: Trial) -> Config:
+        raise error
+
+    jobs = TrialJobs(
+        folder=lambda number: RunDir(tmp_path / f"{number}"), config=config,
+        begin=lambda run, config: None, place=lambda lease, run: Placement(simulate=1),
+        supervise=lambda topology: Supervision(), rungs=(3,), target="CPU",
+        memory_of=lambda config, width: 0.0,
+    )  # fmt: skip
+    jobs.start(Trial(number=0, params={}), Lease(0, (0,)), until_epoch=3)
+    jobs.close()
+    (event,) = jobs.events()
+    assert isinstance(event, Failed)
+    assert event.state is State.FAILED_INFRASTRUCTURE
+    assert not event.blames_card
 
 
 def run_at(path: Path, *steps: int) -> RunDir:
