@@ -157,9 +157,9 @@ def lead(path: Path) -> None:
 
     from rich.console import Console
 
-    from unet_dist.search import database
+    from unet_dist.search import signs
 
-    database.LOST_AFTER_S, database.BEAT_EVERY_S = 6.0, 1.0
+    signs.LOST_AFTER_S, signs.BEAT_EVERY_S = 6.0, 1.0
 
     study = StudyDir(path)
     spec, site = load_study(study)

@@ -36,6 +36,8 @@ class Controller:
     """Writes one line of the timeline."""
     mine: set[int] = field(default_factory=set)
     """Trials that run here."""
+    lost: set[int] = field(default_factory=set)
+    """Those of them that others have taken over; their ranks were asked to stop."""
     exhausted: bool = False
     """No point is left (a grid)."""
     why_over: str = ""
@@ -54,6 +56,7 @@ class Controller:
         self._take_up_again()
         while True:
             self._refresh()
+            self._let_go()
             if not self.why_over:
                 self.why_over = "stopped" if self.stopped() else budget_used(self.study)
                 if self.why_over:
@@ -85,6 +88,13 @@ class Controller:
         asked_for = self.store.load()[: self.study.spec.budget.trials]
         trials = [kept.get(trial.number, trial) for trial in asked_for]
         self.study = replace(self.study, trials=tuple(trials), clock_s=self.store.clock_s())
+
+    def _let_go(self) -> None:
+        """The store takes no word of trials that are lost, so their ranks only have to leave."""
+        lost = self.store.lost()
+        for number in sorted(lost - self.lost):
+            self.executor.stop(number)
+        self.lost = lost
 
     def _put(self, trial: Trial) -> None:
         self.study = replace(self.study, trials=self._with(trial))

@@ -64,8 +64,8 @@ class SearchJob:
     argv: Sequence[str] = ()
     """A command in place of this program's ranks."""
     interruptions: Interruptions = field(default_factory=Interruptions)
-    alone: bool = True
-    """Whether no other controller works on the study any more."""
+    _alone: Callable[[], bool] = field(init=False, default=lambda: True)
+    """Whether no other controller works on the last phase any more."""
 
     @cached_property
     def data(self) -> DataSets:
@@ -90,7 +90,7 @@ class SearchJob:
                 raise
         if result.winners:
             self._write_winner(base, result)
-        if self.alone:
+        if self._alone():
             write_json(self.folder.status, {"state": result.state, "reason": result.why})
         return result
 
@@ -166,7 +166,7 @@ class SearchJob:
             jobs.close()
             self.show(controller)
             store.close()
-        self.alone = store.alone()
+        self._alone = store.alone
         return controller.study, why
 
     def _note(self, phase: str, kind: str, **facts: Any) -> None:

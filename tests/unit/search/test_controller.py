@@ -212,6 +212,38 @@ def test_a_trial_too_many_of_another_controller_waits_until_more_are_asked_for()
     assert store.trials[4].state in (State.PAUSED, State.COMPLETE)
 
 
+class TakenOver(InMemory):
+    """Another controller has taken trial 1, and is done with it."""
+
+    taken: bool = False
+
+    def take(self, controller: Controller) -> None:
+        if 1 in controller.mine and not self.taken:
+            self.taken = True
+            self.trials[1] = replace(controller.trial(1), state=State.FAILED_USER, reason="other")
+
+    def save(self, trial: Trial) -> None:
+        if not (self.taken and trial.number == 1):
+            super().save(trial)
+
+    def lost(self) -> set[int]:
+        return {1} if self.taken else set()
+
+
+def test_the_ranks_of_a_trial_that_another_controller_took_over_stop() -> None:
+    store = TakenOver(clock=lambda: 0.0)
+    first = [{"train.lr": 0.01, "model.width": 4}, {"train.lr": 0.01, "model.width": 16}]
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 2}, first=first)
+    controller = controller_of(spec, store=store)
+    controller.on_change = store.take
+    controller.run()
+    [(began, ended, _, _)] = [lease for lease in leases_of(controller) if lease[2] == 1]
+    # When the other trial reaches its rung; its own is 5 s for the start and 3 epochs of 20 s.
+    assert ended - began == 5 + 3 * 5
+    assert controller.trial(1).reason == "other"
+    assert controller.cards.leases == {}
+
+
 def test_points_to_try_first_come_first() -> None:
     first = [{"train.lr": 0.005, "model.width": 8}, {"train.lr": 0.006, "model.width": 16}]
     controller = played_study(spec_of(first=first, algorithm=RANDOM, budget={"trials": 4}))
