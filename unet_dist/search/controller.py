@@ -231,7 +231,12 @@ class Controller:
     def _judge(self, trial: Trial, event: Reached) -> None:
         """Keeps the result of a rung, and says whether the trial goes on: all of it in one word to
         the store, before the ranks hear of it."""
-        result = RungResult(epoch=event.epoch, metrics=event.metrics, clock_s=self.store.clock_s())
+        result = RungResult(
+            epoch=event.epoch,
+            metrics=event.metrics,
+            clock_s=self.store.clock_s(),
+            params=trial.params,
+        )
         trial = trial.with_result(result)
         self.study = replace(self.study, trials=self._with(trial))
         final, goes_on = event.epoch == self.rungs[-1], False

@@ -11,6 +11,7 @@ from tests.unit.search.studies import (
     leases_of,
     played_study,
     spec_of,
+    vessel_curve,
 )
 from unet_dist.search.controller import Controller
 from unet_dist.search.ending import StudyBroken
@@ -242,6 +243,18 @@ def test_the_ranks_of_a_trial_that_another_controller_took_over_stop() -> None:
     assert ended - began == 5 + 3 * 5
     assert controller.trial(1).reason == "other"
     assert controller.cards.leases == {}
+
+
+def test_every_result_of_a_population_has_the_values_that_made_it() -> None:
+    algorithm = {**RANDOM, "schedule": "population", "min_epochs": 3}
+    controller = played_study(spec_of(algorithm=algorithm, budget={"trials": 10}))
+    moved = [trial for trial in controller.study.trials if trial.copied_from is not None]
+    assert moved
+    for trial in controller.study.trials:
+        for result in trial.results:
+            made_by = vessel_curve(trial.params_at(result.epoch)).metrics[result.epoch - 1]
+            assert result.metrics == made_by
+    assert any(trial.params_at(3) != trial.params for trial in moved)
 
 
 def test_points_to_try_first_come_first() -> None:

@@ -132,9 +132,21 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_a_trial_survives_its_way_to_json_and_back() -> None:
+    made_by = {"loss.class_weights": (1, 3)}
+    result = RungResult(epoch=9, metrics={"dice": 0.5}, clock_s=1.0, params=made_by)
     full = replace(
         trial(3, state=State.FAILED_MEMORY, tries=2, bad_cards=("1",), reason="x", card_s=3.5),
         params={"loss.class_weights": (1, 2), "augment.flip": True},
         copied_from=(1, 9),
+        results=(result,),
     )
-    assert Trial.of_json(json.loads(json.dumps(full.to_json()))) == full
+    tree = json.loads(json.dumps(full.to_json()))
+    assert Trial.of_json(tree) == full
+    assert full.params_at(9) == made_by
+
+
+def test_a_result_of_an_older_study_is_of_the_values_that_its_trial_has() -> None:
+    result = RungResult(epoch=9, metrics={"dice": 0.5}, clock_s=1.0, params={"train.lr": 0.1})
+    tree = json.loads(json.dumps(trial(3, results=(result,)).to_json()))
+    del tree["results"][0]["params"]
+    assert Trial.of_json(tree).params_at(9) == trial(3).params
