@@ -19,6 +19,7 @@ from unet_dist.launching.placement import Supervision
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir, write_json, write_text_atomically
 from unet_dist.search.controller import Controller
+from unet_dist.search.copying import checkpoints_kept
 from unet_dist.search.database import Database
 from unet_dist.search.ending import StudyBroken
 from unet_dist.search.folder import StudyDir
@@ -125,12 +126,9 @@ class SearchJob:
         rungs = rungs_of(spec.algorithm, base.train.epochs)
         url = database_url(self.folder, self.site)
         store = Database.open(url, name, spec, final_epoch=rungs[-1])
-        # Of a population the checkpoints of rungs, and those between them.
-        copied = spec.algorithm.schedule == "population"
-        keep = 1 + base.train.epochs // base.checkpoint.every_epochs + len(rungs) if copied else 0
         jobs = TrialJobs(
             folder=folder,
-            config=partial(config_of, base, keep=keep),
+            config=partial(config_of, base, keep=checkpoints_kept(spec.algorithm)),
             begin=self.data.begin,
             place=partial(place_of, self.site),
             supervise=self.supervise,
