@@ -19,13 +19,19 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from unet_dist.errors import UserError
 from unet_dist.search import signs
 from unet_dist.search.spec import SearchSpec
-from unet_dist.search.storage import Patient, distribution_of, engine_of, opened, told
+from unet_dist.search.storage import (
+    Patient,
+    directions_of,
+    distribution_of,
+    engine_of,
+    opened,
+    told,
+)
 from unet_dist.search.trials import OVER, State, Trial
 
 TRIAL, OWNER, SPENT = "unet_dist:trial", "unet_dist:owner", "unet_dist:spent_s"
@@ -85,10 +91,7 @@ class Database:
             UserError: the database cannot be reached, or holds a study of another kind.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        directions = [
-            StudyDirection.MAXIMIZE if each.goal == "maximize" else StudyDirection.MINIMIZE
-            for each in spec.objectives
-        ]
+        directions = directions_of(spec)
         with told(url):
             storage, study = opened(url, name, directions)
         if list(study.directions) != directions:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 
 from unet_dist.errors import UserError
 from unet_dist.search.space import Parameter
+from unet_dist.search.spec import SearchSpec
 
 OPEN_TRIES = 5
 DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -75,6 +76,13 @@ def opened(
                 raise
             time.sleep(0.5)
     raise AssertionError
+
+
+def directions_of(spec: SearchSpec) -> list[StudyDirection]:
+    return [
+        StudyDirection.MAXIMIZE if each.goal == "maximize" else StudyDirection.MINIMIZE
+        for each in spec.objectives
+    ]
 
 
 def engine_of(url: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from unet_dist.errors import UserError
 from unet_dist.launching.placement import Supervision
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir, write_json, write_text_atomically
+from unet_dist.search.chosen import agreed
 from unet_dist.search.controller import Controller
 from unet_dist.search.copying import checkpoints_kept
 from unet_dist.search.database import Database
@@ -102,7 +103,11 @@ class SearchJob:
         again = None
         if top and not self._asked_to_stop():
             seeds = f"{name}: seeds"
-            known, _ = Database.read_only(database_url(self.folder, self.site), seeds)
+            url, shared = database_url(self.folder, self.site), bool(self.site.storage)
+            numbers = agreed([t.number for t in top], url, seeds, self.spec, shared=shared)
+            trials, _ = Database.read_only(url, name)
+            top = [trials[number] for number in numbers]
+            known, _ = Database.read_only(url, seeds)
             spec = retraining(self.spec, top, [trial.params for trial in known])
             self.console.print(
                 f"search: {why}. The best {len(top)} are trained again with "
