@@ -1,4 +1,3 @@
-import random
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,9 +14,9 @@ from tests.unit.search.studies import (
 )
 from unet_dist.search.controller import Controller
 from unet_dist.search.ending import StudyBroken
-from unet_dist.search.executor import Event, Failed, Reached
+from unet_dist.search.executor import Failed, Reached
 from unet_dist.search.leases import Lease
-from unet_dist.search.played import Curve, InMemory, PlayedTrials
+from unet_dist.search.played import Curve, InMemory
 from unet_dist.search.space import Params
 from unet_dist.search.trials import State, Trial
 
@@ -269,92 +268,6 @@ def test_a_grid_ends_when_it_is_done() -> None:
     )
     points = [tuple(sorted(trial.params.items())) for trial in controller.study.trials]
     assert len(points) == len(set(points)) == 9
-
-
-class Killed(BaseException):
-    pass
-
-
-class Killable(PlayedTrials):
-    """Its controller dies at a random moment: nothing is told any more."""
-
-    dies_after: int = 10**9
-
-    def events(self) -> list[Event]:
-        self.dies_after -= 1
-        if self.dies_after < 0:
-            raise Killed
-        return super().events()
-
-
-class KillableMemory(InMemory):
-    """Its controller dies before or after a word to the store."""
-
-    dies_after: int = 10**9
-    written: bool = False
-
-    def save(self, trial: Trial) -> None:
-        self.dies_after -= 1
-        if self.dies_after >= 0 or self.written:
-            super().save(trial)
-        if self.dies_after < 0:
-            raise Killed
-
-
-def lead_with_kills(spec, rng: random.Random, kills: int) -> tuple[Controller, int]:
-    """A controller after the other, each with what the one before left in the database."""
-    clock = [0.0]
-    store = KillableMemory(clock=lambda: clock[0])
-    done = 0
-    while True:
-        controller = controller_of(spec, store=store)
-        played = Killable(curve=controller.executor.curve, start_s=5.0)  # type: ignore[attr-defined]
-        base = clock[0]
-        played.dies_after = store.dies_after = 10**9
-        if done < kills:
-            dying = rng.choice([played, store])
-            dying.dies_after = rng.randint(1, 6)
-            store.written = rng.random() < 0.5
-        controller.executor = played
-
-        def now(played: Killable = played, base: float = base) -> float:
-            return base + played.now_s
-
-        store.clock = now
-        # As ``Database.take_over``: whoever ran is at rest.
-        for trial in store.load():
-            if trial.state is State.RUNNING:
-                store.trials[trial.number] = replace(trial, state=trial.at_rest(EPOCHS))
-        try:
-            controller.run()
-        except Killed:
-            done += 1
-            clock[0] = now()
-            store.clock = lambda: clock[0]
-            continue
-        return controller, done
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_hundred_kills_of_the_controller_change_nothing_of_the_result(seed: int) -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 50})
-    undisturbed = played_study(spec)
-    controller, kills = lead_with_kills(spec, random.Random(seed), kills=25)
-    assert kills == 25
-    assert [t.number for t in controller.study.trials] == list(range(50))
-    assert [t.params for t in controller.study.trials] == [
-        t.params for t in undisturbed.study.trials
-    ]
-    assert not states(controller).get(State.RUNNING)
-    assert not states(controller).get(State.WAITING)
-    for trial in controller.study.trials:
-        epochs = [result.epoch for result in trial.results]
-        assert epochs == sorted(set(epochs))
-    best = [
-        each.study.ranking.best_so_far(each.study.trials)[0] for each in (undisturbed, controller)
-    ]
-    assert best[0].number == best[1].number
-    assert best[0].results[-1].metrics == best[1].results[-1].metrics
 
 
 def test_a_killed_trial_is_not_judged_twice() -> None:
