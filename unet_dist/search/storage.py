@@ -24,6 +24,8 @@ from unet_dist.search.spec import SearchSpec
 OPEN_TRIES = 5
 DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries of a database that does not answer."""
+IDLE_MS = 10_000
+"""After so long PostgreSQL ends a transaction whose controller says nothing; it is tried again."""
 
 
 @contextlib.contextmanager
@@ -88,7 +90,9 @@ def directions_of(spec: SearchSpec) -> list[StudyDirection]:
 def engine_of(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": 30}}
-    return {"pool_pre_ping": True}
+    # A controller that is suspended within a transaction keeps its locks, and all others wait.
+    idle = f"-c idle_in_transaction_session_timeout={IDLE_MS}"
+    return {"pool_pre_ping": True, "connect_args": {"options": idle}}
 
 
 def distribution_of(parameter: Parameter, choices: Sequence[Any]) -> BaseDistribution:
