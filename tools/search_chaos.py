@@ -77,8 +77,8 @@ def chaos(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     for process in [led(calm) for _ in range(asked.controllers)]:
         process.wait(10 * HANGS_S)
     calm_s = time.monotonic() - started
-    rng, kills, wild = random.Random(asked.seed), {"controller": 0, "rank": 0}, []
-    started = time.monotonic()
+    rng, kills = random.Random(asked.seed), {"controller": 0, "rank": 0}
+    started, wild = time.monotonic(), list[StudyDir]()
     # A study may be over before it had all its kills: then the next one has the rest.
     while not wild or (sum(kills.values()) < asked.kills and len(wild) < MOST_STUDIES):
         wild.append(prepared(folder, f"wild_{len(wild)}", asked))

@@ -26,6 +26,7 @@ from unet_dist.search import signs
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.storage import (
     Patient,
+    as_optuna,
     directions_of,
     distribution_of,
     engine_of,
@@ -153,8 +154,8 @@ class Database:
         try:
             for key, value in given.params.items():
                 parameter = self.spec.space[key]
-                kind = distribution_of(parameter, [_shown(each) for each in parameter.choice])
-                inner = kind.to_internal_repr(_shown(value))
+                kind = distribution_of(parameter, [as_optuna(each) for each in parameter.choice])
+                inner = kind.to_internal_repr(as_optuna(value))
                 self.storage.set_trial_param(trial_id, key, inner, kind)
         except ValueError as error:
             raise UserError(
@@ -177,12 +178,12 @@ class Database:
         self.storage.set_trial_user_attr(trial_id, OWNER, self.controller)
         if self.shared:
             found = self.storage.get_trial(trial_id)
-            if not self._is_ours(found):
-                self._read_at = NEVER
-                return False  # given back and claimed by another in this moment
-            if _trial_of(found) != trial:
+            ours = self._is_ours(found)  # else given back in this moment
+            if ours and _trial_of(found) != trial:
                 # Another controller had it meanwhile, and brought it further than is known here.
                 self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+                ours = False
+            if not ours:
                 self._read_at = NEVER
                 return False
         self._held.add(trial.number)
@@ -251,11 +252,11 @@ class Database:
         before, self._suspects = self._suspects, lost
         if self.shared:
             lost = {number: owner for number, owner in lost.items() if before.get(number) == owner}
-        first = self.controller == min(alive)
-        given_back = [n for n, owner in lost.items() if first or owner == self.controller]
-        for number in given_back:
+        if self.controller != min(alive):
+            lost = {number: owner for number, owner in lost.items() if owner == self.controller}
+        for number in lost:
             self._give_back(number)
-        return len(given_back)
+        return len(lost)
 
     def _is_orphan(self, number: int, owner: str) -> bool:
         """Whether a trial of this controller's runs nowhere: another one was killed while it
@@ -306,7 +307,7 @@ class Database:
         self.storage.remove_session()
 
     def alone(self) -> bool:
-        """Whether no other controller works on the study; that takes a moment to see."""
+        """Whether nobody else works on the study; that takes a moment to see."""
         return not (self.shared and self._signs.any_besides(self.controller))
 
     # Optuna's side
@@ -346,7 +347,3 @@ def _trial_of(frozen: FrozenTrial) -> Trial:
         return replace(Trial.of_json(json.loads(text)), number=frozen.number)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(where, f"cannot be understood: {error!r}") from error
-
-
-def _shown(value: Any) -> Any:
-    return str(list(value)) if isinstance(value, tuple) else value

@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from unet_dist.errors import UserError
-from unet_dist.search.space import Parameter
+from unet_dist.search.space import Parameter, Value
 from unet_dist.search.spec import SearchSpec
 
 OPEN_TRIES = 5
@@ -105,6 +105,11 @@ def distribution_of(parameter: Parameter, choices: Sequence[Any]) -> BaseDistrib
     if parameter.integer:
         return IntDistribution(*parameter.integer, log=parameter.log)
     return FloatDistribution(*parameter.bounds, log=parameter.log)
+
+
+def as_optuna(value: Value) -> Any:
+    """Optuna takes no lists."""
+    return str(list(value)) if isinstance(value, tuple) else value
 
 
 def url_without_password(url: str) -> str:

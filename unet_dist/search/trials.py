@@ -119,7 +119,7 @@ class Trial:
                     epoch=int(each["epoch"]),
                     metrics={key: float(value) for key, value in each["metrics"].items()},
                     clock_s=float(each["clock_s"]),
-                    params=_params(each["params"]) if each.get("params") else None,
+                    params=None if each.get("params") is None else _params(each["params"]),
                 )
                 for each in tree["results"]
             ),
