@@ -69,8 +69,9 @@ def parallel_png(study: Study, ordered: Sequence[Trial]) -> bytes:
     axes = axes_at(figure, 0.6, 0.4, 10.9, 3.1)
     best = max(1, len(ordered) // 10)
     for place, trial in reversed(list(enumerate(ordered))):
-        shares = space.shares_of(trial.params)
-        x = [i for i, key in enumerate(keys) if key in trial.params]
+        params = trial.params_at(trial.epochs)
+        shares = space.shares_of(params)
+        x = [i for i, key in enumerate(keys) if key in params]
         y = [shares[i] for i in x]
         shade = 1 - 0.6 * place / best if place < best else 0.5
         axes.plot(

@@ -43,6 +43,8 @@ class Controller:
     """Writes one line of the timeline."""
     mine: set[int] = field(default_factory=set)
     """Trials that run here."""
+    lost: set[int] = field(default_factory=set)
+    """Those of them that others have taken over; their ranks were asked to stop."""
     exhausted: bool = False
     """No point is left (a grid)."""
     why_over: str = ""
@@ -63,6 +65,7 @@ class Controller:
         self._take_up_again()
         while True:
             self._refresh()
+            self._let_go()
             if not self.why_over:
                 self.why_over = "stopped" if self.stopped() else budget_used(self.study)
                 if self.why_over:
@@ -101,6 +104,13 @@ class Controller:
         asked_for = self.store.load()[: self.study.spec.budget.trials]
         trials = [kept.get(trial.number, trial) for trial in asked_for]
         self.study = replace(self.study, trials=tuple(trials), clock_s=self.store.clock_s())
+
+    def _let_go(self) -> None:
+        """The store takes no word of trials that are lost, so their ranks only have to leave."""
+        lost = self.store.lost()
+        for number in sorted(lost - self.lost):
+            self.executor.stop(number)
+        self.lost = lost
 
     def _put(self, trial: Trial) -> None:
         self.study = replace(self.study, trials=self._with(trial))
@@ -238,7 +248,12 @@ class Controller:
     def _judge(self, trial: Trial, event: Reached) -> None:
         """Keeps the result of a rung, and says whether the trial goes on: all of it in one word to
         the store, before the ranks hear of it."""
-        result = RungResult(epoch=event.epoch, metrics=event.metrics, clock_s=self.store.clock_s())
+        result = RungResult(
+            epoch=event.epoch,
+            metrics=event.metrics,
+            clock_s=self.store.clock_s(),
+            params=trial.params,
+        )
         trial = trial.with_result(result)
         self.cards.worked(trial.number)
         self.study = replace(self.study, trials=self._with(trial))

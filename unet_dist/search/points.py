@@ -64,7 +64,8 @@ def observations(study: Study, *, least: int) -> Observed | None:
     if len(ordered) < least:
         return None
     places = [number / len(ordered) for number in range(len(ordered))]
-    return [trial.params for trial in (*ordered, *bad)], [*places, *([1.0] * len(bad))]
+    points = [trial.params_at(trial.epochs) for trial in (*ordered, *bad)]
+    return points, [*places, *([1.0] * len(bad))]
 
 
 def _sobol(dimensions: int, number: int, seed: int) -> Sequence[float]:

@@ -140,15 +140,13 @@ def _candidate_row(each: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trial_row(study: Study, trial: Trial, names: Sequence[str]) -> dict[str, Any]:
-    result = trial.results[-1]
+    result, params = trial.results[-1], trial.params_at(trial.epochs)
     return {
         "number": trial.number,
         "state": trial.state.value,
         "epoch": result.epoch,
         "values": [number_text(result.metrics[n]) if n in result.metrics else "" for n in names],
-        "settings": [
-            value_text(trial.params[key]) if key in trial.params else "" for key in study.spec.space
-        ],
+        "settings": [value_text(params[key]) if key in params else "" for key in study.spec.space],
         "card_minutes": f"{trial.card_s / 60:.1f}",
     }
 

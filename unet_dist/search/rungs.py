@@ -135,7 +135,9 @@ def exchange(
     source = ordered[int(rng.integers(fifth))]
     if source.number == trial.number:
         return None
-    return Exchange(source=source, params=perturbed(source.params, space, rng, keep))
+    return Exchange(
+        source=source, params=perturbed(source.params_at(trial.epochs), space, rng, keep)
+    )
 
 
 def perturbed(

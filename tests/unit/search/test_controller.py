@@ -1,4 +1,3 @@
-import random
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,10 +10,11 @@ from tests.unit.search.studies import (
     played_study,
     spec_of,
     states,
+    vessel_curve,
 )
 from unet_dist.search.controller import Controller
-from unet_dist.search.executor import Event, Reached
-from unet_dist.search.played import Curve, InMemory, PlayedTrials
+from unet_dist.search.executor import Reached
+from unet_dist.search.played import Curve, InMemory
 from unet_dist.search.space import Params
 from unet_dist.search.trials import State, Trial
 
@@ -108,6 +108,50 @@ def test_a_trial_too_many_of_another_controller_waits_until_more_are_asked_for()
     assert store.trials[4].state in (State.PAUSED, State.COMPLETE)
 
 
+class TakenOver(InMemory):
+    """Another controller has taken trial 1, and is done with it."""
+
+    taken: bool = False
+
+    def take(self, controller: Controller) -> None:
+        if 1 in controller.mine and not self.taken:
+            self.taken = True
+            self.trials[1] = replace(controller.trial(1), state=State.FAILED_USER, reason="other")
+
+    def save(self, trial: Trial) -> None:
+        if not (self.taken and trial.number == 1):
+            super().save(trial)
+
+    def lost(self) -> set[int]:
+        return {1} if self.taken else set()
+
+
+def test_the_ranks_of_a_trial_that_another_controller_took_over_stop() -> None:
+    store = TakenOver(clock=lambda: 0.0)
+    first = [{"train.lr": 0.01, "model.width": 4}, {"train.lr": 0.01, "model.width": 16}]
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 2}, first=first)
+    controller = controller_of(spec, store=store)
+    controller.on_change = store.take
+    controller.run()
+    [(began, ended, _, _)] = [lease for lease in leases_of(controller) if lease[2] == 1]
+    # When the other trial reaches its rung; its own is 5 s for the start and 3 epochs of 20 s.
+    assert ended - began == 5 + 3 * 5
+    assert controller.trial(1).reason == "other"
+    assert controller.cards.leases == {}
+
+
+def test_every_result_of_a_population_has_the_values_that_made_it() -> None:
+    algorithm = {**RANDOM, "schedule": "population", "min_epochs": 3}
+    controller = played_study(spec_of(algorithm=algorithm, budget={"trials": 10}))
+    moved = [trial for trial in controller.study.trials if trial.copied_from is not None]
+    assert moved
+    for trial in controller.study.trials:
+        for result in trial.results:
+            made_by = vessel_curve(trial.params_at(result.epoch)).metrics[result.epoch - 1]
+            assert result.metrics == made_by
+    assert any(trial.params_at(3) != trial.params for trial in moved)
+
+
 def test_points_to_try_first_come_first() -> None:
     first = [{"train.lr": 0.005, "model.width": 8}, {"train.lr": 0.006, "model.width": 16}]
     controller = played_study(spec_of(first=first, algorithm=RANDOM, budget={"trials": 4}))
@@ -120,92 +164,6 @@ def test_a_grid_ends_when_it_is_done() -> None:
     )
     points = [tuple(sorted(trial.params.items())) for trial in controller.study.trials]
     assert len(points) == len(set(points)) == 9
-
-
-class Killed(BaseException):
-    pass
-
-
-class Killable(PlayedTrials):
-    """Its controller dies at a random moment: nothing is told any more."""
-
-    dies_after: int = 10**9
-
-    def events(self) -> list[Event]:
-        self.dies_after -= 1
-        if self.dies_after < 0:
-            raise Killed
-        return super().events()
-
-
-class KillableMemory(InMemory):
-    """Its controller dies before or after a word to the store."""
-
-    dies_after: int = 10**9
-    written: bool = False
-
-    def save(self, trial: Trial) -> None:
-        self.dies_after -= 1
-        if self.dies_after >= 0 or self.written:
-            super().save(trial)
-        if self.dies_after < 0:
-            raise Killed
-
-
-def lead_with_kills(spec, rng: random.Random, kills: int) -> tuple[Controller, int]:
-    """A controller after the other, each with what the one before left in the database."""
-    clock = [0.0]
-    store = KillableMemory(clock=lambda: clock[0])
-    done = 0
-    while True:
-        controller = controller_of(spec, store=store)
-        played = Killable(curve=controller.executor.curve, start_s=5.0)  # type: ignore[attr-defined]
-        base = clock[0]
-        played.dies_after = store.dies_after = 10**9
-        if done < kills:
-            dying = rng.choice([played, store])
-            dying.dies_after = rng.randint(1, 6)
-            store.written = rng.random() < 0.5
-        controller.executor = played
-
-        def now(played: Killable = played, base: float = base) -> float:
-            return base + played.now_s
-
-        store.clock = now
-        # As ``Database.take_over``: whoever ran is at rest.
-        for trial in store.load():
-            if trial.state is State.RUNNING:
-                store.trials[trial.number] = replace(trial, state=trial.at_rest(EPOCHS))
-        try:
-            controller.run()
-        except Killed:
-            done += 1
-            clock[0] = now()
-            store.clock = lambda: clock[0]
-            continue
-        return controller, done
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_hundred_kills_of_the_controller_change_nothing_of_the_result(seed: int) -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 50})
-    undisturbed = played_study(spec)
-    controller, kills = lead_with_kills(spec, random.Random(seed), kills=25)
-    assert kills == 25
-    assert [t.number for t in controller.study.trials] == list(range(50))
-    assert [t.params for t in controller.study.trials] == [
-        t.params for t in undisturbed.study.trials
-    ]
-    assert not states(controller).get(State.RUNNING)
-    assert not states(controller).get(State.WAITING)
-    for trial in controller.study.trials:
-        epochs = [result.epoch for result in trial.results]
-        assert epochs == sorted(set(epochs))
-    best = [
-        each.study.ranking.best_so_far(each.study.trials)[0] for each in (undisturbed, controller)
-    ]
-    assert best[0].number == best[1].number
-    assert best[0].results[-1].metrics == best[1].results[-1].metrics
 
 
 def test_a_killed_trial_is_not_judged_twice() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -114,6 +116,19 @@ def test_the_worst_of_a_population_copies_the_best_and_changes_it() -> None:
     # A fifth of three decades either way.
     factor = float(chosen.params["train.lr"]) / 0.01
     assert factor == pytest.approx(10**0.6) or factor == pytest.approx(10**-0.6)
+
+
+def test_an_exchange_takes_the_values_that_made_the_result_that_was_compared() -> None:
+    """The source has copied another meanwhile, and has its values by now."""
+    space, ranking = spec_of().searched, Ranking(spec_of())
+    made_by = {"train.lr": 0.01, "model.width": 16}
+    best = trial(1, 0.8)
+    best = replace(best, results=(replace(best.results[0], params=made_by),))
+    best = replace(best, params={"train.lr": 0.01, "model.width": 4})
+    worst = trial(0, 0.1)
+    chosen = exchange(worst, [worst, best], space, ranking, seed=0, keep=frozenset({"model.width"}))
+    assert chosen is not None
+    assert chosen.params["model.width"] == 16
 
 
 def test_changed_values_stay_in_the_space() -> None:
