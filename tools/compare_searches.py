@@ -27,13 +27,17 @@ from unet_dist.search.space import Params
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.trials import Study
 
-CARDS, TRIALS, START_S = 4, 100, 1.0
+CARDS, TRIALS = 4, 200
+START_EPOCHS = 0.5
+"""What the start of a trial's ranks takes, each time, in median epochs."""
 SEARCHES: dict[str, dict[str, Any]] = {
     "random, full": {"points": "random", "schedule": "full"},
     "tpe, full": {"points": "tpe", "schedule": "full"},
     "random, halving": {"points": "random"},
+    "random, halving from 1 epoch": {"points": "random", "min_epochs": 1},
     "quasi-random, halving": {"points": "quasi_random"},
     "tpe, halving": {"points": "tpe"},
+    "tpe, halving from 1 epoch": {"points": "tpe", "min_epochs": 1},
     "gp, halving": {"points": "gp"},
     "cmaes, halving": {"points": "cmaes"},
     "random, hyperband": {"points": "random", "schedule": "hyperband"},
@@ -69,6 +73,10 @@ class Table:
         return len(next(iter(self.rows.values()))["dice"])
 
     @property
+    def start_s(self) -> float:
+        return START_EPOCHS * statistics.median(row["epoch_s"] for row in self.rows.values())
+
+    @property
     def best(self) -> float:
         return float(max(row["dice"][-1] for row in self.rows.values()))
 
@@ -87,7 +95,7 @@ def play(table: Table, algorithm: dict[str, Any], seed: int, trials: int = TRIAL
             "seed": seed,
         }
     )
-    played = PlayedTrials(curve=table.curve, start_s=START_S)
+    played = PlayedTrials(curve=table.curve, start_s=table.start_s)
     controller = Controller(
         study=Study(spec=spec),
         rungs=rungs_of(spec.algorithm, table.epochs),
@@ -126,7 +134,7 @@ def play_optuna(table: Table, seed: int, trials: int = TRIALS) -> Progress:
             trial, asked = study.ask(), asked + 1
             params = {key: trial.suggest_categorical(key, v) for key, v in table.space.items()}
             curve = table.curve(params)
-            heapq.heappush(queue, (now + START_S + curve.epoch_s, asked, trial, curve, 1))
+            heapq.heappush(queue, (now + table.start_s + curve.epoch_s, asked, trial, curve, 1))
 
     for _ in range(CARDS):
         start(0.0)

@@ -14,6 +14,11 @@ Observed = tuple[list[Params], list[float]]
 """Points, and what they cost, the smaller the better."""
 
 
+FEWEST = {"cmaes": 10}
+"""Results that a model needs whatever is asked for: CMA-ES begins from the best tenth of them."""
+MODEL_TRIES, RANDOM_TRIES = 3, 100
+"""Proposals that may repeat a trial, of a space of choices, before one is drawn at random: a trial
+that repeats another one tells nothing new."""
 NOT_TRIED = 0.01
 """Distance from every point so far, as a share of the space's side."""
 
@@ -35,7 +40,8 @@ def next_point(study: Study, number: int) -> dict[str, Value] | None:
     model = MODELS.get(points)
     if model is None or rng.random() < spec.algorithm.explore:
         return space.at(rng.random(len(space)).tolist())
-    observed = observations(study, least=spec.algorithm.first_random)
+    least = max(spec.algorithm.first_random, FEWEST.get(points, 1))
+    observed = observations(study, least=least)
     if observed is None:
         # Spread evenly until there is something to learn from.
         return space.at(_sobol(len(space), number, spec.seed))
@@ -47,7 +53,21 @@ def next_point(study: Study, number: int) -> dict[str, Value] | None:
     with warnings.catch_warnings():
         # Of arguments whose behaviour the tests hold.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return model(space, observed, pending, seed)
+        tried = [trial.params for trial in study.trials]
+        for attempt in range(MODEL_TRIES):
+            point = model(space, observed, pending, seed + attempt)
+            if point not in tried:
+                return point
+    return _untried(space, tried, rng)
+
+
+def _untried(space: Space, tried: Sequence[Params], rng: np.random.Generator) -> dict[str, Value]:
+    """Drawn at random; where nearly all is tried, any point."""
+    for _ in range(RANDOM_TRIES):
+        point = space.at(rng.random(len(space)).tolist())
+        if point not in tried:
+            break
+    return point
 
 
 def observations(study: Study, *, least: int) -> Observed | None:

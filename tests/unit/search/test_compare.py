@@ -1,6 +1,7 @@
 """How searches are compared, by tables that are made here."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,13 @@ def test_a_search_that_is_led_well_is_earlier() -> None:
     assert told[HALVING]["reached"] == 1.0
     assert told[HALVING]["earlier"] > 1.0
     assert told[HALVING]["time"] < 0.5
+
+
+def test_on_recorded_curves_halving_reaches_the_best_of_random_search_four_times_as_early() -> None:
+    recorded = Table.read(Path(__file__).with_name("curves.json"))
+    assert len(recorded.rows) >= 200
+    assert recorded.epochs == EPOCHS
+    search = "random, halving from 1 epoch"
+    told = compare(recorded, 5, [search])
+    assert told[search]["reached"] == 1.0
+    assert told[search]["earlier"] >= 4

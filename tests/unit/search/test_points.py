@@ -131,3 +131,29 @@ def test_the_setting_that_matters_is_the_most_important() -> None:
     assert "train.momentum" not in shares
     assert sum(shares.values()) == pytest.approx(1)
     assert importances(study_of(spec_with("random"), 3)) == {}
+
+
+@pytest.mark.parametrize("points", ["tpe", "gp"])
+def test_a_model_repeats_no_trial_while_others_are_left(points: str) -> None:
+    spec = SearchSpec.model_validate(
+        {
+            "base": "base.yaml",
+            "space": {"model.depth": {"int": [1, 4]}, "model.norm": {"choice": ["batch", "group"]}},
+            "algorithm": {"points": points, "first_random": 1, "explore": 0.0},
+        }
+    )
+    tried: tuple[Trial, ...] = ()
+    for number in range(8):
+        point = next_point(Study(spec=spec, trials=tried), number)
+        assert point is not None
+        assert point not in [trial.params for trial in tried], number
+        result = RungResult(epoch=3, metrics={"dice": 0.1 * number}, clock_s=float(number))
+        done = Trial(number=number, params=point, state=State.COMPLETE, results=(result,))
+        tried = (*tried, done)
+
+
+@pytest.mark.parametrize("points", ["tpe", "gp", "cmaes"])
+@pytest.mark.parametrize("number", [1, 2, 9, 11])
+def test_a_model_may_be_asked_for_after_very_few_results(points: str, number: int) -> None:
+    spec = spec_of(algorithm={"points": points, "first_random": 1, "explore": 0.0})
+    assert next_point(study_of(spec, number), number) is not None
