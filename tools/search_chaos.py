@@ -4,8 +4,10 @@
     tools/search_chaos.py --trials 200 --widths 1,2,4,8 --cards 8 --kills 0
 
 Led once undisturbed and once with kills, half of them of the controller, which is started again,
-half of a rank. To be the same are the trials, their points and the best; none may be lost or count
-twice, no card be lent twice at a time, no process be left. Prints JSON; exits with 1 otherwise.
+half of a rank; study after study until there were as many as asked for. To be the same are the
+trials, their points and the best; none may be lost or count twice, no card be lent twice at a time,
+no process be left; with several widths the cards are to be busy. Prints JSON; exits with 1
+otherwise.
 """
 
 import argparse
@@ -33,11 +35,12 @@ from unet_dist.search.site import Site
 from unet_dist.search.spec import load_spec
 from unet_dist.search.study import SearchJob
 from unet_dist.search.study_files import begin_study, load_study, read_study
-from unet_dist.search.trials import State, Study
+from unet_dist.search.trials import State, Study, Trial
 
 EPOCHS = 9
 HANGS_S = 120
 """Without a kill no study takes so long; else it hangs."""
+MOST_STUDIES = 10
 LIGHT = Path(__file__).with_name("light_trial.py")
 
 
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--cards", type=int, default=4)
     parser.add_argument("--widths", default="1", help="of trials, drawn from these")
+    parser.add_argument("--least-busy", type=float, default=0.9, help="with several widths")
     parser.add_argument("--epoch-s", default="0.1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--controllers", type=int, default=1, help="each with its own cards")
@@ -69,14 +73,48 @@ def chaos(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     os.environ["EPOCH_S"] = asked.epoch_s
     write_synthetic("vessels", folder / "data", count=8, size=32, seed=0)
-    calm, wild = (prepared(folder, name, asked) for name in ("calm", "wild"))
-    started = time.monotonic()
+    started, calm = time.monotonic(), prepared(folder, "calm", asked)
     for process in [led(calm) for _ in range(asked.controllers)]:
         process.wait(10 * HANGS_S)
     calm_s = time.monotonic() - started
     rng, kills = random.Random(asked.seed), {"controller": 0, "rank": 0}
-    started, processes = time.monotonic(), [led(wild) for _ in range(asked.controllers)]
-    pause_s = 2 * calm_s / max(1, asked.kills)
+    started, wild = time.monotonic(), list[StudyDir]()
+    # A study may be over before it had all its kills: then the next one has the rest.
+    while not wild or (sum(kills.values()) < asked.kills and len(wild) < MOST_STUDIES):
+        wild.append(prepared(folder, f"wild_{len(wild)}", asked))
+        lead_with_kills(wild[-1], asked, kills, rng, pause_s=2 * calm_s / max(1, asked.kills))
+    wild_s = time.monotonic() - started
+    studies = {each.path.name: read_study(each)[0] for each in (calm, *wild)}
+    faults = []
+    for each in (calm, *wild):
+        faults += faults_of(each, studies[each.path.name], asked)
+        faults += differences(studies["calm"], studies[each.path.name])
+        if left := living_ranks(each):
+            faults.append(f"{each.path.name}: {len(left)} processes are left")
+    share = busy(calm, asked.cards)
+    return {
+        "trials": asked.trials,
+        "kills": kills,
+        "kills_asked": asked.kills,
+        "killed_studies": len(wild),
+        "calm_s": round(calm_s, 1),
+        "wild_s": round(wild_s, 1),
+        "best": {name: best_of(study).number for name, study in studies.items()},
+        "busy": round(share, 3),
+        "faults": faults + shortfalls(asked, sum(kills.values()), share),
+    }
+
+
+def lead_with_kills(
+    study: StudyDir,
+    asked: argparse.Namespace,
+    kills: dict[str, int],
+    rng: random.Random,
+    *,
+    pause_s: float,
+) -> None:
+    """Until it is over; counts the kills."""
+    processes = [led(study) for _ in range(asked.controllers)]
     while any(process.poll() is None for process in processes):
         time.sleep(rng.uniform(0.2, 1.0) * min(3.0, max(0.3, pause_s)))
         index = rng.randrange(len(processes))
@@ -84,32 +122,33 @@ def chaos(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             for process in processes:
                 process.wait(HANGS_S)
         elif rng.random() < 0.5:
-            ranks = living_ranks(wild)
+            ranks = living_ranks(study)
             kills["rank"] += bool(ranks) and killed(rng.choice(ranks))
         elif processes[index].poll() is None:
             processes[index].kill()
             processes[index].wait()
             kills["controller"] += 1
             if asked.controllers == 1:
-                wait_for_end_of_ranks(wild)
-            processes[index] = led(wild)
-    studies = {each.path.name: read_study(each)[0] for each in (calm, wild)}
-    faults = [*faults_of(calm, studies["calm"], asked), *faults_of(wild, studies["wild"], asked)]
-    faults += differences(studies["calm"], studies["wild"])
-    if left := living_ranks(calm) + living_ranks(wild):
-        faults.append(f"{len(left)} processes are left")
-    best = {
-        name: study.ranking.best_so_far(study.trials)[0].number for name, study in studies.items()
-    }
-    return {
-        "trials": asked.trials,
-        "kills": kills,
-        "calm_s": round(calm_s, 1),
-        "wild_s": round(time.monotonic() - started, 1),
-        "best": best,
-        "busy": round(busy(calm, asked.cards), 3),
-        "faults": faults,
-    }
+                wait_for_end_of_ranks(study)
+            processes[index] = led(study)
+
+
+def shortfalls(asked: argparse.Namespace, kills: int, share: float) -> list[str]:
+    """What makes the answer worth less than it looks."""
+    faults = []
+    if kills < asked.kills:
+        faults.append(f"{kills} of {asked.kills} kills in {MOST_STUDIES} studies")
+    if len(widths_of(asked)) > 1 and share < asked.least_busy:
+        faults.append(f"the cards were busy for {share:.3f} of the time, not {asked.least_busy}")
+    return faults
+
+
+def widths_of(asked: argparse.Namespace) -> list[int]:
+    return [int(width) for width in asked.widths.split(",")]
+
+
+def best_of(study: Study) -> Trial:
+    return study.ranking.best_so_far(study.trials)[0]
 
 
 def prepared(folder: Path, name: str, asked: argparse.Namespace) -> StudyDir:
@@ -122,7 +161,7 @@ def prepared(folder: Path, name: str, asked: argparse.Namespace) -> StudyDir:
         "train.lr": {"float": [1e-4, 1e-1], "log": True},
         "model.width": {"choice": [4, 8, 16]},
     }
-    widths = [int(width) for width in asked.widths.split(",")]
+    widths = widths_of(asked)
     if len(widths) > 1:
         space["cards"] = {"choice": widths}
     file = folder / f"{name}.yaml"
@@ -157,9 +196,9 @@ def lead(path: Path) -> None:
 
     from rich.console import Console
 
-    from unet_dist.search import database
+    from unet_dist.search import signs
 
-    database.LOST_AFTER_S, database.BEAT_EVERY_S = 6.0, 1.0
+    signs.LOST_AFTER_S, signs.BEAT_EVERY_S = 6.0, 1.0
 
     study = StudyDir(path)
     spec, site = load_study(study)
@@ -250,7 +289,7 @@ def differences(calm: Study, wild: Study) -> list[str]:
         for one, other in zip(calm.trials, wild.trials, strict=False)
         if one.params != other.params
     ]
-    best = [study.ranking.best_so_far(study.trials)[0] for study in (calm, wild)]
+    best = [best_of(study) for study in (calm, wild)]
     if best[0].number != best[1].number or best[0].epochs != best[1].epochs:
         faults.append(f"the best is trial {best[1].number} in place of {best[0].number}")
     return faults

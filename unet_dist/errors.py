@@ -27,7 +27,7 @@ class UserError(Exception):
 
 
 class RunBusy(UserError):
-    """Another job is working in the run folder."""
+    """Another job is working in the run folder, or has not written yet what is needed of it."""
 
 
 class TrainingDiverged(Exception):

@@ -69,8 +69,9 @@ def parallel_png(study: Study, ordered: Sequence[Trial]) -> bytes:
     axes = axes_at(figure, 0.6, 0.4, 10.9, 3.1)
     best = max(1, len(ordered) // 10)
     for place, trial in reversed(list(enumerate(ordered))):
-        shares = space.shares_of(trial.params)
-        x = [i for i, key in enumerate(keys) if key in trial.params]
+        params = trial.params_at(trial.epochs)
+        shares = space.shares_of(params)
+        x = [i for i, key in enumerate(keys) if key in params]
         y = [shares[i] for i in x]
         shade = 1 - 0.6 * place / best if place < best else 0.5
         axes.plot(
@@ -110,22 +111,32 @@ def importance_png(shares: Mapping[str, float]) -> bytes:
     return figure_png(figure)
 
 
-def gantt_png(holdings: Sequence[Holding], cards: int) -> bytes:
-    """A bar for each time that a trial had a card, with the trial's number."""
-    figure = new_figure(1.0 + 0.34 * cards)
-    axes = axes_at(figure, 0.8, 0.2, 10.8, 0.34 * cards)
+def gantt_png(holdings: Sequence[Holding], cards: Mapping[str, int]) -> bytes:
+    """A bar for each time that a trial had a card, with the trial's number.
+
+    Args:
+        cards: their number by place.
+    """
+    rows = [(place, card) for place in sorted(cards) for card in range(cards[place])]
+    left = 0.8 if len(cards) < 2 else 2.0
+    figure = new_figure(1.0 + 0.34 * len(rows))
+    axes = axes_at(figure, left, 0.2, 11.6 - left, 0.34 * len(rows))
     last = max((each.ended_s for each in holdings), default=0.0)
     for each in holdings:
         duration = each.ended_s - each.began_s
         for card in each.cards:
+            row = rows.index((each.place, card))
             axes.barh(
-                card, duration / 60, left=each.began_s / 60, height=0.8,
+                row, duration / 60, left=each.began_s / 60, height=0.8,
                 color=TINTS[each.trial % len(TINTS)], edgecolor="white", linewidth=0.4,
             )  # fmt: skip
             if duration > last / 60:
                 middle = (each.began_s + each.ended_s) / 120
                 number = f"{each.trial}"
-                axes.text(middle, card, number, fontsize=7, ha="center", va="center", color="white")
-    axes.set(yticks=range(cards), ylim=(cards - 0.5, -0.5))
+                axes.text(middle, row, number, fontsize=7, ha="center", va="center", color="white")
+    axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticklabels(
+        [f"{card}" if len(cards) < 2 else f"{shorten(place, 20)}: {card}" for place, card in rows]
+    )
     name_axes(axes, "minutes", "card")
     return figure_png(figure)

@@ -5,7 +5,14 @@ played in seconds."""
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from unet_dist.search.ending import StudyBroken, budget_used, last_reason, refuse_broken
+from unet_dist.search.ending import (
+    StudyBroken,
+    budget_used,
+    in_doubt,
+    last_reason,
+    refuse_broken,
+    refuse_empty,
+)
 from unet_dist.search.executor import Event, Executor, Failed, Left, Reached, Store
 from unet_dist.search.leases import Cards
 from unet_dist.search.points import next_point
@@ -36,9 +43,13 @@ class Controller:
     """Writes one line of the timeline."""
     mine: set[int] = field(default_factory=set)
     """Trials that run here."""
+    lost: set[int] = field(default_factory=set)
+    """Those of them that others have taken over; their ranks were asked to stop."""
     exhausted: bool = False
     """No point is left (a grid)."""
     why_over: str = ""
+    failed_by_input: bool = False
+    """A trial of this start did; what failed before it may be mended."""
 
     @property
     def halving(self) -> Halving:
@@ -54,18 +65,26 @@ class Controller:
         self._take_up_again()
         while True:
             self._refresh()
+            self._let_go()
             if not self.why_over:
                 self.why_over = "stopped" if self.stopped() else budget_used(self.study)
                 if self.why_over:
                     for number in sorted(self.mine):
                         self.executor.stop(number)
-            if not self.why_over:
+            if not self.why_over and not self._waits_for_those_that_run():
                 self._start_what_fits()
             self.on_change(self)
             if not self.mine and (self.why_over or not self._work_left()):
                 return self.why_over or self._how_it_ended()
             for event in self.executor.events():
                 self._handle(event)
+
+    def _waits_for_those_that_run(self) -> bool:
+        """Whether the base may be broken; raises StudyBroken if none is left that could tell."""
+        if not self.failed_by_input:
+            return False
+        refuse_broken(self.study)
+        return in_doubt(self.study)
 
     def drain(self) -> None:
         """Hears what trials that were asked to stop have to say."""
@@ -85,6 +104,13 @@ class Controller:
         asked_for = self.store.load()[: self.study.spec.budget.trials]
         trials = [kept.get(trial.number, trial) for trial in asked_for]
         self.study = replace(self.study, trials=tuple(trials), clock_s=self.store.clock_s())
+
+    def _let_go(self) -> None:
+        """The store takes no word of trials that are lost, so their ranks only have to leave."""
+        lost = self.store.lost()
+        for number in sorted(lost - self.lost):
+            self.executor.stop(number)
+        self.lost = lost
 
     def _put(self, trial: Trial) -> None:
         self.study = replace(self.study, trials=self._with(trial))
@@ -120,6 +146,7 @@ class Controller:
         return left and not self.exhausted and any(map(self.cards.possible, widths))
 
     def _how_it_ended(self) -> str:
+        refuse_empty(self.study)
         aside = len(self.cards.aside)
         stuck = len(wanting_cards(self.study, self.halving))
         if not aside or not (stuck or len(self.study.trials) < self.study.spec.budget.trials):
@@ -157,17 +184,17 @@ class Controller:
             self.cards.give_up(trial.number)
             if self.store.claim(trial):
                 self._put(replace(trial, state=State.REFUSED, reason=refusal))
-                refuse_broken(self.study)
             return True
-        lease = self.cards.take(trial.number, width, without=self._bad_cards(trial))
+        until = self.rungs[len(trial.results)]
+        epochs, bad = until - trial.epochs, self._bad_cards(trial)
+        lease = self.cards.take(trial.number, width, epochs=epochs, without=bad)
         if lease is None:
             return False
         if not self.store.claim(trial):
-            self.cards.end(trial.number, infrastructure_failed=False)
+            self.cards.end(trial.number)
             self._refresh()  # another controller was faster, and knows more
             return True
         self.mine.add(trial.number)
-        until = self.rungs[len(trial.results)]
         running = replace(
             trial, state=State.RUNNING, granted=until, width=width, leased_at_s=self.study.clock_s
         )
@@ -221,8 +248,14 @@ class Controller:
     def _judge(self, trial: Trial, event: Reached) -> None:
         """Keeps the result of a rung, and says whether the trial goes on: all of it in one word to
         the store, before the ranks hear of it."""
-        result = RungResult(epoch=event.epoch, metrics=event.metrics, clock_s=self.store.clock_s())
+        result = RungResult(
+            epoch=event.epoch,
+            metrics=event.metrics,
+            clock_s=self.store.clock_s(),
+            params=trial.params,
+        )
         trial = trial.with_result(result)
+        self.cards.worked(trial.number)
         self.study = replace(self.study, trials=self._with(trial))
         final, goes_on = event.epoch == self.rungs[-1], False
         if not final:
@@ -256,9 +289,13 @@ class Controller:
             goes_on = not self._may_create() and all(t.state is State.RUNNING for t in behind)
         else:
             goes_on = self.halving.goes_on(trial, self.study.trials)
-        if not goes_on or self.why_over or self._width(trial) != trial.width:
+        # A rung is where a trial makes place for a wide one at little cost; it is promoted later.
+        keeps = self._width(trial) == trial.width and not self.cards.wanted(trial.number)
+        if not goes_on or self.why_over or not keeps:
             return trial, False
-        return replace(trial, granted=self.rungs[len(trial.results)]), True
+        until = self.rungs[len(trial.results)]
+        self.cards.go_on(trial.number, until - trial.epochs)
+        return replace(trial, granted=until), True
 
     def _left(self, trial: Trial) -> None:
         state = trial.at_rest(self.rungs[-1])
@@ -280,7 +317,7 @@ class Controller:
             return
         if event.state is not State.FAILED_INFRASTRUCTURE:
             self._give_back(replace(trial, state=event.state, reason=event.reason))
-            refuse_broken(self.study)
+            self.failed_by_input |= event.state is State.FAILED_USER
             return
         suspects = self.cards.leases[trial.number].cards if event.card is None else (event.card,)
         named = {f"{self.host}:{card}" for card in suspects} if event.blames_card else set()
@@ -293,13 +330,18 @@ class Controller:
             bad_cards=tuple(sorted({*trial.bad_cards, *named})),
             reason=event.reason,
         )
-        self._give_back(thrown_back, infrastructure_failed=event.blames_card, bad=event.card)
+        if event.blames_card:
+            self.cards.fail(trial.number, event.card)
+        else:
+            self.cards.end(trial.number)
+        self._put_down(thrown_back)
 
-    def _give_back(
-        self, trial: Trial, *, infrastructure_failed: bool = False, bad: int | None = None
-    ) -> None:
-        """The trial's cards, and the trial itself to whoever wants it next."""
-        self.cards.end(trial.number, infrastructure_failed=infrastructure_failed, bad=bad)
+    def _give_back(self, trial: Trial) -> None:
+        self.cards.end(trial.number)
+        self._put_down(trial)
+
+    def _put_down(self, trial: Trial) -> None:
+        """The trial, whose cards are free, is whoever's wants it next."""
         used_s = trial.used_s(self.store.clock_s())
         self._put(replace(trial, card_s=used_s, leased_at_s=None))
         self.mine.remove(trial.number)

@@ -5,6 +5,7 @@ What a trial is stands in one attribute of it, as JSON; Optuna's own fields repe
 show. Only controllers write here, never a rank.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -18,24 +19,27 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from unet_dist.errors import UserError
+from unet_dist.search import signs
 from unet_dist.search.spec import SearchSpec
-from unet_dist.search.storage import Patient, distribution_of, engine_of, opened, told
+from unet_dist.search.storage import (
+    Patient,
+    as_optuna,
+    directions_of,
+    distribution_of,
+    engine_of,
+    opened,
+    told,
+)
 from unet_dist.search.trials import OVER, State, Trial
 
 TRIAL, OWNER, SPENT = "unet_dist:trial", "unet_dist:owner", "unet_dist:spent_s"
-CONTROLLER = "unet_dist:controller:"
-LOST_AFTER_S = 60.0
-"""Without a sign of life of its controller, a trial is anybody's."""
-BEAT_EVERY_S = 10.0
+NOBODY = ""
 LOOK_EVERY_S = 1.0
 """Between two looks at what other controllers did; a claim is checked anyway."""
 NEVER = -1e9
-GONE = 0.0
-"""In place of the time: the controller has left."""
 SHOWN = {
     State.COMPLETE: TrialState.COMPLETE,
     State.RUNNING: TrialState.RUNNING,
@@ -71,8 +75,14 @@ class Database:
     _read_at: float = NEVER
     _suspects: dict[int, str] = field(default_factory=dict)
     """Trials that looked lost the last time, and whose they were."""
-    _signs: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Of each controller its last word, and when it was first seen here."""
+    _held: set[int] = field(default_factory=set)
+    """Trials that were claimed here, until they rest."""
+    _lost: set[int] = field(default_factory=set)
+    """Those of them that others have taken over."""
+    _signs: signs.Signs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._signs = signs.Signs(storage=self.storage, study_id=self.study_id)
 
     @classmethod
     def open(cls, url: str, name: str, spec: SearchSpec, *, final_epoch: int) -> "Database":
@@ -82,10 +92,7 @@ class Database:
             UserError: the database cannot be reached, or holds a study of another kind.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        directions = [
-            StudyDirection.MAXIMIZE if each.goal == "maximize" else StudyDirection.MINIMIZE
-            for each in spec.objectives
-        ]
+        directions = directions_of(spec)
         with told(url):
             storage, study = opened(url, name, directions)
         if list(study.directions) != directions:
@@ -147,8 +154,8 @@ class Database:
         try:
             for key, value in given.params.items():
                 parameter = self.spec.space[key]
-                kind = distribution_of(parameter, [_shown(each) for each in parameter.choice])
-                inner = kind.to_internal_repr(_shown(value))
+                kind = distribution_of(parameter, [as_optuna(each) for each in parameter.choice])
+                inner = kind.to_internal_repr(as_optuna(value))
                 self.storage.set_trial_param(trial_id, key, inner, kind)
         except ValueError as error:
             raise UserError(
@@ -169,23 +176,44 @@ class Database:
             self._read_at = NEVER
             return False
         self.storage.set_trial_user_attr(trial_id, OWNER, self.controller)
-        if not self.shared:
-            return True
-        found = self.storage.get_trial(trial_id)
-        if found.user_attrs.get(OWNER) != self.controller:
-            return False  # given back and claimed by another in this moment
-        if _trial_of(found) != trial:
-            # Another controller had it meanwhile, and brought it further than is known here.
-            self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
-            self._read_at = NEVER
-            return False
+        if self.shared:
+            found = self.storage.get_trial(trial_id)
+            ours = self._is_ours(found)  # else given back in this moment
+            if ours and _trial_of(found) != trial:
+                # Another controller had it meanwhile, and brought it further than is known here.
+                self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+                ours = False
+            if not ours:
+                self._read_at = NEVER
+                return False
+        self._held.add(trial.number)
         return True
 
     def save(self, trial: Trial) -> None:
+        """Not of a trial that another controller has taken over: it knows more."""
         trial_id, before = self._ids[trial.number], self._known[trial.number]
+        if self.shared and not self._is_ours(self.storage.get_trial(trial_id)):
+            self._lost.add(trial.number)
+        if trial.number in self._lost:
+            self._read_at = NEVER
+        else:
+            self._write(trial_id, before, trial)
+        if trial.state is not State.RUNNING:
+            self._held.discard(trial.number)
+            self._lost.discard(trial.number)
+
+    def lost(self) -> set[int]:
+        return set(self._lost)
+
+    def _is_ours(self, frozen: FrozenTrial) -> bool:
+        running = frozen.state is TrialState.RUNNING
+        return running and frozen.user_attrs.get(OWNER) == self.controller
+
+    def _write(self, trial_id: int, before: Trial, trial: Trial) -> None:
         self._attribute(trial_id, trial)
+        metric = self.spec.objectives[0].metric
         for result in trial.results[len(before.results) :]:
-            value = result.metrics.get("dice")
+            value = result.metrics.get(metric)
             if value is not None:
                 self.storage.set_trial_intermediate_value(trial_id, result.epoch, value)
         self._known[trial.number] = trial
@@ -197,7 +225,9 @@ class Database:
     def _show(self, trial: Trial) -> None:
         shown = SHOWN.get(trial.state, TrialState.FAIL)
         values = self._values(trial) if shown is TrialState.COMPLETE else None
-        self.storage.set_trial_state_values(self._ids[trial.number], shown, values)
+        # The answer to the first try of a patient call may have been lost.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_state_values(self._ids[trial.number], shown, values)
 
     def clock_s(self) -> float:
         return self._spent_before_s + time.monotonic() - self._since
@@ -210,29 +240,43 @@ class Database:
         a while later, so that no claim is seen by halves."""
         alive = self._alive()
         running = {
-            frozen.number: str(frozen.user_attrs.get(OWNER, ""))
+            frozen.number: str(frozen.user_attrs.get(OWNER, NOBODY))
             for frozen in self._read()
             if frozen.state is TrialState.RUNNING
         }
-        lost = {number: owner for number, owner in running.items() if owner not in alive}
+        lost = {
+            number: owner
+            for number, owner in running.items()
+            if owner not in alive or self._is_orphan(number, owner)
+        }
         before, self._suspects = self._suspects, lost
         if self.shared:
             lost = {number: owner for number, owner in lost.items() if before.get(number) == owner}
         if self.controller != min(alive):
-            return 0
+            lost = {number: owner for number, owner in lost.items() if owner == self.controller}
         for number in lost:
-            trial = self._known[number]
-            given_back = replace(
-                trial,
-                # Whatever was written last: the controller may have died between its two words.
-                state=trial.state if trial.state in OVER else trial.at_rest(self.final_epoch),
-                card_s=trial.used_s(self._spent_s()),
-                leased_at_s=None,
-            )
-            self._attribute(self._ids[number], given_back)
-            self._known[number] = given_back
-            self._show(given_back)
+            self._give_back(number)
         return len(lost)
+
+    def _is_orphan(self, number: int, owner: str) -> bool:
+        """Whether a trial of this controller's runs nowhere: another one was killed while it
+        claimed it, or the database did it twice as its answer to the first try was lost."""
+        return owner == self.controller and number not in self._held
+
+    def _give_back(self, number: int) -> None:
+        trial = self._known[number]
+        at_rest = replace(
+            trial,
+            # Whatever was written last: the controller may have died between its two words.
+            state=trial.state if trial.state in OVER else trial.at_rest(self.final_epoch),
+            card_s=trial.used_s(self._spent_s()),
+            leased_at_s=None,
+        )
+        # First of all, so that an owner that was only suspended writes nothing any more.
+        self.storage.set_trial_user_attr(self._ids[number], OWNER, NOBODY)
+        self._attribute(self._ids[number], at_rest)
+        self._known[number] = at_rest
+        self._show(at_rest)
 
     def _spent_s(self) -> float:
         """What is known of the time that a dead controller worked."""
@@ -243,26 +287,15 @@ class Database:
         locked folder only this one."""
         if not self.shared:
             return {self.controller}
-        now = time.monotonic()
-        for key, beat in self.storage.get_study_user_attrs(self.study_id).items():
-            if not key.startswith(CONTROLLER):
-                continue
-            name = key.removeprefix(CONTROLLER)
-            if beat == GONE:
-                self._signs.pop(name, None)
-            elif name not in self._signs or self._signs[name][0] != beat:
-                self._signs[name] = (beat, now)
-        young = {name for name, (_, at) in self._signs.items() if now - at < LOST_AFTER_S}
-        return young | {self.controller}
+        return {*self._signs.alive(), self.controller}
 
     def _beat_is_due(self) -> bool:
-        return time.monotonic() - self._beaten >= BEAT_EVERY_S
+        return time.monotonic() - self._beaten >= signs.BEAT_EVERY_S
 
     def _beat(self) -> None:
         self._beaten = time.monotonic()
         if self.shared:
-            key = CONTROLLER + self.controller
-            self.storage.set_study_user_attr(self.study_id, key, time.time())
+            self._signs.give(self.controller)
         if self.clock_s() > self._spent_s():
             self.storage.set_study_user_attr(self.study_id, SPENT, self.clock_s())
 
@@ -270,12 +303,12 @@ class Database:
         """The trials that this controller held are free at once."""
         self._beat()
         if self.shared:
-            self.storage.set_study_user_attr(self.study_id, CONTROLLER + self.controller, GONE)
+            self._signs.leave(self.controller)
         self.storage.remove_session()
 
     def alone(self) -> bool:
-        """Whether no other controller works on the study."""
-        return self._alive() == {self.controller}
+        """Whether nobody else works on the study; that takes a moment to see."""
+        return not (self.shared and self._signs.any_besides(self.controller))
 
     # Optuna's side
 
@@ -289,6 +322,8 @@ class Database:
             if frozen.state is TrialState.RUNNING and trial.state not in OVER:
                 trial = replace(trial, state=State.RUNNING)  # somebody is about to write it down
             self._known[frozen.number] = trial
+            if frozen.number in self._held and not self._is_ours(frozen):
+                self._lost.add(frozen.number)
         return trials
 
     def _attribute(self, trial_id: int, trial: Trial) -> None:
@@ -312,7 +347,3 @@ def _trial_of(frozen: FrozenTrial) -> Trial:
         return replace(Trial.of_json(json.loads(text)), number=frozen.number)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(where, f"cannot be understood: {error!r}") from error
-
-
-def _shown(value: Any) -> Any:
-    return str(list(value)) if isinstance(value, tuple) else value

@@ -31,8 +31,20 @@ def plan_text(spec: SearchSpec, site: Site) -> str:
         f"schedule {algorithm.schedule}; {goals}",
         f"{site.cards()} cards, {widths} for a trial",
         *(f"  {key}: {_range(parameter)}" for key, parameter in spec.space.items()),
+        *_notes(spec),
     ]
     return "\n".join(lines)
+
+
+def _notes(spec: SearchSpec) -> list[str]:
+    """What a user may take for something else."""
+    if spec.algorithm.schedule != "population" or not spec.retrain.top:
+        return []
+    return [
+        "note: the seeds train with only the last values of a member of the population, from the "
+        "start: its way there, with others' weights and values, is not repeated (retrain.top: 0 "
+        "leaves them out)"
+    ]
 
 
 def _range(parameter: Any) -> str:
@@ -55,6 +67,7 @@ def result_text(folder: StudyDir, result: SearchResult) -> str:
         spread = "" if math.isnan(low) else f" ({low:.4g} to {high:.4g}, {len(each.values)} seeds)"
         value, settings = number_text(each.mean), params_text(each.params)
         lines.append(f"  {metric} {value}{spread}: trial {each.trial}, {settings}")
+    lines += _notes(result.study.spec)
     if result.stopped:
         lines.append(f"stopped; go on with: unet-dist search {folder.path} --resume")
     if result.winners:

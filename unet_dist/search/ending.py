@@ -3,7 +3,7 @@
 from unet_dist.search.trials import OVER, State, Study
 
 BROKEN_AFTER = 3
-"""If the first so many trials all fail by the user's error, the base is broken, not the points."""
+"""If so many trials and all others fail by the user's error, the base is broken, not the points."""
 
 
 class StudyBroken(Exception):
@@ -32,16 +32,33 @@ def without_better(study: Study) -> int:
     return sum(trial.results[0].clock_s > since for trial in judged)
 
 
+def in_doubt(study: Study) -> bool:
+    """Whether all trials that are decided failed by what the user can mend, and they are enough to
+    doubt the base: then nothing new starts until those that still run have told.
+
+    A refusal does not count: the base was accepted before the start, so the point is to blame.
+    """
+    decided = [t for t in study.trials if t.state in OVER and t.state is not State.REFUSED]
+    return (
+        len(decided) >= min(BROKEN_AFTER, study.spec.budget.trials)
+        and all(trial.state is State.FAILED_USER for trial in decided)
+        and not any(trial.results for trial in study.trials)
+    )
+
+
 def refuse_broken(study: Study) -> None:
-    """Raises StudyBroken if the first trials all fail by what the user can mend."""
-    tried = [trial for trial in study.trials if trial.state in OVER or trial.results]
-    at_fault = (State.FAILED_USER, State.REFUSED)
-    if len(tried) >= min(BROKEN_AFTER, study.spec.budget.trials) and all(
-        trial.state in at_fault for trial in tried
-    ):
+    """Raises StudyBroken if a study is in doubt, and no trial runs that could remove it."""
+    if in_doubt(study) and not any(trial.state is State.RUNNING for trial in study.trials):
+        failed = [trial for trial in study.trials if trial.state is State.FAILED_USER]
         raise StudyBroken(
-            f"the first {len(tried)} trials all fail, so the base is broken: {tried[0].reason}"
+            f"the first {len(failed)} trials all fail, so the base is broken: {failed[0].reason}"
         )
+
+
+def refuse_empty(study: Study) -> None:
+    """Raises StudyBroken if the configuration refuses every trial."""
+    if study.trials and all(trial.state is State.REFUSED for trial in study.trials):
+        raise StudyBroken(f"all {len(study.trials)} trials are refused: {last_reason(study)}")
 
 
 def last_reason(study: Study) -> str:

@@ -75,7 +75,11 @@ class Store(Protocol):
         """Makes a waiting or paused trial this controller's; False if another was faster."""
 
     def save(self, trial: Trial) -> None:
-        """A trial of this controller's."""
+        """A trial of this controller's; not written if it is lost."""
+
+    def lost(self) -> set[int]:
+        """Trials of this controller's that others have taken over, as it was silent for too long
+        (suspended, or cut off)."""
 
     def clock_s(self) -> float:
         """How long controllers worked on the study, over all starts."""

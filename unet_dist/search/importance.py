@@ -21,13 +21,14 @@ def importances(study: Study) -> Mapping[str, float]:
     epoch = min(epochs)
     judged = [t for t in study.trials if t.result_at(epoch) is not None]
     costs = [study.ranking.costs(trial, epoch)[0] for trial in judged]
+    points = [trial.params_at(epoch) for trial in judged]
     space = study.spec.searched
     # Of keys that only some trials have, the variance of all says nothing.
-    keys = [key for key in space.parameters if all(key in trial.params for trial in judged)]
+    keys = [key for key in space.parameters if all(key in point for point in points)]
     if len(judged) < LEAST_TRIALS or not keys or len(set(costs)) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     mirror = optuna.create_study(direction="minimize")
-    mirror.add_trials(optuna_trials(space, ([t.params for t in judged], costs), []))
+    mirror.add_trials(optuna_trials(space, (points, costs), []))
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return optuna.importance.get_param_importances(mirror, evaluator=evaluator, params=keys)

@@ -15,11 +15,11 @@ from unet_dist.search.storage import told
 from unet_dist.search.study_files import read_study
 
 MOST_POINTS = 10
+MINDINSIGHT_EPOCHS = ("epoch", "train.epochs")
 MINDINSIGHT_KEYS = {
     "learning_rate": "train.lr",
     "lr": "train.lr",
     "batch_size": "train.batch",
-    "epoch": "train.epochs",
     "momentum": "train.momentum",
     "weight_decay": "train.weight_decay",
     "decay": "train.weight_decay",
@@ -90,6 +90,12 @@ def search_of_mindinsight(path: Path, base: str) -> dict[str, Any]:
     space: dict[str, Any] = {}
     faults: list[str] = []
     for name, given in parameters.items():
+        if name in MINDINSIGHT_EPOCHS:
+            faults.append(
+                f"parameters.{name}: is not searched, since trials of different lengths could not "
+                "be compared; remove it, and give all trials train.epochs=N"
+            )
+            continue
         key = MINDINSIGHT_KEYS.get(name, name if "." in str(name) else "")
         if not key:
             faults.append(

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 RING = 4
 """Cards of a ring of a 910A server."""
 FAILURES_UNTIL_ASIDE = 2
-"""Infrastructure failures of different trials in a row after which a card is set aside."""
+"""Infrastructure failures of different trials, without a result in between, after which a card is
+set aside."""
 
 Fits = Callable[[Sequence[int]], bool]
 """Whether a chip lets these cards, numbers of ``Cards``, make a job."""
@@ -18,6 +19,8 @@ Fits = Callable[[Sequence[int]], bool]
 class Lease:
     trial: int
     cards: tuple[int, ...]
+    epochs: int = 0
+    """From its begin, or from the rung where the trial went on, until it may leave."""
 
 
 def anywhere(cards: Sequence[int]) -> bool:
@@ -35,7 +38,11 @@ def in_rings_of_four(cards: Sequence[int]) -> bool:
 @dataclass(kw_only=True)
 class Cards:
     """Who has which cards. Wide trials are not starved: the first that waits and does not fit has
-    cards reserved for it once others have been let past it for ``patience`` starts."""
+    cards reserved for it once others have been let past it for ``patience`` starts.
+
+    Reserved cards that are free would be idle until the longest trial on the others leaves. So
+    trials with fewer epochs to go than that one still start there. Each of them is shorter than
+    one that is there already, so the row of them ends, and the head starts."""
 
     number: int
     fits: Fits = anywhere
@@ -47,7 +54,7 @@ class Cards:
     aside: set[int] = field(default_factory=set)
     """Cards that failed too often."""
     failures: dict[int, list[int]] = field(default_factory=dict)
-    """Trials that an infrastructure failure ended, in a row, by card."""
+    """Trials that an infrastructure failure ended since the last result, by card."""
     waiting: int | None = None
     """The trial at the head, that cards are, or may be, reserved for."""
     _passed: int = 0
@@ -65,20 +72,24 @@ class Cards:
         """Whether so many cards could ever make a job."""
         return self._group(self._usable(), width) is not None
 
-    def take(self, trial: int, width: int, *, without: Sequence[int] = ()) -> Lease | None:
+    def take(
+        self, trial: int, width: int, *, epochs: int = 0, without: Sequence[int] = ()
+    ) -> Lease | None:
         """The cards for a trial, or None. To be asked in the order in which trials should start;
         after a None the next in the order may be asked.
 
         Args:
-            without: cards where the trial failed before; used only if there are no others.
+            epochs: until it may leave.
+            without: cards where the trial failed before; used only if no group, free or busy, is
+                without them.
         """
         assert trial not in self.leases
         allowed = self.free()
-        if self.waiting != trial:
+        if self.waiting != trial and epochs >= self._longest_awaited():
             allowed = [card for card in allowed if card not in self._reserved]
         group = self._group([card for card in allowed if card not in without], width)
         elsewhere = [card for card in self._usable() if card not in without]
-        if group is None and len(elsewhere) < width:
+        if group is None and self._group(elsewhere, width) is None:
             group = self._group(allowed, width)
         if group is None:
             if self.waiting is None:
@@ -88,7 +99,7 @@ class Cards:
             return None
         self._passed += 1
         self.give_up(trial)
-        lease = Lease(trial, tuple(group))
+        lease = Lease(trial, tuple(group), epochs)
         self.leases[trial] = lease
         return lease
 
@@ -104,28 +115,57 @@ class Cards:
         if groups:
             self._reserved = max(groups, key=lambda group: len(free & set(group)))
 
+    def wanted(self, trial: int) -> bool:
+        """Whether a wider trial waits for cards of this one's."""
+        lease = self.leases[trial]
+        return len(self._reserved) > len(lease.cards) and self._is_awaited(lease)
+
+    def _is_awaited(self, lease: Lease) -> bool:
+        return not set(self._reserved).isdisjoint(lease.cards)
+
+    def _longest_awaited(self) -> int:
+        """Epochs of the longest lease that the head waits for."""
+        return max(
+            (each.epochs for each in self.leases.values() if self._is_awaited(each)), default=0
+        )
+
+    def go_on(self, trial: int, epochs: int) -> None:
+        """It keeps its cards for so many more epochs."""
+        self.leases[trial] = replace(self.leases[trial], epochs=epochs)
+
     def give_up(self, trial: int) -> None:
         """It no longer waits."""
         if self.waiting == trial:
             self.waiting, self._reserved = None, ()
 
-    def end(self, trial: int, *, infrastructure_failed: bool, bad: int | None = None) -> None:
-        """Frees the cards. A failure counts against the card it came from, or against all.
+    def end(self, trial: int) -> None:
+        """Frees the cards, which says nothing of them."""
+        del self.leases[trial]
+
+    def worked(self, trial: int) -> None:
+        """Its cards brought it to a rung: what failed there before is forgiven."""
+        for card in self.leases[trial].cards:
+            self.failures.pop(card, None)
+
+    def fail(self, trial: int, bad: int | None) -> None:
+        """The end by a failure of the infrastructure, which counts against the card it came from.
+        Of several cards without a known culprit none is counted against: most are innocent, and a
+        card that is bad fails narrow trials too, or is named some time.
 
         Args:
             bad: the card of the rank that failed first, if it is known.
         """
-        lease = self.leases.pop(trial)
-        for card in lease.cards:
-            if not infrastructure_failed:
-                self.failures.pop(card, None)
-            elif bad is None or bad == card:
-                against = self.failures.setdefault(card, [])
-                if trial not in against:
-                    against.append(trial)
-                if len(against) >= FAILURES_UNTIL_ASIDE:
-                    self.aside.add(card)
-                    self._reserved = ()
+        cards = self.leases[trial].cards
+        self.end(trial)
+        culprit = cards[0] if len(cards) == 1 else bad
+        if culprit is None:
+            return
+        against = self.failures.setdefault(culprit, [])
+        if trial not in against:
+            against.append(trial)
+        if len(against) >= FAILURES_UNTIL_ASIDE:
+            self.aside.add(culprit)
+            self._reserved = ()
 
     def _usable(self) -> list[int]:
         return [card for card in range(self.number) if card not in self.aside]

@@ -108,5 +108,8 @@ class InMemory:
     def save(self, trial: Trial) -> None:
         self.trials[trial.number] = trial
 
+    def lost(self) -> set[int]:
+        return set()
+
     def clock_s(self) -> float:
         return self.clock()

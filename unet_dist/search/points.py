@@ -40,7 +40,8 @@ def next_point(study: Study, number: int) -> dict[str, Value] | None:
         # Spread evenly until there is something to learn from.
         return space.at(_sobol(len(space), number, spec.seed))
     seed = int(rng.integers(2**31))
-    pending = [t.params for t in study.trials if t.state in (State.RUNNING, State.WAITING)]
+    begun = (State.RUNNING, State.WAITING)
+    pending = [t.params for t in study.trials if t.state in begun and not t.results]
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():
@@ -56,14 +57,15 @@ def observations(study: Study, *, least: int) -> Observed | None:
     of different rungs, several objectives and broken constraints make one order. (BOHB, Falkner et
     al., ICML 2018, models the highest rung with enough results alone, and keeps proposing what a
     lower rung turns down; see ``tools/compare_searches.py``.) Points that failed by their own fault
-    cost 1.
+    cost 1, however good they were at the rungs before.
     """
-    ordered = study.ranking.best_so_far(study.trials)
+    bad = [t for t in study.trials if t.state in BAD_REGION]
+    ordered = study.ranking.best_so_far(t for t in study.trials if t.state not in BAD_REGION)
     if len(ordered) < least:
         return None
-    bad = [t for t in study.trials if t.state in BAD_REGION and not t.results]
     places = [number / len(ordered) for number in range(len(ordered))]
-    return [trial.params for trial in (*ordered, *bad)], [*places, *([1.0] * len(bad))]
+    points = [trial.params_at(trial.epochs) for trial in (*ordered, *bad)]
+    return points, [*places, *([1.0] * len(bad))]
 
 
 def _sobol(dimensions: int, number: int, seed: int) -> Sequence[float]:

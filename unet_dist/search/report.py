@@ -13,7 +13,7 @@ from unet_dist.report.template import data_uri, render
 from unet_dist.runs import read_json, write_text_atomically
 from unet_dist.search.charts import best_png, gantt_png, importance_png, parallel_png, pareto_png
 from unet_dist.search.folder import StudyDir
-from unet_dist.search.holdings import Holding, busy_share, holdings_of
+from unet_dist.search.holdings import Holding, busy_share, cards_of, holdings_of
 from unet_dist.search.importance import importances
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site
@@ -43,8 +43,10 @@ def report_study(folder: StudyDir) -> Path:
 
 
 def _page(folder: StudyDir, study: Study, site: Site) -> str:
-    timeline = list(read_records(folder.timeline))
-    holdings = holdings_of(each for each in timeline if each.get("study") == site.study_name)
+    records = read_records(folder.timeline)
+    timeline = [each for each in records if each.get("study") == site.study_name]
+    holdings, cards = holdings_of(timeline), cards_of(timeline)
+    num_cards = sum(cards.values()) or site.cards()
     summary = read_json(folder.summary) if folder.summary.exists() else {}
     rungs = rungs_of(study.spec.algorithm, load_config(folder.base).train.epochs)
     ordered = study.ranking.best_so_far(study.trials)
@@ -56,8 +58,8 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
         counts=counts_of(study.trials),
         hours=study.clock_s / 3600,
         card_hours=study.card_s / 3600,
-        cards=site.cards(),
-        busy=busy_share(holdings, site.cards()),
+        cards=num_cards,
+        busy=busy_share(holdings, num_cards),
         candidates=[_candidate_row(each) for each in summary.get("candidates", [])],
         metric=names[0],
         command=f"unet-dist train {folder.best} --simulate N, or --rank-table FILE",
@@ -76,13 +78,13 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
             for t in study.trials
             if t.reason
         ],
-        charts=_charts(study, holdings, ordered, site.cards()),
+        charts=_charts(study, holdings, ordered, cards),
         spec=folder.spec.read_text(),
     )
 
 
 def _charts(
-    study: Study, holdings: Sequence[Holding], ordered: Sequence[Trial], cards: int
+    study: Study, holdings: Sequence[Holding], ordered: Sequence[Trial], cards: Mapping[str, int]
 ) -> list[dict[str, str]]:
     """Those that there is something to draw of."""
     charts: list[tuple[str, str, bytes]] = []
@@ -138,15 +140,13 @@ def _candidate_row(each: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trial_row(study: Study, trial: Trial, names: Sequence[str]) -> dict[str, Any]:
-    result = trial.results[-1]
+    result, params = trial.results[-1], trial.params_at(trial.epochs)
     return {
         "number": trial.number,
         "state": trial.state.value,
         "epoch": result.epoch,
         "values": [number_text(result.metrics[n]) if n in result.metrics else "" for n in names],
-        "settings": [
-            value_text(trial.params[key]) if key in trial.params else "" for key in study.spec.space
-        ],
+        "settings": [value_text(params[key]) if key in params else "" for key in study.spec.space],
         "card_minutes": f"{trial.card_s / 60:.1f}",
     }
 

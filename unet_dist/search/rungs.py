@@ -97,8 +97,8 @@ class Halving:
 
 
 KEPT = (
-    "model.", "data.", "train.batch", "train.accumulation", "train.optimizer", "train.epochs",
-    "train.amp", "augment.crop", CARDS,
+    "model.", "data.", "train.batch", "train.accumulation", "train.optimizer", "train.amp",
+    "augment.crop", CARDS,
 )  # fmt: skip
 """Keys that a copied checkpoint fixes: the shapes of weights and moments, and what a step is."""
 
@@ -135,7 +135,9 @@ def exchange(
     source = ordered[int(rng.integers(fifth))]
     if source.number == trial.number:
         return None
-    return Exchange(source=source, params=perturbed(source.params, space, rng, keep))
+    return Exchange(
+        source=source, params=perturbed(source.params_at(trial.epochs), space, rng, keep)
+    )
 
 
 def perturbed(

@@ -27,10 +27,12 @@ UNSEARCHABLE = (
     "data.classes",
     "data.split.",
     "seed",
+    "train.epochs",
     "log.",
     "checkpoint.",
 )
-"""Keys that would make trials incomparable, or have no influence on their results."""
+"""Keys that would make trials incomparable, such as the epochs, which the rungs are made of, or
+have no influence on their results."""
 MAX_GRID = 100_000
 
 
@@ -224,8 +226,6 @@ def _faults_of(spec: SearchSpec, path: Path) -> "list[str]":
             f"algorithm.min_epochs is {spec.algorithm.min_epochs}, but train.epochs is "
             f"{config.train.epochs}"
         )
-    if "train.epochs" in spec.space and spec.algorithm.schedule != "full":
-        faults.append("space: train.epochs: rungs need the same number for all; schedule: full")
     if spec.algorithm.points == "grid" and space.grid_size(spec.algorithm.grid_points) > MAX_GRID:
         faults.append(f"algorithm.points: the grid has more than {MAX_GRID} points")
     for number, point in enumerate(spec.first):

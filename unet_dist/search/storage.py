@@ -18,11 +18,14 @@ from optuna.study import StudyDirection
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from unet_dist.errors import UserError
-from unet_dist.search.space import Parameter
+from unet_dist.search.space import Parameter, Value
+from unet_dist.search.spec import SearchSpec
 
 OPEN_TRIES = 5
 DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries of a database that does not answer."""
+IDLE_MS = 10_000
+"""After so long PostgreSQL ends a transaction whose controller says nothing; it is tried again."""
 
 
 @contextlib.contextmanager
@@ -77,10 +80,19 @@ def opened(
     raise AssertionError
 
 
+def directions_of(spec: SearchSpec) -> list[StudyDirection]:
+    return [
+        StudyDirection.MAXIMIZE if each.goal == "maximize" else StudyDirection.MINIMIZE
+        for each in spec.objectives
+    ]
+
+
 def engine_of(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": 30}}
-    return {"pool_pre_ping": True}
+    # A controller that is suspended within a transaction keeps its locks, and all others wait.
+    idle = f"-c idle_in_transaction_session_timeout={IDLE_MS}"
+    return {"pool_pre_ping": True, "connect_args": {"options": idle}}
 
 
 def distribution_of(parameter: Parameter, choices: Sequence[Any]) -> BaseDistribution:
@@ -93,6 +105,11 @@ def distribution_of(parameter: Parameter, choices: Sequence[Any]) -> BaseDistrib
     if parameter.integer:
         return IntDistribution(*parameter.integer, log=parameter.log)
     return FloatDistribution(*parameter.bounds, log=parameter.log)
+
+
+def as_optuna(value: Value) -> Any:
+    """Optuna takes no lists."""
+    return str(list(value)) if isinstance(value, tuple) else value
 
 
 def url_without_password(url: str) -> str:

@@ -18,7 +18,9 @@ from unet_dist.errors import UserError
 from unet_dist.launching.placement import Supervision
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir, write_json, write_text_atomically
+from unet_dist.search.chosen import agreed
 from unet_dist.search.controller import Controller
+from unet_dist.search.copying import checkpoints_kept
 from unet_dist.search.database import Database
 from unet_dist.search.ending import StudyBroken
 from unet_dist.search.folder import StudyDir
@@ -64,8 +66,8 @@ class SearchJob:
     argv: Sequence[str] = ()
     """A command in place of this program's ranks."""
     interruptions: Interruptions = field(default_factory=Interruptions)
-    alone: bool = True
-    """Whether no other controller works on the study any more."""
+    _alone: Callable[[], bool] = field(init=False, default=lambda: True)
+    """Whether no other controller works on the last phase any more."""
 
     @cached_property
     def data(self) -> DataSets:
@@ -90,7 +92,7 @@ class SearchJob:
                 raise
         if result.winners:
             self._write_winner(base, result)
-        if self.alone:
+        if self._alone():
             write_json(self.folder.status, {"state": result.state, "reason": result.why})
         return result
 
@@ -101,7 +103,11 @@ class SearchJob:
         again = None
         if top and not self._asked_to_stop():
             seeds = f"{name}: seeds"
-            known, _ = Database.read_only(database_url(self.folder, self.site), seeds)
+            url, shared = database_url(self.folder, self.site), bool(self.site.storage)
+            numbers = agreed([t.number for t in top], url, seeds, self.spec, shared=shared)
+            trials, _ = Database.read_only(url, name)
+            top = [trials[number] for number in numbers]
+            known, _ = Database.read_only(url, seeds)
             spec = retraining(self.spec, top, [trial.params for trial in known])
             self.console.print(
                 f"search: {why}. The best {len(top)} are trained again with "
@@ -125,12 +131,9 @@ class SearchJob:
         rungs = rungs_of(spec.algorithm, base.train.epochs)
         url = database_url(self.folder, self.site)
         store = Database.open(url, name, spec, final_epoch=rungs[-1])
-        # Of a population the checkpoints of rungs, and those between them.
-        copied = spec.algorithm.schedule == "population"
-        keep = 1 + base.train.epochs // base.checkpoint.every_epochs + len(rungs) if copied else 0
         jobs = TrialJobs(
             folder=folder,
-            config=partial(config_of, base, keep=keep),
+            config=partial(config_of, base, keep=checkpoints_kept(spec.algorithm)),
             begin=self.data.begin,
             place=partial(place_of, self.site),
             supervise=self.supervise,
@@ -152,7 +155,7 @@ class SearchJob:
             on_change=self.show,
             note=partial(self._note, name),
         )
-        self._note(name, "start")
+        self._note(name, "start", cards=self.site.cards())
         if not store.shared:
             for trial in store.load():
                 close_run(folder(trial.number), trial.state)
@@ -166,7 +169,7 @@ class SearchJob:
             jobs.close()
             self.show(controller)
             store.close()
-        self.alone = store.alone()
+        self._alone = store.alone
         return controller.study, why
 
     def _note(self, phase: str, kind: str, **facts: Any) -> None:

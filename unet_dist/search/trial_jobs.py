@@ -1,6 +1,5 @@
 """Trials as jobs on leased cards: each is a run like any other, led by a thread of its own."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,15 +15,17 @@ from unet_dist.config_file import dump_config
 from unet_dist.errors import RunBusy, UserError
 from unet_dist.launching.job import Job, JobResult
 from unet_dist.launching.placement import Placement, Supervision, check_fit
-from unet_dist.records import read_records
 from unet_dist.runs import RunDir, write_text_atomically
+from unet_dist.search.copying import copy_checkpoint
 from unet_dist.search.executor import Event, Failed, Left, Reached
 from unet_dist.search.leases import Lease
 from unet_dist.search.rung_results import RungReader
 from unet_dist.search.trials import State, Trial
-from unet_dist.train.checkpoint import step_dir
 
 LOOK_EVERY_S = 0.1
+BUSY_FOR_S, BUSY_LOOK_EVERY_S = 60.0, 1.0
+"""The last ranks in a folder are waited for, whoever started them, and so is a checkpoint that is
+to be copied: else all tries of a trial would be over within seconds."""
 OUT_OF_MEMORY = (
     "for lack of memory meanwhile",
     "memory of the card or the host is exhausted",
@@ -164,6 +165,17 @@ class TrialJobs:
         self._pool.shutdown(wait=True)
 
     def _lead(self, running: _Running) -> JobResult:
+        deadline = time.monotonic() + BUSY_FOR_S
+        while True:
+            try:
+                return self._led(running)
+            except RunBusy:
+                if running.interruptions.received or time.monotonic() > deadline:
+                    raise
+                time.sleep(BUSY_LOOK_EVERY_S)
+
+    def _led(self, running: _Running) -> JobResult:
+        """Raises RunBusy before anything is started."""
         run = running.run
         with run.locked():
             config = self.config(running.trial)
@@ -205,14 +217,14 @@ class TrialJobs:
     def _how_it_ended(self, running: _Running) -> Event:
         assert running.future is not None
         number, error = running.trial.number, running.future.exception()
-        if isinstance(error, RunBusy):
-            state = State.FAILED_INFRASTRUCTURE
-            return Failed(trial=number, state=state, reason=str(error), blames_card=False)
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) and not isinstance(error, RunBusy):
             return Failed(trial=number, state=State.FAILED_USER, reason=str(error))
         if isinstance(error, Exception):
-            reason = str(error) if isinstance(error, OSError) else f"the launcher: {error!r}"
-            return Failed(trial=number, state=State.FAILED_INFRASTRUCTURE, reason=reason)
+            # It came from the launcher itself, not from a rank on a card.
+            told = isinstance(error, OSError | RunBusy)
+            reason = str(error) if told else f"the launcher: {error!r}"
+            state = State.FAILED_INFRASTRUCTURE
+            return Failed(trial=number, state=state, reason=reason, blames_card=False)
         if error is not None:
             raise error
         result = running.future.result()
@@ -225,29 +237,6 @@ class TrialJobs:
             card=_card_of(result.failure, running.lease),
             blames_card=blames_card(result.failure),
         )
-
-
-def copy_checkpoint(source: RunDir, run: RunDir, *, epoch: int, mark: str) -> None:
-    """The weights, optimiser and step of a better member of a population, in place of a trial's
-    own; once for each ``mark``.
-
-    Raises:
-        UserError: the checkpoint is not there any more.
-    """
-    copied = run.path / "copied_from"
-    if copied.exists() and copied.read_text() == mark:
-        return
-    starts = (record for record in read_records(source.records(0)) if record["kind"] == "start")
-    steps = next((int(record["steps_per_epoch"]) for record in starts), 0)
-    found = step_dir(source.checkpoints, epoch * steps)
-    if not found.is_dir():
-        raise UserError(str(found), f"the checkpoint of epoch {epoch} is not there any more")
-    target, part = run.checkpoints / found.name, run.checkpoints / f".{found.name}.partial"
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(found, part)
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
-    write_text_atomically(copied, mark)
 
 
 def state_of(failure: Failure) -> State:

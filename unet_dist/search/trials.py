@@ -1,5 +1,6 @@
 """Trials: what was tried, how far it came, and which of them are better."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -36,6 +37,9 @@ class RungResult:
     """By ``spec.Metric``; what was not measured is missing."""
     clock_s: float
     """Of the study, over all its starts, when the result came."""
+    params: Params | None = None
+    """The values that made it, since members of a population change theirs; None in older studies:
+    those of the trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,11 @@ class Trial:
     def result_at(self, epoch: int) -> RungResult | None:
         return next((each for each in self.results if each.epoch == epoch), None)
 
+    def params_at(self, epoch: int) -> Params:
+        """The values that made the result there."""
+        result = self.result_at(epoch)
+        return self.params if result is None or result.params is None else result.params
+
     def with_result(self, result: RungResult) -> "Trial":
         """The same for a result that is there already: a rung counts once, however often a
         trial was started again."""
@@ -103,7 +112,7 @@ class Trial:
         copied = tree["copied_from"]
         return cls(
             number=int(tree["number"]),
-            params={key: _value(value) for key, value in tree["params"].items()},
+            params=_params(tree["params"]),
             state=State(tree["state"]),
             first_rung=int(tree["first_rung"]),
             results=tuple(
@@ -111,6 +120,7 @@ class Trial:
                     epoch=int(each["epoch"]),
                     metrics={key: float(value) for key, value in each["metrics"].items()},
                     clock_s=float(each["clock_s"]),
+                    params=None if each.get("params") is None else _params(each["params"]),
                 )
                 for each in tree["results"]
             ),
@@ -123,6 +133,10 @@ class Trial:
             width=int(tree["width"]),
             leased_at_s=None if tree["leased_at_s"] is None else float(tree["leased_at_s"]),
         )
+
+
+def _params(tree: Mapping[str, Any]) -> Params:
+    return {key: _value(value) for key, value in tree.items()}
 
 
 def _value(value: Any) -> Value:
@@ -162,12 +176,12 @@ class Ranking:
         return tuple(costs)
 
     def violation(self, trial: Trial, epoch: int) -> float:
+        """0 if all constraints hold; infinite if one was not measured, since nobody knows."""
         result = trial.result_at(epoch)
         metrics = result.metrics if result else {}
         return sum(
-            each.violation(metrics[each.metric])
+            each.violation(metrics[each.metric]) if each.metric in metrics else math.inf
             for each in self.spec.constraints
-            if each.metric in metrics
         )
 
     def best_so_far(self, trials: Iterable[Trial]) -> list[Trial]:

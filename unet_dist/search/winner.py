@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unet_dist.data.balance import half_width
-from unet_dist.search.space import Parameter, Params
+from unet_dist.search.space import Parameter, Params, Value
 from unet_dist.search.spec import AlgorithmSpec, BudgetSpec, RetrainSpec, SearchSpec
 from unet_dist.search.trials import Ranking, RungResult, State, Study, Trial
 
@@ -66,7 +66,7 @@ def retraining(spec: SearchSpec, top: Sequence[Trial], known: Sequence[Params]) 
         known: points that it has already, of an earlier start; they keep their numbers.
     """
     seeds = tuple(range(spec.seed + 1, spec.seed + 1 + spec.retrain.seeds))
-    wanted = [{**dict(trial.params), SEED: seed} for trial in top for seed in seeds]
+    wanted = [{**values_of(trial), SEED: seed} for trial in top for seed in seeds]
     points = [dict(point) for point in known]
     points += [point for point in wanted if point not in points]
     return spec.model_copy(
@@ -92,7 +92,7 @@ def candidates(
             for each in (again.trials if again else ())
             if each.state is State.COMPLETE
             and metric in each.results[-1].metrics
-            and {key: value for key, value in each.params.items() if key != SEED} == trial.params
+            and without_seed(each) == values_of(trial)
         ]
         if seeds:
             found.append(_candidate(spec, trial.number, seeds))
@@ -106,12 +106,21 @@ def candidates(
     return _ranked(spec, found)
 
 
+def values_of(trial: Trial) -> dict[str, Value]:
+    """That made its last result."""
+    return dict(trial.params_at(trial.epochs))
+
+
+def without_seed(trial: Trial) -> dict[str, Value]:
+    return {key: value for key, value in values_of(trial).items() if key != SEED}
+
+
 def _candidate(spec: SearchSpec, number: int, trials: Sequence[Trial]) -> Candidate:
     results = [trial.results[-1].metrics for trial in trials]
     names = sorted(set.intersection(*(set(each) for each in results)))
     return Candidate(
         trial=number,
-        params={key: value for key, value in trials[0].params.items() if key != SEED},
+        params=without_seed(trials[0]),
         values=tuple(each[spec.objectives[0].metric] for each in results),
         metrics={name: statistics.fmean(each[name] for each in results) for name in names},
         epoch=trials[0].epochs,

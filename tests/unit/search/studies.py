@@ -90,3 +90,8 @@ def leases_of(controller: Controller) -> list[tuple[float, float, int, tuple[int
     """Begin, end, trial and cards, of each time that a trial had cards."""
     assert isinstance(controller.executor, PlayedTrials)
     return controller.executor.log
+
+
+def states(controller: Controller) -> dict[State, int]:
+    found = [trial.state for trial in controller.study.trials]
+    return {state: found.count(state) for state in State if state in found}

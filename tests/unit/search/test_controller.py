@@ -1,4 +1,3 @@
-import random
 from dataclasses import replace
 from itertools import pairwise
 
@@ -7,25 +6,19 @@ import pytest
 from tests.unit.search.studies import (
     EPOCHS,
     controller_of,
-    failing,
     leases_of,
     played_study,
     spec_of,
+    states,
+    vessel_curve,
 )
 from unet_dist.search.controller import Controller
-from unet_dist.search.ending import StudyBroken
-from unet_dist.search.executor import Event, Failed, Reached
-from unet_dist.search.leases import Lease
-from unet_dist.search.played import Curve, InMemory, PlayedTrials
+from unet_dist.search.executor import Reached
+from unet_dist.search.played import Curve, InMemory
 from unet_dist.search.space import Params
 from unet_dist.search.trials import State, Trial
 
 RANDOM = {"points": "random"}
-
-
-def states(controller: Controller) -> dict[State, int]:
-    found = [trial.state for trial in controller.study.trials]
-    return {state: found.count(state) for state in State if state in found}
 
 
 @pytest.mark.parametrize("schedule", ["full", "halving", "hyperband", "population"])
@@ -81,103 +74,6 @@ def test_later_rungs_may_take_more_cards() -> None:
     assert any(len(held) > 1 for held in widths.values())
 
 
-def test_one_bad_trial_ends_alone() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 9})
-    for state in (State.FAILED_DIVERGED, State.FAILED_MEMORY, State.FAILED_USER):
-        controller = played_study(spec, fails=failing(state, {2, 5}))
-        assert [t.number for t in controller.study.trials if t.state is state] == [2, 5]
-        assert controller.study.trials[2].reason == "planted"
-        assert len(controller.study.trials) == 9
-        assert len(leases_of(controller)) >= 9
-        assert controller.cards.aside == set()
-
-
-def test_a_broken_base_ends_the_study_at_once() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 40})
-    controller = controller_of(spec, fails=failing(State.FAILED_USER, set(range(40))), cards=2)
-    with pytest.raises(StudyBroken, match="planted"):
-        controller.run()
-    assert len(controller.study.trials) <= 5
-
-
-def test_infrastructure_failures_are_tried_again_elsewhere() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 6})
-    fails = failing(State.FAILED_INFRASTRUCTURE, {1}, until=1)
-    controller = played_study(spec, fails=fails, cards=3)
-    trial = controller.study.trials[1]
-    assert trial.state in (State.PAUSED, State.COMPLETE)
-    assert trial.tries == 0  # forgiven, since it got on
-    held = [cards for _, _, number, cards in leases_of(controller) if number == 1]
-    assert held[0] != held[1]
-    assert trial.bad_cards == tuple(f"here:{card}" for card in held[0])
-
-
-def test_infrastructure_that_fails_always_gives_the_trial_up() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 6})
-    controller = played_study(spec, fails=failing(State.FAILED_INFRASTRUCTURE, {1}), cards=8)
-    assert controller.study.trials[1].state is State.FAILED_INFRASTRUCTURE
-    assert controller.study.trials[1].tries == 3
-
-
-def test_what_the_infrastructure_ended_is_taken_up_by_the_next_start() -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 3})
-    fails = failing(State.FAILED_INFRASTRUCTURE, {1}, until=3)
-    before = played_study(spec, fails=fails, cards=8)
-    assert before.study.trials[1].state is State.FAILED_INFRASTRUCTURE
-    assert isinstance(before.store, InMemory)
-    again = played_study(spec, store=before.store, cards=8)
-    assert again.study.trials[1].state in (State.PAUSED, State.COMPLETE)
-    assert not again.study.trials[1].reason
-
-
-def test_a_trial_that_is_killed_from_outside_is_started_again_more_often() -> None:
-    times = []
-
-    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
-        times.append(trial.number)
-        if trial.number != 1 or times.count(1) > 15:
-            return None
-        state = State.FAILED_INFRASTRUCTURE
-        return Failed(trial=1, state=state, reason="ended by SIGKILL", blames_card=False)
-
-    controller = played_study(spec_of(algorithm=RANDOM, budget={"trials": 6}), fails=fails)
-    trial = controller.study.trials[1]
-    assert trial.state in (State.PAUSED, State.COMPLETE)
-    assert trial.bad_cards == ()
-    assert controller.cards.aside == set()
-
-
-def test_a_bad_card_is_set_aside_and_the_study_goes_on() -> None:
-    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
-        if 1 not in lease.cards:
-            return None
-        state = State.FAILED_INFRASTRUCTURE
-        return Failed(trial=trial.number, state=state, reason="card", card=1)
-
-    controller = played_study(spec_of(algorithm=RANDOM, budget={"trials": 12}), fails=fails)
-    assert controller.cards.aside == {1}
-    assert not [t for t in controller.study.trials if t.state is State.FAILED_INFRASTRUCTURE]
-
-
-def test_a_study_without_a_usable_card_ends() -> None:
-    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
-        return Failed(trial=trial.number, state=State.FAILED_INFRASTRUCTURE, reason="no power")
-
-    with pytest.raises(StudyBroken, match=r"2 of 2 cards were set aside .*no power"):
-        controller_of(spec_of(algorithm=RANDOM), fails=fails, cards=2).run()
-
-
-def test_what_the_configuration_refuses_never_starts() -> None:
-    controller = controller_of(spec_of(algorithm=RANDOM, budget={"trials": 9}))
-    controller.executor.refusal = (  # type: ignore[method-assign]
-        lambda trial, width: "too large" if trial.params["model.width"] == 16 else ""
-    )
-    controller.run()
-    refused = [t for t in controller.study.trials if t.state is State.REFUSED]
-    assert {t.params["model.width"] for t in refused} == {16}
-    assert not {t.number for t in refused} & {number for _, _, number, _ in leases_of(controller)}
-
-
 @pytest.mark.parametrize(
     ("budget", "why"),
     [
@@ -212,6 +108,50 @@ def test_a_trial_too_many_of_another_controller_waits_until_more_are_asked_for()
     assert store.trials[4].state in (State.PAUSED, State.COMPLETE)
 
 
+class TakenOver(InMemory):
+    """Another controller has taken trial 1, and is done with it."""
+
+    taken: bool = False
+
+    def take(self, controller: Controller) -> None:
+        if 1 in controller.mine and not self.taken:
+            self.taken = True
+            self.trials[1] = replace(controller.trial(1), state=State.FAILED_USER, reason="other")
+
+    def save(self, trial: Trial) -> None:
+        if not (self.taken and trial.number == 1):
+            super().save(trial)
+
+    def lost(self) -> set[int]:
+        return {1} if self.taken else set()
+
+
+def test_the_ranks_of_a_trial_that_another_controller_took_over_stop() -> None:
+    store = TakenOver(clock=lambda: 0.0)
+    first = [{"train.lr": 0.01, "model.width": 4}, {"train.lr": 0.01, "model.width": 16}]
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 2}, first=first)
+    controller = controller_of(spec, store=store)
+    controller.on_change = store.take
+    controller.run()
+    [(began, ended, _, _)] = [lease for lease in leases_of(controller) if lease[2] == 1]
+    # When the other trial reaches its rung; its own is 5 s for the start and 3 epochs of 20 s.
+    assert ended - began == 5 + 3 * 5
+    assert controller.trial(1).reason == "other"
+    assert controller.cards.leases == {}
+
+
+def test_every_result_of_a_population_has_the_values_that_made_it() -> None:
+    algorithm = {**RANDOM, "schedule": "population", "min_epochs": 3}
+    controller = played_study(spec_of(algorithm=algorithm, budget={"trials": 10}))
+    moved = [trial for trial in controller.study.trials if trial.copied_from is not None]
+    assert moved
+    for trial in controller.study.trials:
+        for result in trial.results:
+            made_by = vessel_curve(trial.params_at(result.epoch)).metrics[result.epoch - 1]
+            assert result.metrics == made_by
+    assert any(trial.params_at(3) != trial.params for trial in moved)
+
+
 def test_points_to_try_first_come_first() -> None:
     first = [{"train.lr": 0.005, "model.width": 8}, {"train.lr": 0.006, "model.width": 16}]
     controller = played_study(spec_of(first=first, algorithm=RANDOM, budget={"trials": 4}))
@@ -224,92 +164,6 @@ def test_a_grid_ends_when_it_is_done() -> None:
     )
     points = [tuple(sorted(trial.params.items())) for trial in controller.study.trials]
     assert len(points) == len(set(points)) == 9
-
-
-class Killed(BaseException):
-    pass
-
-
-class Killable(PlayedTrials):
-    """Its controller dies at a random moment: nothing is told any more."""
-
-    dies_after: int = 10**9
-
-    def events(self) -> list[Event]:
-        self.dies_after -= 1
-        if self.dies_after < 0:
-            raise Killed
-        return super().events()
-
-
-class KillableMemory(InMemory):
-    """Its controller dies before or after a word to the store."""
-
-    dies_after: int = 10**9
-    written: bool = False
-
-    def save(self, trial: Trial) -> None:
-        self.dies_after -= 1
-        if self.dies_after >= 0 or self.written:
-            super().save(trial)
-        if self.dies_after < 0:
-            raise Killed
-
-
-def lead_with_kills(spec, rng: random.Random, kills: int) -> tuple[Controller, int]:
-    """A controller after the other, each with what the one before left in the database."""
-    clock = [0.0]
-    store = KillableMemory(clock=lambda: clock[0])
-    done = 0
-    while True:
-        controller = controller_of(spec, store=store)
-        played = Killable(curve=controller.executor.curve, start_s=5.0)  # type: ignore[attr-defined]
-        base = clock[0]
-        played.dies_after = store.dies_after = 10**9
-        if done < kills:
-            dying = rng.choice([played, store])
-            dying.dies_after = rng.randint(1, 6)
-            store.written = rng.random() < 0.5
-        controller.executor = played
-
-        def now(played: Killable = played, base: float = base) -> float:
-            return base + played.now_s
-
-        store.clock = now
-        # As ``Database.take_over``: whoever ran is at rest.
-        for trial in store.load():
-            if trial.state is State.RUNNING:
-                store.trials[trial.number] = replace(trial, state=trial.at_rest(EPOCHS))
-        try:
-            controller.run()
-        except Killed:
-            done += 1
-            clock[0] = now()
-            store.clock = lambda: clock[0]
-            continue
-        return controller, done
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_hundred_kills_of_the_controller_change_nothing_of_the_result(seed: int) -> None:
-    spec = spec_of(algorithm=RANDOM, budget={"trials": 50})
-    undisturbed = played_study(spec)
-    controller, kills = lead_with_kills(spec, random.Random(seed), kills=25)
-    assert kills == 25
-    assert [t.number for t in controller.study.trials] == list(range(50))
-    assert [t.params for t in controller.study.trials] == [
-        t.params for t in undisturbed.study.trials
-    ]
-    assert not states(controller).get(State.RUNNING)
-    assert not states(controller).get(State.WAITING)
-    for trial in controller.study.trials:
-        epochs = [result.epoch for result in trial.results]
-        assert epochs == sorted(set(epochs))
-    best = [
-        each.study.ranking.best_so_far(each.study.trials)[0] for each in (undisturbed, controller)
-    ]
-    assert best[0].number == best[1].number
-    assert best[0].results[-1].metrics == best[1].results[-1].metrics
 
 
 def test_a_killed_trial_is_not_judged_twice() -> None:

@@ -7,21 +7,13 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from tests.unit.search.studies import EPOCHS, controller_of, spec_of
+from tests.unit.search.databases import opened, trial
+from tests.unit.search.studies import controller_of, spec_of
 from unet_dist.errors import UserError
-from unet_dist.search.database import CONTROLLER, LOST_AFTER_S, Database
+from unet_dist.search.database import Database
 from unet_dist.search.played import PlayedTrials
 from unet_dist.search.storage import Patient, url_without_password
 from unet_dist.search.trials import RungResult, State, Trial
-
-
-def opened(tmp_path: Path, **settings: object) -> Database:
-    spec = spec_of(**settings)
-    return Database.open(f"sqlite:///{tmp_path}/study.db", "study", spec, final_epoch=EPOCHS)
-
-
-def trial(number: int, **settings: object) -> Trial:
-    return Trial(number=number, params={"train.lr": 0.01, "model.width": 8}, **settings)  # type: ignore[arg-type]
 
 
 def test_a_study_in_a_database_is_the_one_in_memory(tmp_path: Path) -> None:
@@ -53,133 +45,14 @@ def test_optuna_and_its_tools_read_it(tmp_path: Path) -> None:
     assert len(waiting) == sum(t.state is State.PAUSED for t in controller.study.trials)
 
 
-def test_a_trial_is_claimed_once(tmp_path: Path) -> None:
-    one, other = opened(tmp_path), opened(tmp_path)
-    one.shared = other.shared = True
-    assert one.create(trial(0), trial)
-    other.load()
-    assert one.claim(trial(0))
-    assert not other.claim(trial(0))
-
-
-def test_what_another_controller_brought_further_is_not_claimed_by_old_knowledge(
-    tmp_path: Path,
-) -> None:
-    one, other = opened(tmp_path), opened(tmp_path)
-    one.shared = other.shared = True
-    one.create(trial(0), trial)
-    known = other.load()[0]
-    assert one.claim(trial(0))
-    one.save(trial(0, state=State.RUNNING, granted=3))
-    one.save(trial(0, state=State.WAITING, granted=3, tries=1))
-    assert not other.claim(known)
-    assert other.claim(other.load()[0])
-
-
-def test_two_controllers_that_make_the_same_trial_make_two(tmp_path: Path) -> None:
-    one, other = opened(tmp_path), opened(tmp_path)
-    one.shared = other.shared = True
-    assert one.create(trial(0), trial)
-
-    def another(number: int) -> Trial:
-        return replace(trial(number), params={"train.lr": 0.05, "model.width": 16})
-
-    assert not other.create(trial(0), another)
-    assert [each.number for each in other.load()] == [0, 1]
-    one._read_at = -1e9
-    assert one.load() == other.load() == [trial(0), another(1)]
-    assert one.claim(another(1))
+def test_what_optuna_shows_while_a_trial_runs_is_the_first_objective(tmp_path: Path) -> None:
+    database = opened(tmp_path, objectives=[{"metric": "iou"}])
+    database.create(trial(0), trial)
+    database.claim(trial(0))
+    result = RungResult(epoch=3, metrics={"dice": 0.5, "iou": 0.25}, clock_s=1.0)
+    database.save(trial(0, state=State.RUNNING, granted=3, results=(result,)))
     study = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="study")
-    assert study.trials[1].params == another(1).params
-
-
-def test_trials_of_a_dead_controller_are_given_back(tmp_path: Path) -> None:
-    dead = opened(tmp_path)
-    dead.create(trial(0), trial)
-    dead.claim(trial(0))
-    dead.save(trial(0, state=State.RUNNING, granted=3, width=2, leased_at_s=0.0))
-    dead._since -= 100
-    dead.close()
-    alive = opened(tmp_path)
-    assert alive.take_over() == 1
-    [given_back] = alive.load()
-    assert given_back.state is State.WAITING
-    assert given_back.leased_at_s is None
-    # Two cards for the time that the dead controller told of last.
-    assert 200 <= given_back.card_s < 210
-    assert alive.claim(alive.load()[0])
-
-
-@pytest.mark.parametrize(
-    ("state", "free"),
-    [
-        (State.COMPLETE, False),
-        (State.PAUSED, True),
-        (State.WAITING, True),
-        (State.FAILED_USER, False),
-        (State.FAILED_INFRASTRUCTURE, True),
-    ],
-)
-def test_a_controller_may_die_between_its_two_words(
-    tmp_path: Path, state: State, free: bool
-) -> None:
-    """The trial is written down, and Optuna's state of it is still RUNNING."""
-    epoch = 9 if state is State.PAUSED else 27
-    result = RungResult(epoch=epoch, metrics={"dice": 0.5}, clock_s=1.0)
-    results = () if state is State.WAITING else (result,)
-    granted = 0 if state is State.WAITING else epoch
-    after = trial(0, state=state, results=results, granted=granted)
-    dead = opened(tmp_path)
-    dead.create(trial(0), trial)
-    dead.claim(trial(0))
-    dead._attribute(dead._ids[0], after)
-    alive = opened(tmp_path)
-    assert alive.take_over() == 1
-    assert alive.load() == [after]
-    assert alive.take_over() == 0
-    assert alive.claim(after) == free
-
-
-def test_trials_of_a_living_controller_are_left_to_it(tmp_path: Path) -> None:
-    one, other = opened(tmp_path), opened(tmp_path)
-    one.shared = other.shared = True
-    one.load()
-    one.create(trial(0), trial)
-    one.claim(trial(0))
-    one.save(trial(0, state=State.RUNNING, granted=3))
-    assert other.take_over() == other.take_over() == 0
-    one.close()
-    # What looks lost must look the same a while later.
-    assert other.take_over() == 0
-    assert other.take_over() == 1
-
-
-def test_of_several_that_live_one_takes_over(tmp_path: Path) -> None:
-    dead, first, second = (opened(tmp_path) for _ in range(3))
-    for each, name in ((dead, "c"), (first, "a"), (second, "b")):
-        each.shared, each.controller = True, name
-    dead.create(trial(0), trial)
-    dead.claim(trial(0))
-    dead.save(trial(0, state=State.RUNNING, granted=3))
-    first.load()
-    second.load()
-    assert second.take_over() == second.take_over() == 0
-    assert first.take_over() == 1
-
-
-def test_the_clocks_of_other_machines_do_not_count(tmp_path: Path) -> None:
-    one, other = opened(tmp_path), opened(tmp_path)
-    one.shared = other.shared = True
-    one.load()
-    key = CONTROLLER + one.controller
-    # Its clock is a day behind; still it says something new each time.
-    for beat in (1.0, 2.0):
-        other.storage.set_study_user_attr(other.study_id, key, beat)
-        assert one.controller in other._alive()
-    name, (_, seen) = one.controller, other._signs[one.controller]
-    other._signs[name] = (2.0, seen - LOST_AFTER_S - 1)
-    assert one.controller not in other._alive()
-    assert not one.alone() or other.alone()
+    assert study.trials[0].intermediate_values == {3: 0.25}
 
 
 class Unwell:
@@ -259,9 +132,21 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_a_trial_survives_its_way_to_json_and_back() -> None:
+    made_by = {"loss.class_weights": (1, 3)}
+    result = RungResult(epoch=9, metrics={"dice": 0.5}, clock_s=1.0, params=made_by)
     full = replace(
         trial(3, state=State.FAILED_MEMORY, tries=2, bad_cards=("1",), reason="x", card_s=3.5),
         params={"loss.class_weights": (1, 2), "augment.flip": True},
         copied_from=(1, 9),
+        results=(result,),
     )
-    assert Trial.of_json(json.loads(json.dumps(full.to_json()))) == full
+    tree = json.loads(json.dumps(full.to_json()))
+    assert Trial.of_json(tree) == full
+    assert full.params_at(9) == made_by
+
+
+def test_a_result_of_an_older_study_is_of_the_values_that_its_trial_has() -> None:
+    result = RungResult(epoch=9, metrics={"dice": 0.5}, clock_s=1.0, params={"train.lr": 0.1})
+    tree = json.loads(json.dumps(trial(3, results=(result,)).to_json()))
+    del tree["results"][0]["params"]
+    assert Trial.of_json(tree).params_at(9) == trial(3).params

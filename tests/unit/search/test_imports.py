@@ -106,6 +106,9 @@ def test_what_has_no_counterpart_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         search_of_mindinsight(path, "base.yaml")
     assert len(caught.value.faults) == 2
+    path.write_text("parameters: {epoch: {bounds: [10, 20], type: int}}\n")
+    with pytest.raises(UserError, match=r"epoch: is not searched.*train.epochs=N"):
+        search_of_mindinsight(path, "base.yaml")
     path.write_text("command: x\n")
     with pytest.raises(UserError, match="no parameters"):
         search_of_mindinsight(path, "base.yaml")

@@ -1,8 +1,3 @@
-import heapq
-
-import numpy as np
-import pytest
-
 from unet_dist.search.leases import Cards, anywhere, in_rings_of_four
 
 
@@ -14,7 +9,7 @@ def test_all_that_a_trial_needs_or_nothing() -> None:
     assert cards.take(1, 2) is None
     assert cards.take(2, 1) is not None
     assert cards.free() == []
-    cards.end(0, infrastructure_failed=False)
+    cards.end(0)
     assert len(cards.free()) == 3
 
 
@@ -51,7 +46,7 @@ def test_a_wide_trial_gets_its_cards_though_narrow_ones_keep_coming() -> None:
         assert cards.take(number, 1)
     passed = 0
     for number in range(40):
-        cards.end(number % 4 if number < 4 else 100 + number - 4, infrastructure_failed=False)
+        cards.end(number % 4 if number < 4 else 100 + number - 4)
         if cards.take(99, 4) is not None:
             break
         if cards.take(trial, 1) is not None:
@@ -60,29 +55,66 @@ def test_a_wide_trial_gets_its_cards_though_narrow_ones_keep_coming() -> None:
     assert passed <= 3
 
 
+def test_short_trials_fill_reserved_cards_only_as_long_as_a_longer_one_holds_others() -> None:
+    cards = Cards(number=4, patience=0)
+    assert cards.take(0, 1, epochs=18)
+    for _ in range(2):
+        assert cards.take(99, 4, epochs=3) is None
+    assert cards.take(1, 1, epochs=18) is None
+    assert cards.take(2, 1, epochs=3)
+    assert cards.wanted(0)
+    cards.end(0)
+    # Only the three epochs of trial 2 are waited for now.
+    assert cards.take(3, 1, epochs=3) is None
+    cards.go_on(2, 6)
+    assert cards.take(3, 1, epochs=3)
+    cards.end(2)
+    cards.end(3)
+    assert cards.take(4, 1, epochs=1) is None
+    assert cards.take(99, 4, epochs=3)
+
+
+def test_a_trial_makes_place_only_for_a_wider_one() -> None:
+    for width in (1, 2):
+        cards = Cards(number=2, patience=0)
+        assert cards.take(0, 1)
+        assert cards.take(1, 1)
+        for _ in range(2):
+            assert cards.take(2, width) is None
+        assert any(map(cards.wanted, (0, 1))) == (width == 2)
+
+
 def test_a_card_that_fails_twice_is_set_aside() -> None:
     cards = Cards(number=4)
     for trial in (0, 1):
         lease = cards.take(trial, 2)
         assert lease is not None
         assert 0 in lease.cards
-        cards.end(trial, infrastructure_failed=True, bad=0)
+        cards.fail(trial, 0)
     assert cards.aside == {0}
     assert cards.free() == [1, 2, 3]
     assert not cards.possible(4)
 
 
-def test_the_same_trial_twice_and_success_in_between_prove_nothing() -> None:
+def test_the_same_trial_twice_and_a_result_in_between_prove_nothing() -> None:
     cards = Cards(number=1)
     for _ in range(3):
         cards.take(0, 1)
-        cards.end(0, infrastructure_failed=True)
+        cards.fail(0, None)
     assert cards.aside == set()
     cards.take(1, 1)
-    cards.end(1, infrastructure_failed=False)
+    cards.worked(1)
+    cards.end(1)
     cards.take(2, 1)
-    cards.end(2, infrastructure_failed=True)
+    cards.fail(2, None)
     assert cards.aside == set()
+    # An end without a result speaks neither for the card nor against it.
+    cards.take(3, 1)
+    cards.end(3)
+    assert cards.aside == set()
+    cards.take(4, 1)
+    cards.fail(4, None)
+    assert cards.aside == {0}
 
 
 def test_a_trial_that_failed_is_started_elsewhere_if_there_is_an_elsewhere() -> None:
@@ -93,6 +125,17 @@ def test_a_trial_that_failed_is_started_elsewhere_if_there_is_an_elsewhere() -> 
     assert cards.take(1, 1, without=[2]) is not None
     only = Cards(number=1)
     assert only.take(0, 1, without=[0]) is not None
+
+
+def test_a_trial_that_failed_in_every_ring_starts_again_all_the_same() -> None:
+    cards = Cards(number=8, fits=in_rings_of_four)
+    lease = cards.take(0, 4, without=[1, 5])
+    assert lease is not None
+    assert len(lease.cards) == 4
+    assert cards.take(1, 4) is not None
+    cards.end(0)
+    # The other ring is waited for, though it is busy.
+    assert cards.take(2, 4, without=lease.cards[:1]) is None
 
 
 def test_cards_kept_for_a_trial_that_no_longer_wants_them_are_free_again() -> None:
@@ -112,35 +155,6 @@ def test_cards_are_not_kept_where_the_trial_failed() -> None:
         cards.take(trial, 1)
     for _ in range(2):
         assert cards.take(9, 1, without=[0]) is None
-    cards.end(0, infrastructure_failed=False)
+    cards.end(0)
     assert cards.take(9, 1, without=[0]) is None
     assert cards.take(10, 1) is not None
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_fuzzed_trials_never_share_a_card_and_keep_the_cards_busy(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    cards = Cards(number=8, fits=in_rings_of_four)
-    waiting = [(trial, int(rng.choice([1, 2, 4, 8]))) for trial in range(200)]
-    running: list[tuple[float, int]] = []
-    now = used = until = 0.0
-    while waiting or running:
-        # As the controller asks: of the next few the widest first.
-        for trial, width in sorted(waiting[:8], key=lambda each: -each[1]):
-            lease = cards.take(trial, width)
-            if lease is None:
-                continue
-            held = [card for each in cards.leases.values() for card in each.cards]
-            assert len(held) == len(set(held))
-            assert len(lease.cards) == width
-            duration = float(rng.lognormal(0, 0.5))
-            heapq.heappush(running, (now + duration, trial))
-            used += duration * width
-            waiting.remove((trial, width))
-        if waiting:
-            until = running[0][0]
-        now, trial = heapq.heappop(running)
-        cards.end(trial, infrastructure_failed=False)
-    assert cards.leases == {}
-    assert cards.free() == list(range(8))
-    assert used / (8 * until) >= 0.9

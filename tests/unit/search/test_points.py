@@ -1,10 +1,13 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.unit.search.studies import EPOCHS, spec_of
 from unet_dist.search.importance import importances
-from unet_dist.search.points import next_point, observations
-from unet_dist.search.space import Params
+from unet_dist.search.points import MODELS, Observed, next_point, observations
+from unet_dist.search.space import Params, Space
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.trials import RungResult, State, Study, Trial
 
@@ -91,7 +94,8 @@ def test_a_trial_that_was_not_promoted_costs_more_than_one_that_was() -> None:
         trial(2, e3=0.4, e9=0.7),
         trial(3, e3=0.1),
     )
-    diverged = Trial(number=4, params={"n": 4}, state=State.FAILED_DIVERGED)
+    # However good it was at a rung before it diverged.
+    diverged = replace(trial(4, e3=0.9, e9=0.9), state=State.FAILED_DIVERGED)
     broken = Trial(number=5, params={"n": 5}, state=State.FAILED_INFRASTRUCTURE)
     study = Study(spec=spec_of(), trials=(*trials, diverged, broken))
     observed = observations(study, least=4)
@@ -99,6 +103,25 @@ def test_a_trial_that_was_not_promoted_costs_more_than_one_that_was() -> None:
     assert [point["n"] for point in observed[0]] == [2, 1, 0, 3, 4]
     assert observed[1] == [0, 0.25, 0.5, 0.75, 1.0]
     assert observations(study, least=5) is None
+
+
+def test_a_trial_is_either_observed_or_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_of(spec_with("quasi_random"), 12)
+    running = [replace(trial, state=State.RUNNING) for trial in study.trials[:2]]
+    begun = [replace(study.trials[2], state=State.RUNNING, results=())]
+    study = Study(spec=spec_with("tpe"), trials=(*running, *begun, *study.trials[3:]))
+    asked = []
+
+    def model(space: Space, observed: Observed, pending: Sequence[Params], seed: int) -> Params:
+        asked.append((observed[0], pending))
+        return {}
+
+    monkeypatch.setitem(MODELS, "tpe", model)  # type: ignore[arg-type]
+    next_point(study, 12)
+    ((points, pending),) = asked
+    assert len(points) == 11
+    assert all(trial.params in points for trial in running)
+    assert pending == [begun[0].params]
 
 
 def test_the_setting_that_matters_is_the_most_important() -> None:

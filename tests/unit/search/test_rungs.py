@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,21 @@ def test_one_in_three_is_promoted_and_the_highest_rung_comes_first() -> None:
     assert [each.number for each in HALVING.promotable(trials)] == [4]
 
 
+def test_what_was_not_measured_keeps_no_limit() -> None:
+    constraints = [{"metric": "latency_ms", "at_most": 10.0}]
+    ranking = Ranking(spec_of(constraints=constraints))
+
+    def measured(number: int, **metrics: float) -> Trial:
+        result = RungResult(epoch=3, metrics=metrics, clock_s=0.0)
+        return Trial(number=number, params={}, results=(result,))
+
+    trials = [
+        measured(0, dice=0.9), measured(1, dice=0.8, latency_ms=99.0),
+        measured(2, dice=0.1, latency_ms=9.0), measured(3, dice=0.95),
+    ]  # fmt: skip
+    assert [each.number for each in ranking.best_first(trials, 3)] == [2, 1, 3, 0]
+
+
 def test_a_trial_goes_on_at_once_if_it_is_among_the_best() -> None:
     others = [trial(0, 0.5), trial(1, 0.6)]
     good, bad = trial(2, 0.7, state=State.RUNNING), trial(2, 0.55, state=State.RUNNING)
@@ -99,6 +116,19 @@ def test_the_worst_of_a_population_copies_the_best_and_changes_it() -> None:
     # A fifth of three decades either way.
     factor = float(chosen.params["train.lr"]) / 0.01
     assert factor == pytest.approx(10**0.6) or factor == pytest.approx(10**-0.6)
+
+
+def test_an_exchange_takes_the_values_that_made_the_result_that_was_compared() -> None:
+    """The source has copied another meanwhile, and has its values by now."""
+    space, ranking = spec_of().searched, Ranking(spec_of())
+    made_by = {"train.lr": 0.01, "model.width": 16}
+    best = trial(1, 0.8)
+    best = replace(best, results=(replace(best.results[0], params=made_by),))
+    best = replace(best, params={"train.lr": 0.01, "model.width": 4})
+    worst = trial(0, 0.1)
+    chosen = exchange(worst, [worst, best], space, ranking, seed=0, keep=frozenset({"model.width"}))
+    assert chosen is not None
+    assert chosen.params["model.width"] == 16
 
 
 def test_changed_values_stay_in_the_space() -> None:

@@ -5,14 +5,15 @@ import pytest
 
 from unet_dist.cluster.codes import explain
 from unet_dist.cluster.failure import Failure, ended_by
+from unet_dist.config import Config
 from unet_dist.errors import UserError
+from unet_dist.launching.placement import Placement, Supervision
 from unet_dist.runs import RunDir
-from unet_dist.search.trial_jobs import (
-    blames_card,
-    copy_checkpoint,
-    state_of,
-)
-from unet_dist.search.trials import State
+from unet_dist.search import trial_jobs
+from unet_dist.search.executor import Event, Failed
+from unet_dist.search.leases import Lease
+from unet_dist.search.trial_jobs import TrialJobs, blames_card, state_of
+from unet_dist.search.trials import State, Trial
 
 
 def failure(**facts: object) -> Failure:
@@ -76,25 +77,80 @@ def test_a_card_is_not_blamed_for_what_somebody_did() -> None:
     assert blames_card(failure(reason="EL0004"))
 
 
-def run_at(path: Path, *steps: int) -> RunDir:
-    run = RunDir(path)
-    run.records(0).parent.mkdir(parents=True)
-    run.records(0).write_text('{"kind": "start", "steps_per_epoch": 4}\n')
-    for step in steps:
-        folder = run.checkpoints / f"step_{step:06d}"
-        folder.mkdir(parents=True)
-        (folder / "state.json").write_text(f"{path.name} {step}")
-    return run
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a fault")])
+def test_a_card_is_not_blamed_for_what_the_launcher_met(tmp_path: Path, error: Exception) -> None:
+    def config(trial: Trial) -> Config:
+        raise error
+
+    jobs = TrialJobs(
+        folder=lambda number: RunDir(tmp_path / f"{number}"), config=config,
+        begin=lambda run, config: None, place=lambda lease, run: Placement(simulate=1),
+        supervise=lambda topology: Supervision(), rungs=(3,), target="CPU",
+        memory_of=lambda config, width: 0.0,
+    )  # fmt: skip
+    jobs.start(Trial(number=0, params={}), Lease(0, (0,)), until_epoch=3)
+    jobs.close()
+    (event,) = jobs.events()
+    assert isinstance(event, Failed)
+    assert event.state is State.FAILED_INFRASTRUCTURE
+    assert not event.blames_card
 
 
-def test_a_member_of_a_population_goes_on_with_anothers_checkpoint(tmp_path: Path) -> None:
-    better, worse = run_at(tmp_path / "better", 8, 12, 16), run_at(tmp_path / "worse", 8, 12)
-    copy_checkpoint(better, worse, epoch=3, mark="1 3")
-    files = {path.name: (path / "state.json").read_text() for path in worse.checkpoints.iterdir()}
-    assert files == {"step_000008": "worse 8", "step_000012": "better 12"}
-    # Once: what it learns from there on is its own, also after a kill.
-    (worse.checkpoints / "step_000012" / "state.json").write_text("its own")
-    copy_checkpoint(better, worse, epoch=3, mark="1 3")
-    assert (worse.checkpoints / "step_000012" / "state.json").read_text() == "its own"
-    with pytest.raises(UserError, match="not there any more"):
-        copy_checkpoint(better, worse, epoch=9, mark="1 9")
+def refused(trial: Trial) -> Config:
+    raise UserError("trial 0", "got into its folder")
+
+
+def jobs_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialJobs:
+    """They end as soon as they have their folder."""
+    monkeypatch.setattr(trial_jobs, "BUSY_LOOK_EVERY_S", 0.01)
+    return TrialJobs(
+        folder=lambda number: RunDir(tmp_path / f"{number}"),
+        config=refused,
+        begin=lambda run, config: None,
+        place=lambda lease, run: Placement(simulate=1),
+        supervise=lambda topology: Supervision(),
+        rungs=(3,),
+        target="CPU",
+        memory_of=lambda config, width: 0.0,
+    )
+
+
+def start(jobs: TrialJobs) -> None:
+    jobs.start(Trial(number=0, params={}), Lease(trial=0, cards=(0,)), until_epoch=3)
+
+
+def next_event(jobs: TrialJobs) -> Event:
+    while not (events := jobs.events()):
+        pass
+    [event] = events
+    return event
+
+
+def test_a_folder_that_others_still_work_in_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = jobs_at(tmp_path, monkeypatch)
+    with RunDir(tmp_path / "0").locked():
+        start(jobs)
+        assert [jobs.events() for _ in range(3)] == [[], [], []]
+    event = next_event(jobs)
+    jobs.close()
+    assert isinstance(event, Failed)
+    assert event.reason == "trial 0: got into its folder"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_folder_that_stays_taken_is_nobodys_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    monkeypatch.setattr(trial_jobs, "BUSY_FOR_S", 600.0 if stopped else 0.05)
+    jobs = jobs_at(tmp_path, monkeypatch)
+    with RunDir(tmp_path / "0").locked():
+        start(jobs)
+        if stopped:
+            jobs.stop(0)
+        event = next_event(jobs)
+    jobs.close()
+    assert isinstance(event, Failed)
+    assert event.state is State.FAILED_INFRASTRUCTURE
+    assert not event.blames_card

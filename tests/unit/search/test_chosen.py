@@ -1,0 +1,107 @@
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from rich.console import Console
+
+from tests.unit.search.databases import opened
+from tests.unit.search.databases import trial as point
+from tests.unit.search.studies import spec_of
+from unet_dist.config import Config
+from unet_dist.launching.placement import Placement, Supervision
+from unet_dist.search import chosen
+from unet_dist.search.chosen import CHOSEN, agreed
+from unet_dist.search.folder import StudyDir
+from unet_dist.search.site import Site
+from unet_dist.search.spec import SearchSpec
+from unet_dist.search.study import SearchJob
+from unet_dist.search.trials import RungResult, State, Study, Trial
+
+NAME = "study: seeds"
+
+
+def url_of(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/study.db"
+
+
+def test_the_first_controller_chooses_for_all(tmp_path: Path) -> None:
+    url, spec = url_of(tmp_path), spec_of()
+    assert agreed([3, 1], url, NAME, spec, shared=True) == [3, 1]
+    assert agreed([1, 5], url, NAME, spec, shared=True) == [3, 1]
+    more = spec_of(budget={"trials": 80})
+    assert agreed([5, 1], url, NAME, more, shared=True) == [3, 1, 5]
+    assert agreed([7, 5], url, NAME, more, shared=True) == [3, 1, 5]
+
+
+def test_a_controller_by_itself_adds_what_a_later_start_finds(tmp_path: Path) -> None:
+    url, spec = url_of(tmp_path), spec_of()
+    assert agreed([3, 1], url, NAME, spec, shared=False) == [3, 1]
+    assert agreed([1, 5], url, NAME, spec, shared=False) == [3, 1, 5]
+
+
+def test_the_word_of_the_first_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, spec = url_of(tmp_path), spec_of()
+    study = optuna.create_study(storage=url, study_name=NAME, direction="maximize")
+
+    def told_meanwhile(seconds: float) -> None:
+        word = {"budget": spec.budget.model_dump(mode="json"), "trials": [4]}
+        study.set_user_attr(CHOSEN, word)
+
+    monkeypatch.setattr(time, "sleep", told_meanwhile)
+    assert agreed([1], url, NAME, spec, shared=True) == [4]
+
+
+def test_the_word_of_a_first_that_was_killed_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, spec = url_of(tmp_path), spec_of()
+    optuna.create_study(storage=url, study_name=NAME, direction="maximize")
+    monkeypatch.setattr(chosen, "WAIT_S", 0.0)
+    assert agreed([1], url, NAME, spec, shared=True) == [1]
+    assert agreed([2], url, NAME, spec, shared=True) == [1]
+
+
+def finished(number: int, dice: float) -> Trial:
+    result = RungResult(epoch=27, metrics={"dice": dice}, clock_s=1.0)
+    params = {"train.lr": 0.01 + number / 100, "model.width": 8}
+    return Trial(number=number, params=params, results=(result,), state=State.COMPLETE)
+
+
+class Told(SearchJob):
+    """Its search and its seeds are over at once."""
+
+    known: Study
+    points: tuple[dict[str, object], ...] = ()
+
+    def _phase(self, base, spec: SearchSpec, name: str, folder) -> tuple[Study, str]:  # type: ignore[no-untyped-def]
+        if name == NAME:
+            self.points = spec.first
+            return Study(spec=spec), "done"
+        return self.known, "budget.hours"
+
+
+def test_controllers_that_know_different_results_train_the_same_points_again(
+    tmp_path: Path,
+) -> None:
+    spec = spec_of(retrain={"top": 1, "seeds": 2})
+    site = Site(
+        placement=Placement(simulate=1, cores=(0,)), storage=url_of(tmp_path), study_name="study"
+    )
+    database = opened(tmp_path)
+    for number in range(2):
+        database.create(finished(number, 0.5), point)
+    points = []
+    for dice in ((0.6, 0.7), (0.6, 0.5)):
+        job = Told(
+            folder=StudyDir(tmp_path), spec=spec, site=site, console=Console(quiet=True),
+            supervise=lambda topology: Supervision(), show=lambda controller: None,
+        )  # fmt: skip
+        trials = tuple(finished(number, value) for number, value in enumerate(dice))
+        job.known = Study(spec=spec, trials=trials)
+        job._led(Config.model_validate({"data": {"root": "."}}))
+        points.append(job.points)
+    assert [point["train.lr"] for point in points[0]] == [0.02, 0.02]
+    assert points[1] == points[0]

@@ -1,0 +1,283 @@
+"""Several controllers at a study, those that died, and answers that were lost."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+
+from tests.unit.search.databases import opened, trial
+from unet_dist.search import signs
+from unet_dist.search.database import Database
+from unet_dist.search.signs import CONTROLLER, LOST_AFTER_S
+from unet_dist.search.storage import Patient
+from unet_dist.search.trials import RungResult, State, Trial
+
+
+def test_a_trial_is_claimed_once(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    assert one.create(trial(0), trial)
+    other.load()
+    assert one.claim(trial(0))
+    assert not other.claim(trial(0))
+
+
+def test_what_another_controller_brought_further_is_not_claimed_by_old_knowledge(
+    tmp_path: Path,
+) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    one.create(trial(0), trial)
+    known = other.load()[0]
+    assert one.claim(trial(0))
+    one.save(trial(0, state=State.RUNNING, granted=3))
+    one.save(trial(0, state=State.WAITING, granted=3, tries=1))
+    assert not other.claim(known)
+    assert other.claim(other.load()[0])
+
+
+def test_two_controllers_that_make_the_same_trial_make_two(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    assert one.create(trial(0), trial)
+
+    def another(number: int) -> Trial:
+        return replace(trial(number), params={"train.lr": 0.05, "model.width": 16})
+
+    assert not other.create(trial(0), another)
+    assert [each.number for each in other.load()] == [0, 1]
+    one._read_at = -1e9
+    assert one.load() == other.load() == [trial(0), another(1)]
+    assert one.claim(another(1))
+    study = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="study")
+    assert study.trials[1].params == another(1).params
+
+
+def test_trials_of_a_dead_controller_are_given_back(tmp_path: Path) -> None:
+    dead = opened(tmp_path)
+    dead.create(trial(0), trial)
+    dead.claim(trial(0))
+    dead.save(trial(0, state=State.RUNNING, granted=3, width=2, leased_at_s=0.0))
+    dead._since -= 100
+    dead.close()
+    alive = opened(tmp_path)
+    assert alive.take_over() == 1
+    [given_back] = alive.load()
+    assert given_back.state is State.WAITING
+    assert given_back.leased_at_s is None
+    # Two cards for the time that the dead controller told of last.
+    assert 200 <= given_back.card_s < 210
+    assert alive.claim(alive.load()[0])
+
+
+@pytest.mark.parametrize(
+    ("state", "free"),
+    [
+        (State.COMPLETE, False),
+        (State.PAUSED, True),
+        (State.WAITING, True),
+        (State.FAILED_USER, False),
+        (State.FAILED_INFRASTRUCTURE, True),
+    ],
+)
+def test_a_controller_may_die_between_its_two_words(
+    tmp_path: Path, state: State, free: bool
+) -> None:
+    """The trial is written down, and Optuna's state of it is still RUNNING."""
+    epoch = 9 if state is State.PAUSED else 27
+    result = RungResult(epoch=epoch, metrics={"dice": 0.5}, clock_s=1.0)
+    results = () if state is State.WAITING else (result,)
+    granted = 0 if state is State.WAITING else epoch
+    after = trial(0, state=state, results=results, granted=granted)
+    dead = opened(tmp_path)
+    dead.create(trial(0), trial)
+    dead.claim(trial(0))
+    dead._attribute(dead._ids[0], after)
+    alive = opened(tmp_path)
+    assert alive.take_over() == 1
+    assert alive.load() == [after]
+    assert alive.take_over() == 0
+    assert alive.claim(after) == free
+
+
+def test_trials_of_a_living_controller_are_left_to_it(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    one.load()
+    one.create(trial(0), trial)
+    one.claim(trial(0))
+    one.save(trial(0, state=State.RUNNING, granted=3))
+    assert other.take_over() == other.take_over() == 0
+    one.close()
+    # What looks lost must look the same a while later.
+    assert other.take_over() == 0
+    assert other.take_over() == 1
+
+
+def test_of_several_that_live_one_takes_over(tmp_path: Path) -> None:
+    dead, first, second = (opened(tmp_path) for _ in range(3))
+    for each, name in ((dead, "c"), (first, "a"), (second, "b")):
+        each.shared, each.controller = True, name
+    dead.create(trial(0), trial)
+    dead.claim(trial(0))
+    dead.save(trial(0, state=State.RUNNING, granted=3))
+    first.load()
+    second.load()
+    assert second.take_over() == second.take_over() == 0
+    assert first.take_over() == 1
+
+
+def test_the_clocks_of_other_machines_do_not_count(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    one.load()
+    key = CONTROLLER + one.controller
+    # Its clock is a day behind; still it says something new each time.
+    for beat in (1.0, 2.0):
+        other.storage.set_study_user_attr(other.study_id, key, beat)
+        assert one.controller in other._alive()
+    name, (_, seen) = one.controller, other._signs._seen[one.controller]
+    other._signs._seen[name] = (2.0, seen - LOST_AFTER_S - 1)
+    assert one.controller not in other._alive()
+    assert other.alone()
+    assert one.alone()
+
+
+def test_a_controller_that_was_killed_does_not_keep_others_from_being_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, alive = opened(tmp_path), opened(tmp_path)
+    killed.shared = alive.shared = True
+    killed._beat()
+    monkeypatch.setattr(signs, "BEAT_EVERY_S", 0.05)
+    assert killed.controller in alive._alive()
+    assert alive.alone()
+
+    def beats_meanwhile(seconds: float) -> None:
+        killed._signs.give(killed.controller)
+
+    monkeypatch.setattr(time, "sleep", beats_meanwhile)
+    assert not alive.alone()
+
+
+def test_a_trial_whose_claim_was_cut_off_is_given_back_by_its_living_owner(
+    tmp_path: Path,
+) -> None:
+    """The claimer was killed before it wrote that the trial is its own."""
+    owner, witness = opened(tmp_path), opened(tmp_path)
+    owner.shared = witness.shared = True
+    owner.controller, witness.controller = "b", "a"
+    owner.create(trial(0), trial)
+    owner.load()
+    witness.load()
+    owner.storage.set_trial_state_values(owner._ids[0], optuna.trial.TrialState.RUNNING)
+    assert witness.take_over() == witness.take_over() == 0
+    # A claim that is only seen by halves looks the same, so it is looked at twice.
+    assert owner.take_over() == 0
+    assert owner.take_over() == 1
+    assert [each.state for each in owner.load()] == [State.WAITING]
+    assert owner.claim(trial(0))
+    assert owner.take_over() == owner.take_over() == 0
+
+
+class Forgetful:
+    """The database does what it is told, and its first answer to one method is lost."""
+
+    def __init__(self, storage: RDBStorage, method: str) -> None:
+        self._storage, self._method = storage, method
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._storage, name)
+        if name != self._method:
+            return method
+
+        def lose_the_answer(*arguments: Any, **named: Any) -> Any:
+            answer, lost = method(*arguments, **named), self._method == name
+            self._method = ""
+            if lost:
+                raise StorageInternalError("the connection broke")
+            return answer
+
+        return lose_the_answer
+
+
+def forgetful(database: Database, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
+    storage = Forgetful(database.storage._storage, method)
+    database.storage = Patient(storage, "sqlite://")  # type: ignore[arg-type]
+
+
+def test_a_claim_whose_answer_was_lost_does_not_lose_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = opened(tmp_path)
+    database.create(trial(0), trial)
+    forgetful(database, "set_trial_state_values", monkeypatch)
+    assert not database.claim(trial(0))
+    assert database.take_over() == 1
+    assert database.claim(trial(0))
+
+
+def test_a_creation_whose_answer_was_lost_makes_two_trials_that_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = opened(tmp_path)
+    forgetful(database, "create_new_trial", monkeypatch)
+    assert not database.create(trial(0), trial)
+    assert database.take_over() == 1
+    assert database.load() == [trial(0), trial(1)]
+    assert database.claim(trial(0))
+    assert database.claim(trial(1))
+
+
+def test_an_ending_whose_answer_was_lost_is_an_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = opened(tmp_path)
+    database.create(trial(0), trial)
+    database.claim(trial(0))
+    forgetful(database, "set_trial_state_values", monkeypatch)
+    database.save(trial(0, state=State.REFUSED))
+    assert opened(tmp_path).load() == [trial(0, state=State.REFUSED)]
+
+
+@pytest.mark.parametrize("claimed_again", [False, True])
+def test_a_controller_that_was_suspended_writes_nothing_of_what_it_lost(
+    tmp_path: Path, claimed_again: bool
+) -> None:
+    suspended, other = opened(tmp_path), opened(tmp_path)
+    suspended.shared = other.shared = True
+    suspended.create(trial(0), trial)
+    suspended.claim(trial(0))
+    suspended.save(trial(0, state=State.RUNNING, granted=3))
+    # It never said a word that the other heard, so it counts as gone.
+    other.take_over()
+    assert other.take_over() == 1
+    if claimed_again:
+        assert other.claim(trial(0, granted=3))
+        other.save(trial(0, state=State.RUNNING, granted=3, width=2))
+    known = other._known[0]
+    assert suspended.lost() == set()
+    suspended.save(trial(0, state=State.RUNNING, granted=9))
+    assert suspended.lost() == {0}
+    suspended.save(trial(0, state=State.COMPLETE))
+    assert suspended.lost() == set()
+    written, _ = Database.read_only(f"sqlite:///{tmp_path}/study.db", "study")
+    assert written == [known] == suspended.load()
+
+
+def test_a_controller_that_was_suspended_is_told_what_it_lost(tmp_path: Path) -> None:
+    suspended, other = opened(tmp_path), opened(tmp_path)
+    suspended.shared = other.shared = True
+    suspended.create(trial(0), trial)
+    suspended.claim(trial(0))
+    suspended.save(trial(0, state=State.RUNNING, granted=3))
+    other.take_over()
+    other.take_over()
+    suspended.load()
+    assert suspended.lost() == {0}
