@@ -187,8 +187,8 @@ def _kernels(path: Path) -> Kernels:
             }
             for name, value in values.items():
                 numbers[name].append(value)
-            for name, column in counters.items():
-                column.append(number_of(row[name]))
+            for name, counts in counters.items():
+                counts.append(number_of(row[name]))
         if table.torn and not len(numbers["begin"]):
             raise ValueError("no row has a begin and a duration")
     order = np.argsort(np.array(numbers["begin"], np.int64), kind="stable")

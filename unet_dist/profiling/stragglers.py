@@ -52,7 +52,10 @@ def arrivals(
     shared = set(found[0]).intersection(*found[1:]) if found else set()
     keys = sorted(shared, key=lambda key: found[0][key].begin_ns)
     begins = [
-        [clocks[p.rank].common_ns(own[key].begin_ns) for p, own in zip(profiles, found, strict=True)]
+        [
+            clocks[p.rank].common_ns(own[key].begin_ns)
+            for p, own in zip(profiles, found, strict=True)
+        ]
         for key in keys
     ]
     return np.array(begins, np.float64).reshape(len(keys), len(profiles)), keys
@@ -141,9 +144,7 @@ def explained(
     return told
 
 
-def _since_last(
-    profile: RankProfile, keys: Sequence[tuple[str, int]]
-) -> list[dict[str, int]]:
+def _since_last(profile: RankProfile, keys: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
     """What the rank did between the end of the collective before and the begin of this one."""
     own = occurrences(profile)
     steps = [step.begin_ns for step in profile.steps]

@@ -1,0 +1,145 @@
+"""Finds the profiles of ranks below folders, and reads each in its format."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from unet_dist.errors import UserError
+from unet_dist.profiling.ascend_text import OUTPUT, rank_of_folder, read_text_folder
+from unet_dist.profiling.cells import open_table
+from unet_dist.profiling.chrome import read_chrome
+from unet_dist.profiling.moments import number_of
+from unet_dist.profiling.tables import NO_STEP, RankProfile
+
+CLUSTER_TABLE = "cluster_step_trace_time.csv"
+TRACES = (".json", ".json.gz")
+DEPTH = 6
+"""Folders below a given one that are looked into."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    path: Path
+    kind: str
+    """text, trace or table."""
+    rank: int | None
+
+
+def find_profiles(paths: Sequence[Path]) -> list[Found]:
+    """In the order of ranks; those without a known one by name.
+
+    Raises:
+        UserError: a path is not there, or none holds a profile.
+    """
+    faults = [f"{path}: there is no such file or folder" for path in paths if not path.exists()]
+    if faults:
+        raise UserError("DIR", faults)
+    found: list[Found] = []
+    for path in paths:
+        found += _below(path) if path.is_dir() else [_file(path)]
+    unique = {one.path.resolve(): one for one in found}
+    if not unique:
+        shown = ", ".join(map(str, paths))
+        raise UserError(
+            "DIR",
+            f"{shown}: no profile is below; it is a folder with {OUTPUT}/, a Chrome trace, or "
+            f"{CLUSTER_TABLE}",
+        )
+    return sorted(unique.values(), key=lambda one: (one.rank is None, one.rank or 0, str(one.path)))
+
+
+def read_profiles(found: Sequence[Found]) -> list[RankProfile]:
+    """Ranks that cannot be read at all raise UserError only if there is no other."""
+    profiles: list[RankProfile] = []
+    faults = []
+    taken = {one.rank for one in found if one.rank is not None}
+    free = (number for number in range(len(found) + len(taken)) if number not in taken)
+    for one in found:
+        rank = next(free) if one.rank is None else one.rank
+        try:
+            profiles += read_profile(one, rank)
+        except UserError as error:
+            faults += [f"{error.where}: {fault}" for fault in error.faults]
+    if not profiles:
+        raise UserError("DIR", faults)
+    if faults:
+        first = profiles[0]
+        profiles[0] = replace(first, missing=(*first.missing, *faults))
+    return _without_doubles(profiles)
+
+
+def read_profile(found: Found, rank: int) -> list[RankProfile]:
+    if found.kind == "text":
+        return [read_text_folder(found.path, rank)]
+    if found.kind == "trace":
+        return [read_chrome(found.path, rank)]
+    return read_cluster_table(found.path)
+
+
+def read_cluster_table(path: Path) -> list[RankProfile]:
+    """All ranks of the table that MindStudio writes of a cluster; it has no timelines."""
+    rows: dict[int, dict[int, dict[str, float]]] = {}
+    try:
+        with open_table(path) as table:
+            columns = [c for c in table.columns if c not in ("Step", "Type", "Index")]
+            for row in table.rows():
+                if row["Type"] == "rank" and row["Index"].isdigit():
+                    step = int(row["Step"]) if row["Step"].isdigit() else NO_STEP
+                    numbers = {column: number_of(row[column]) for column in columns}
+                    rows.setdefault(int(row["Index"]), {})[step] = numbers
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror or error}") from error
+    if not rows:
+        raise UserError(str(path), "has no row of Type rank")
+    return [
+        RankProfile(
+            rank=rank,
+            source=str(path),
+            format="cluster table",
+            told_steps=steps,
+            missing=("the table has no timeline: causes are not looked for",),
+        )
+        for rank, steps in sorted(rows.items())
+    ]
+
+
+def _below(folder: Path) -> list[Found]:
+    found: list[Found] = []
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        depth = len(here.relative_to(folder).parts)
+        folders[:] = sorted(f for f in folders if depth < DEPTH and not f.startswith("."))
+        if OUTPUT in folders:
+            found.append(Found(path=here, kind="text", rank=rank_of_folder(here)))
+            folders.remove(OUTPUT)
+            continue
+        if CLUSTER_TABLE in files:
+            found.append(Found(path=here / CLUSTER_TABLE, kind="table", rank=None))
+    if any(one.kind == "text" for one in found):
+        # The table beside folders says the same of them, with less.
+        return [one for one in found if one.kind == "text"]
+    if not found:
+        found = [
+            Found(path=path, kind="trace", rank=None)
+            for path in sorted(folder.iterdir())
+            if path.name.endswith(TRACES) and "trace" in path.name.lower()
+        ]
+    return found
+
+
+def _file(path: Path) -> Found:
+    kind = "table" if path.suffix == ".csv" else "trace"
+    return Found(path=path, kind=kind, rank=None)
+
+
+def _without_doubles(profiles: Sequence[RankProfile]) -> list[RankProfile]:
+    """Two captures of one rank are not one: the later one is read."""
+    by_rank: dict[int, RankProfile] = {}
+    for profile in profiles:
+        if profile.rank in by_rank:
+            left_out = by_rank[profile.rank].source
+            note = f"{left_out} is of rank {profile.rank} too, and left out: name one capture"
+            profile = replace(profile, missing=(*profile.missing, note))
+        by_rank[profile.rank] = profile
+    return [by_rank[rank] for rank in sorted(by_rank)]
