@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ LAYOUT = re.compile(r"TransData|Transpose|TensorMove|Cast|Format|AsStrided|ViewC
 """Types that change how a tensor lies in memory, or its number format, and compute nothing."""
 CUBE = re.compile(r"AI_?CORE|MIX_AIC|AIC", re.IGNORECASE)
 VECTOR = re.compile(r"VECTOR|MIX_AIV|AIV", re.IGNORECASE)
+FLOAT32 = ("FLOAT", "FLOAT32", "DT_FLOAT")
 TINY_NS = 10_000
 """A kernel shorter than this costs the host about as long to launch as the device to run."""
 BUSY = 0.8
@@ -41,6 +42,11 @@ class OperatorGroup:
     bound: str
     """cube, vector, memory, scalar, none (waiting for each other), or unknown without counters."""
 
+    def of_one_step(self, steps: int) -> "OperatorGroup":
+        """Of the mean step."""
+        count = round(self.count / steps)
+        return replace(self, count=count, total_ns=round(self.total_ns / steps))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Launches:
@@ -55,6 +61,16 @@ class Launches:
     largest_gap_ns: int
     largest_gap_before: str
     """The kernel that came late."""
+
+    def of_one_step(self, steps: int) -> "Launches":
+        """Of the mean step."""
+        return replace(
+            self,
+            kernels=round(self.kernels / steps),
+            tiny=round(self.tiny / steps),
+            tiny_ns=round(self.tiny_ns / steps),
+            gaps_ns=round(self.gaps_ns / steps),
+        )
 
 
 def computing_rows(kernels: Kernels) -> NDArray[np.intp]:
@@ -103,6 +119,15 @@ def layout_ns(kernels: Kernels) -> int:
     rows = computing_rows(kernels)
     moves = np.array([LAYOUT.search(text) is not None for text in kernels.texts], np.bool_)
     return total_ns(kernels.time_ns[rows[moves[kernels.type[rows]]]])
+
+
+def float32_ns(kernels: Kernels) -> int:
+    """Time of kernels of the cube unit whose inputs are float32."""
+    rows = computing_rows(kernels)
+    single = np.array([text.split(";")[0] in FLOAT32 for text in kernels.texts], np.bool_)
+    cube = np.array([CUBE.search(t) is not None and not VECTOR.search(t) for t in kernels.texts])
+    chosen = rows[single[kernels.dtypes[rows]] & cube[kernels.core[rows]]]
+    return total_ns(kernels.time_ns[chosen])
 
 
 def launches_of(kernels: Kernels) -> Launches:
