@@ -62,10 +62,8 @@ def analyze(
         for table in tables_of(analysis):
             console.print(table)
         step_ns = analysis.parts.get("step", 0.0)
-        advice = advice_lines(analysis.advice, step_ns) or [
-            "no advice: nothing gains 3 % of a step"
-        ]
-        for line in (*lines_of(analysis), "", *advice):
+        advice = advice_lines(analysis.advice, step_ns)
+        for line in (*lines_of(analysis), "", *(advice or ["nothing gains 3 % of a step"])):
             console.print(line, markup=False)
     for line in missing_lines(analysis):
         console.print(f"missing: {line}", markup=False)

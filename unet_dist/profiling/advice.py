@@ -234,7 +234,8 @@ def _memory(seen: Seen) -> Iterator[Advice]:
 
 
 RULES: Sequence[Callable[[Seen], Iterator[Advice]]] = (
-    _late_ranks, _absent_ranks, _data, _exposed, _host, _layout, _float32, _aicpu, _links, _recompiles, _memory,
+    _late_ranks, _absent_ranks, _data, _exposed, _host, _layout, _float32, _aicpu, _links,
+    _recompiles, _memory,
 )  # fmt: skip
 
 

@@ -39,9 +39,7 @@ def lines_of(analysis: Analysis) -> list[str]:
                 f"{clock.spread_ns / 1e3:.1f} us against rank {analysis.clocks[0].rank}{drift} "
                 f"({clock.collectives} collectives)"
             )
-        elif len(analysis.clocks) > 1 and any(
-            one.format != "cluster table" for one in analysis.ranks
-        ):
+        elif analysis.ranks[0].format != "cluster table":
             lines.append(
                 f"clock of rank {clock.rank}: not aligned, {clock.collectives} collectives in "
                 "common with the first rank"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unet_dist.errors import UserError
+from unet_dist.profiling.ascend_db import profiler_db, rank_of_db, read_db_folder
 from unet_dist.profiling.ascend_text import OUTPUT, rank_of_folder, read_text_folder
 from unet_dist.profiling.cells import open_table
 from unet_dist.profiling.chrome import read_chrome
@@ -22,7 +23,7 @@ DEPTH = 6
 class Found:
     path: Path
     kind: str
-    """text, trace or table."""
+    """folder, trace or table."""
     rank: int | None
 
 
@@ -70,7 +71,11 @@ def read_profiles(found: Sequence[Found]) -> list[RankProfile]:
 
 
 def read_profile(found: Found, rank: int) -> list[RankProfile]:
-    if found.kind == "text":
+    if found.kind == "folder":
+        output = found.path / OUTPUT
+        # Of both the text has more: its trace tells the host's side.
+        if profiler_db(output) is not None and not (output / "trace_view.json").exists():
+            return [read_db_folder(found.path, output, rank)]
         return [read_text_folder(found.path, rank)]
     if found.kind == "trace":
         return [read_chrome(found.path, rank)]
@@ -111,14 +116,14 @@ def _below(folder: Path) -> list[Found]:
         depth = len(here.relative_to(folder).parts)
         folders[:] = sorted(f for f in folders if depth < DEPTH and not f.startswith("."))
         if OUTPUT in folders:
-            found.append(Found(path=here, kind="text", rank=rank_of_folder(here)))
+            found.append(Found(path=here, kind="folder", rank=_rank_of(here)))
             folders.remove(OUTPUT)
             continue
         if CLUSTER_TABLE in files:
             found.append(Found(path=here / CLUSTER_TABLE, kind="table", rank=None))
-    if any(one.kind == "text" for one in found):
+    if any(one.kind == "folder" for one in found):
         # The table beside folders says the same of them, with less.
-        return [one for one in found if one.kind == "text"]
+        return [one for one in found if one.kind == "folder"]
     if not found:
         found = [
             Found(path=path, kind="trace", rank=None)
@@ -126,6 +131,12 @@ def _below(folder: Path) -> list[Found]:
             if path.name.endswith(TRACES) and "trace" in path.name.lower()
         ]
     return found
+
+
+def _rank_of(folder: Path) -> int | None:
+    rank = rank_of_folder(folder)
+    database = profiler_db(folder / OUTPUT)
+    return rank_of_db(database) if rank is None and database is not None else rank
 
 
 def _file(path: Path) -> Found:

@@ -1,13 +1,13 @@
 """What the device's time was spent on: by type of kernel, by shape, by place in the network."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.profiling.intervals import merged, total_ns
+from unet_dist.profiling.intervals import Intervals, gaps, merged, total_ns
 from unet_dist.profiling.tables import NO_STEP, Kernels
 
 COMMUNICATION = ("HCCL", "COMMUNICATION")
@@ -130,27 +130,28 @@ def float32_ns(kernels: Kernels) -> int:
     return total_ns(kernels.time_ns[chosen])
 
 
-def launches_of(kernels: Kernels) -> Launches:
+def launches_of(kernels: Kernels, communicating: Intervals) -> Launches:
     """Over the steps of the profile; what lies between two steps is no gap."""
     rows = computing_rows(kernels)
     lengths = (kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]).astype(np.int64)
     tiny = lengths < TINY_NS
-    gaps, largest, before = 0, 0, ""
-    for step in np.unique(kernels.step):
-        of_step = kernels.time_ns[kernels.step == step]
-        names = kernels.name[kernels.step == step]
-        ends = np.maximum.accumulate(of_step[:, 1]) if len(of_step) else of_step[:, 1]
-        idle = (of_step[1:, 0] - ends[:-1]).clip(0)
-        gaps += int(idle.sum())
-        if len(idle) and idle.max() > largest:
-            largest = int(idle.max())
-            before = kernels.texts[names[1:][int(idle.argmax())]]
+    idle = [
+        gaps(merged(times, communicating), int(times[0, 0]), int(times[:, 1].max()))
+        for step in np.unique(kernels.step[rows])
+        if len(times := kernels.time_ns[rows[kernels.step[rows] == step]])
+    ]
+    free = np.concatenate([np.empty((0, 2), np.int64), *idle])
+    waits = free[:, 1] - free[:, 0]
+    before = ""
+    if len(waits):
+        place = np.searchsorted(kernels.time_ns[rows, 0], free[int(waits.argmax()), 1])
+        before = kernels.texts[kernels.name[rows[min(int(place), len(rows) - 1)]]]
     return Launches(
         kernels=len(rows),
         tiny=int(tiny.sum()),
         tiny_ns=int(lengths[tiny].sum()),
-        gaps_ns=gaps,
-        largest_gap_ns=largest,
+        gaps_ns=int(waits.sum()),
+        largest_gap_ns=int(waits.max(initial=0)),
         largest_gap_before=before,
     )
 
@@ -231,16 +232,3 @@ def _bound(kernels: Kernels, rows: NDArray[np.intp]) -> str:
     }
     name, most = max(pipes.items(), key=lambda item: item[1])
     return name if most >= BUSY else "none"
-
-
-def merged_ns(kernels: Kernels) -> int:
-    """Time in which at least one kernel computed."""
-    return total_ns(merged(kernels.time_ns[computing_rows(kernels)]))
-
-
-def top(groups: Iterable[OperatorGroup], number: int) -> list[OperatorGroup]:
-    return list(groups)[:number]
-
-
-def shares(groups: Iterable[OperatorGroup]) -> Mapping[str, float]:
-    return {group.name: group.share for group in groups}

@@ -1,6 +1,7 @@
 """What the tracks of an Ascend trace say: steps, collectives, computing, waiting for data."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def data_waits_of(trace: Trace) -> Intervals:
 
 
 def transferring_of(trace: Trace) -> Intervals:
-    return times_of(_moving(trace.tasks))
+    return times_of(moving_tasks(trace.tasks))
 
 
 def awaiting_of(trace: Trace) -> Intervals:
@@ -73,19 +74,17 @@ def collectives_of(trace: Trace, told: Mapping[str, Mapping[str, Any]]) -> tuple
     """
     steps = steps_of(trace)
     tasks = sorted(trace.tasks, key=lambda task: task.begin_ns)
-    begins = [task.begin_ns for task in tasks]
     found = []
     for track in trace.of(*COMMUNICATION):
         if track.thread.startswith("Plane"):
             continue
         for name, (begin, end) in zip(track.texts(), track.time_ns.tolist(), strict=True):
-            within = tasks[np.searchsorted(begins, begin) : np.searchsorted(begins, end)]
-            transfer, wait, sent = _split(within, told.get(name), begin, end)
+            transfer, wait, sent = divided(tasks, told.get(name), begin, end)
             found.append(
                 Collective(
                     name=name,
                     group=track.thread.removesuffix(" Communication"),
-                    step=_step_at(steps, begin),
+                    step=step_at(steps, begin),
                     begin_ns=begin,
                     end_ns=end,
                     transfer_ns=transfer,
@@ -96,11 +95,18 @@ def collectives_of(trace: Trace, told: Mapping[str, Mapping[str, Any]]) -> tuple
     return tuple(sorted(found, key=lambda one: one.begin_ns))
 
 
-def _split(
+def divided(
     tasks: Sequence[CommunicationTask], told: Mapping[str, Any] | None, begin: int, end: int
 ) -> tuple[int | None, int | None, int | None]:
-    """Transfer, waiting and bytes; None where nothing is known."""
-    moving = _moving(tasks)
+    """Transfer, waiting and bytes of a collective; None where nothing is known.
+
+    Args:
+        tasks: of all collectives, in the order of their begins.
+        told: what communication.json says of this one.
+    """
+    first = bisect_left(tasks, begin, key=lambda task: task.begin_ns)
+    tasks = tasks[first : bisect_left(tasks, end, key=lambda task: task.begin_ns)]
+    moving = moving_tasks(tasks)
     if tasks:
         moved, waited = times_of(moving), times_of([t for t in tasks if t.kind in WAITS])
         whole = np.array([[begin, end]], np.int64)
@@ -119,7 +125,7 @@ def _split(
     )
 
 
-def _moving(tasks: Sequence[CommunicationTask]) -> list[CommunicationTask]:
+def moving_tasks(tasks: Sequence[CommunicationTask]) -> list[CommunicationTask]:
     return [t for t in tasks if t.kind in MOVES and t.link not in ON_CHIP and t.sent_bytes > 0]
 
 
@@ -129,5 +135,5 @@ def times_of(tasks: Sequence[CommunicationTask | Collective]) -> Intervals:
     return merged(np.array(pairs, np.int64).reshape(-1, 2))
 
 
-def _step_at(steps: Sequence[Step], moment: int) -> int:
+def step_at(steps: Sequence[Step], moment: int) -> int:
     return next((s.number for s in steps if s.begin_ns <= moment < s.end_ns), NO_STEP)
