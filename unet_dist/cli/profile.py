@@ -32,6 +32,9 @@ def analyze(
     csv_folder: Annotated[
         Path | None, typer.Option("--csv", help="Write steps, kernels and collectives here.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that needs no other file here.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say where the time of a step goes, which rank is late and why, and what to change.
@@ -40,7 +43,7 @@ def analyze(
 
     \b
     Examples:
-      unet-dist profile analyze runs/chase/profile
+      unet-dist profile analyze runs/chase/profile --html profile.html
       unet-dist profile analyze node0/*_ascend_ms node1/*_ascend_ms --json > analysis.json
     """
     # Here, since other commands do without NumPy and SciPy.
@@ -54,9 +57,15 @@ def analyze(
     from unet_dist.profiling.load import find_profiles, read_profiles
 
     console = console_for(as_json)
-    analysis = analyse(read_profiles(find_profiles(folders)))
+    profiles = read_profiles(find_profiles(folders))
+    analysis = analyse(profiles)
     if csv_folder is not None:
         _write_tables(analysis, csv_folder)
+    if html is not None:
+        from unet_dist.report.profile import profile_html
+        from unet_dist.runs import write_text_atomically
+
+        write_text_atomically(html, profile_html(analysis, profiles))
     if not as_json:
         console.print(analysis.verdict, markup=False)
         for table in tables_of(analysis):

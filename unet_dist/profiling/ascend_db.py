@@ -1,5 +1,5 @@
 """The SQLite files that the profilers write of a rank in place of text, with times in nanoseconds:
-``ascend_mindspore_profiler_RANK.db`` or ``ascend_pytorch_profiler_RANK.db``, and ``analysis.db``."""
+``ascend_mindspore_profiler_RANK.db`` or ``ascend_pytorch_profiler_RANK.db``, ``analysis.db``."""
 
 import contextlib
 import math
