@@ -42,6 +42,7 @@ OUTPUT = "ASCEND_PROFILER_OUTPUT"
 INFO = re.compile(r"profiler_info(?:_(\d+))?\.json")
 COMMUNICATION_CORES = ("HCCL", "COMMUNICATION")
 LARGEST_JSON = 1 << 28
+NO_TRACE = Trace(tracks=(), tasks=(), fault="")
 
 Found = TypeVar("Found")
 
@@ -53,7 +54,9 @@ class _Folder:
     path: Path
     missing: list[str] = field(default_factory=list)
 
-    def read(self, name: str, reader: Callable[[Path], Found], *, why: str) -> Found | None:
+    def read(
+        self, name: str, reader: Callable[[Path, list[str]], Found], *, why: str
+    ) -> Found | None:
         """What ``reader`` makes of a file; None if it is not there or cannot be understood.
 
         Args:
@@ -65,7 +68,7 @@ class _Folder:
                 self.missing.append(f"no {name}: {why}")
             return None
         try:
-            return reader(path)
+            return reader(path, self.missing)
         except UserError as error:
             self.missing += [f"{name}: {fault}" for fault in error.faults]
         except OSError as error:
@@ -78,11 +81,7 @@ class _Folder:
 def read_text_folder(folder: Path, rank: int) -> RankProfile:
     """Whatever is there; what is not, or is damaged, is named in ``missing``."""
     reading = _Folder(path=folder / OUTPUT)
-    trace = reading.read("trace_view.json", read_trace, why="no timeline") or Trace(
-        tracks=(), tasks=(), fault=""
-    )
-    if trace.fault:
-        reading.missing.append(trace.fault)
+    trace = reading.read("trace_view.json", _trace, why="no timeline") or NO_TRACE
     kernels = reading.read("kernel_details.csv", _kernels, why="no times of single kernels")
     told = reading.read("step_trace_time.csv", _step_times, why="")
     split = reading.read("communication.json", _collectives, why="") or {}
@@ -115,7 +114,7 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         bubbles=bubbles_of(collectives),
         data_waits=data_waits_of(trace),
         collectives=collectives,
-        transfers=transfers,
+        transfers=tuple(transfers),
         memory=memory,
         allocations=allocations,
         told_steps=told or {},
@@ -158,13 +157,19 @@ class Codes:
         return self.texts.setdefault(text, len(self.texts))
 
 
-def _kernels(path: Path) -> Kernels:
+def _trace(path: Path, faults: list[str]) -> Trace:
+    trace = read_trace(path)
+    faults += [trace.fault] if trace.fault else []
+    return trace
+
+
+def _kernels(path: Path, faults: list[str]) -> Kernels:
     codes = Codes()
     numbers: dict[str, array[int]] = {
         name: array("q")
         for name in ("begin", "end", "wait", "step", "name", "type", "core", "shapes", "dtypes")
     }
-    with open_table(path) as table:
+    with open_table(path, faults) as table:
         names = [c for c in table.columns if c.startswith(("aic", "aiv", "cube_", "memory_bound"))]
         counters = {name: array("d") for name in names}
         for row in table.rows():
@@ -210,9 +215,9 @@ def _kernels(path: Path) -> Kernels:
     )
 
 
-def _step_times(path: Path) -> dict[int, dict[str, float]]:
+def _step_times(path: Path, faults: list[str]) -> dict[int, dict[str, float]]:
     found = {}
-    with open_table(path) as table:
+    with open_table(path, faults) as table:
         for row in table.rows():
             step = row["Step"]
             number = int(step) if step.isdigit() else NO_STEP
@@ -224,7 +229,7 @@ def _step_times(path: Path) -> dict[int, dict[str, float]]:
     return found
 
 
-def _collectives(path: Path) -> dict[str, Mapping[str, Any]]:
+def _collectives(path: Path, _: list[str]) -> dict[str, Mapping[str, Any]]:
     """What communication.json says of each call, by its name without the group."""
     found: dict[str, Mapping[str, Any]] = {}
     for kinds in _json(path).values():
@@ -235,7 +240,7 @@ def _collectives(path: Path) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _transfers(path: Path) -> list[Transfer]:
+def _transfers(path: Path, _: list[str]) -> list[Transfer]:
     found = []
     for kinds in _json(path).values():
         for operations in kinds.values():
@@ -257,9 +262,9 @@ def _transfers(path: Path) -> list[Transfer]:
     return found
 
 
-def _memory(path: Path) -> list[MemoryCurve]:
+def _memory(path: Path, faults: list[str]) -> list[MemoryCurve]:
     rows: dict[str, list[tuple[int, float, float]]] = {}
-    with open_table(path) as table:
+    with open_table(path, faults) as table:
         for row in table.rows():
             at = ns_of_us(row["Timestamp(us)"])
             if at is not None:
@@ -279,9 +284,9 @@ def _memory(path: Path) -> list[MemoryCurve]:
     ]
 
 
-def _allocations(path: Path) -> list[Allocation]:
+def _allocations(path: Path, faults: list[str]) -> list[Allocation]:
     found = []
-    with open_table(path) as table:
+    with open_table(path, faults) as table:
         for row in table.rows():
             begin = ns_of_us(row["Allocation Time(us)"])
             if begin is not None:

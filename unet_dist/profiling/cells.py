@@ -32,7 +32,7 @@ class Row:
 class Table:
     """The rows of a file as they are read, and what was wrong with some."""
 
-    def __init__(self, path: Path, lines: "Iterator[list[str]]") -> None:
+    def __init__(self, lines: "Iterator[list[str]]") -> None:
         self.columns = [cell.strip().lstrip("\ufeff") for cell in next(lines, [])]
         self.places = {name: place for place, name in enumerate(self.columns)}
         for name, others in RENAMED.items():
@@ -41,7 +41,7 @@ class Table:
                     self.places.setdefault(name, self.places[other])
         self.torn = 0
         """Rows with too few cells: the last one of a file that was cut off."""
-        self._path, self._lines = path, lines
+        self._lines = lines
 
     def rows(self) -> Iterator[Row]:
         for cells in self._lines:
@@ -50,13 +50,19 @@ class Table:
             elif cells:
                 self.torn += 1
 
-    def faults(self) -> list[str]:
-        return [f"{self._path.name}: {self.torn} rows are torn off"] if self.torn else []
-
 
 @contextmanager
-def open_table(path: Path) -> Iterator[Table]:
-    """Raises OSError or csv.Error."""
+def open_table(path: Path, faults: list[str]) -> Iterator[Table]:
+    """Rows that could not be used are told in ``faults`` at the end.
+
+    Raises:
+        OSError: the file cannot be read.
+        csv.Error: it is no table.
+    """
     csv.field_size_limit(LONGEST_CELL)
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        yield Table(path, csv.reader(line.replace("\0", "") for line in file))
+        table = Table(csv.reader(line.replace("\0", "") for line in file))
+        yield table
+    if table.torn:
+        rows = "1 row is" if table.torn == 1 else f"{table.torn} rows are"
+        faults.append(f"{path.name}: {rows} torn off or without a time")

@@ -85,8 +85,9 @@ def read_profile(found: Found, rank: int) -> list[RankProfile]:
 def read_cluster_table(path: Path) -> list[RankProfile]:
     """All ranks of the table that MindStudio writes of a cluster; it has no timelines."""
     rows: dict[int, dict[int, dict[str, float]]] = {}
+    faults = ["the table has no timeline: causes are not looked for"]
     try:
-        with open_table(path) as table:
+        with open_table(path, faults) as table:
             columns = [c for c in table.columns if c not in ("Step", "Type", "Index")]
             for row in table.rows():
                 if row["Type"] == "rank" and row["Index"].isdigit():
@@ -103,7 +104,7 @@ def read_cluster_table(path: Path) -> list[RankProfile]:
             source=str(path),
             format="cluster table",
             told_steps=steps,
-            missing=("the table has no timeline: causes are not looked for",),
+            missing=tuple(faults),
         )
         for rank, steps in sorted(rows.items())
     ]
