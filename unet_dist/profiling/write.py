@@ -197,7 +197,7 @@ def _operation(one: Collective) -> dict[str, Any]:
         "Large Packet Ratio": 0,
         "Size Distribution": {str(size): [1, transfer]} if size else {},
     }
-    nothing = dict.fromkeys(link, 0) | {"Size Distribution": {}}
+    nothing: dict[str, Any] = {**dict.fromkeys(link, 0), "Size Distribution": {}}
     return {
         "Communication Time Info": {
             "Start Timestamp(us)": one.begin_ns / 1000,

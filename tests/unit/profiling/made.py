@@ -18,7 +18,7 @@ MS = 1_000_000
 
 
 def kernels_of(rows, counters=None):
-    """Rows of step, name, type, core, begin and end in ns after ``BEGIN``, shapes, type of numbers."""
+    """Rows: step, name, type, core, begin and end (ns after ``BEGIN``), shapes, type of numbers."""
     texts = {}
 
     def code(text):
