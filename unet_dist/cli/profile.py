@@ -1,12 +1,15 @@
 """``unet-dist profile``: what captured profiles say."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unet_dist.cli.shared import Json, answer, console_for, new_app
-from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
+from unet_dist.profiling.capture import MOST_STEPS, CapturePlan, CaptureRequest
+from unet_dist.runs import RunDir, write_text_atomically
 
 if TYPE_CHECKING:
     from unet_dist.profiling.analysis import Analysis
@@ -14,9 +17,27 @@ if TYPE_CHECKING:
 app = new_app("Analyse profiles of ranks: where the time goes, who is late, what to change.")
 
 
-@app.callback()
-def profile() -> None:
-    """A group, though it has one command so far."""
+@app.command()
+def start(
+    run: Annotated[Path, typer.Argument(help="Run folder of a training that runs.")],
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="From the next one on.")] = 5,
+    ranks: Annotated[str, typer.Option(help="all, or like 0,3.")] = "all",
+) -> None:
+    """Profile the next steps of a training without starting it again.
+
+    \b
+    Examples:
+      unet-dist profile start runs/chase --steps 10
+    """
+    folder = RunDir(run)
+    if folder.state() != "running":
+        raise UserError(str(run), "does not run, so nothing would be profiled")
+    plan = CapturePlan.parse(f"steps=1:{steps}", ranks)
+    request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks)
+    write_text_atomically(folder.profile_request, request.to_text())
+    console_for(False).print(
+        f"asked for {steps} steps; then: unet-dist profile analyze {folder.profiles}", markup=False
+    )
 
 
 @app.command()
@@ -63,7 +84,6 @@ def analyze(
         _write_tables(analysis, csv_folder)
     if html is not None:
         from unet_dist.report.profile import profile_html
-        from unet_dist.runs import write_text_atomically
 
         write_text_atomically(html, profile_html(analysis, profiles))
     if not as_json:
@@ -83,7 +103,6 @@ def analyze(
 
 def _write_tables(analysis: "Analysis", folder: Path) -> None:
     from unet_dist.profiling.export import csv_tables
-    from unet_dist.runs import write_text_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in csv_tables(analysis).items():
