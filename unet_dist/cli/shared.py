@@ -26,8 +26,8 @@ TtaOption = Annotated[
     str,
     typer.Option(
         "--tta",
-        help="none, flip (4 views) or d4 (8) in place of the run's evaluate.tta. The threshold "
-        "was chosen with the run's own.",
+        help="none, flip (4 views) or d4 (8) in place of the run's evaluate.tta. eval chooses a "
+        "threshold for it, predict keeps the run's.",
     ),
 ]
 
