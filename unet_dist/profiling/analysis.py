@@ -3,11 +3,12 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from unet_dist.profiling.advice import Advice, Seen, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
+from unet_dist.profiling.intervals import merged, of_pairs
 from unet_dist.profiling.links import Link, links_of, slow_links
 from unet_dist.profiling.memory import MemoryUse, memory_use
 from unet_dist.profiling.operators import (
@@ -119,10 +120,11 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
     Args:
         amp: of the run's configuration, if it is known.
     """
+    clocks = align(profiles)
+    profiles = divided_by_arrival(profiles, clocks)
     ranks = tuple(_summary(profile) for profile in profiles)
     known = sorted((one for one in ranks if one.median), key=lambda one: one.median["step"])
     typical = known[(len(known) - 1) // 2] if known else ranks[0]
-    clocks = align(profiles)
     stragglers, rows = _stragglers(profiles, ranks, clocks, typical)
     links = links_of(profiles)
     slow = slow_links(links)
@@ -164,6 +166,36 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
         advice=tuple(advice),
         verdict=_verdict(seen, advice, len(ranks)),
     )
+
+
+def divided_by_arrival(
+    profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]
+) -> list[RankProfile]:
+    """Where all ranks of a job are there and nothing tells of transfers, a collective is waiting
+    until the last rank has come, and transfer from then on."""
+    told = any(len(p.transferring) or len(p.awaiting) for p in profiles)
+    if told or not all(p.world == len(profiles) > 1 for p in profiles):
+        return list(profiles)
+    begins_cr, keys = arrivals(profiles, clocks)
+    divided = []
+    for place, profile in enumerate(profiles):
+        own = occurrences(profile)
+        moments = [
+            own[key].begin_ns + round(float(begins.max() - begins[place]))
+            for key, begins in zip(keys, begins_cr, strict=True)
+        ]
+        pairs = [
+            (own[key].begin_ns, min(last, own[key].end_ns), own[key].end_ns)
+            for key, last in zip(keys, moments, strict=True)
+        ]
+        divided.append(
+            replace(
+                profile,
+                awaiting=merged(of_pairs((begin, last) for begin, last, _ in pairs)),
+                transferring=merged(of_pairs((last, end) for _, last, end in pairs)),
+            )
+        )
+    return divided
 
 
 def _summary(profile: RankProfile) -> RankSummary:

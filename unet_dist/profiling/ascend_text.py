@@ -2,6 +2,7 @@
 text; also that of simulated ranks. Columns and units are those of MindSpore 2.7 to 2.10 and of
 torch_npu with CANN 7 to 9."""
 
+import contextlib
 import csv
 import json
 import re
@@ -80,7 +81,7 @@ class _Folder:
 
 def read_text_folder(folder: Path, rank: int) -> RankProfile:
     """Whatever is there; what is not, or is damaged, is named in ``missing``."""
-    reading = _Folder(path=folder / OUTPUT)
+    reading, about = _Folder(path=folder / OUTPUT), _about(folder)
     trace = reading.read("trace_view.json", _trace, why="no timeline") or NO_TRACE
     kernels = reading.read("kernel_details.csv", _kernels, why="no times of single kernels")
     told = reading.read("step_trace_time.csv", _step_times, why="")
@@ -104,7 +105,9 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         rank=rank,
         source=str(folder),
         format="ascend text",
-        simulated=_is_simulated(folder),
+        simulated=about.get("simulated") is True,
+        host=str(about.get("host", "")),
+        world=int(about.get("world") or 0),
         steps=steps_of(trace),
         kernels=kernels,
         computing=computing,
@@ -138,13 +141,11 @@ def rank_of_folder(folder: Path) -> int | None:
     return None
 
 
-def _is_simulated(folder: Path) -> bool:
-    for path in folder.glob("profiler_info*.json"):
-        try:
-            return read_json(path).get("simulated") is True
-        except UserError:
-            continue
-    return False
+def _about(folder: Path) -> dict[str, Any]:
+    for path in sorted(folder.glob("profiler_info*.json")):
+        with contextlib.suppress(UserError):
+            return read_json(path)
+    return {}
 
 
 class Codes:

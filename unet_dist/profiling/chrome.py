@@ -22,6 +22,8 @@ from unet_dist.profiling.trace_tables import (
 COMPUTES = re.compile(r"Ascend Hardware|CPU OP|GPU \d|stream", re.IGNORECASE)
 """Processes, or threads of them, whose events are kernels."""
 IS_COLLECTIVE = re.compile(r"hcom_|nccl|allreduce|all_reduce", re.IGNORECASE)
+OPERATOR = re.compile(r"([A-Za-z][A-Za-z0-9]*)-op\d+$")
+"""The end of MindSpore's names: ``Default/net/Conv2D-op12`` is a Conv2D."""
 IS_NO_WORK = re.compile(r"EVENT_|PROFILING_|NOTIFY|Free$", re.IGNORECASE)
 
 
@@ -72,14 +74,20 @@ def _kernels(tracks: list[Track]) -> Kernels:
     order = np.argsort(time_ns[:, 0], kind="stable")
     time_ns, name = time_ns[order], name[order]
     count = len(name)
+    types = np.array([texts.setdefault(_type_of(t), len(texts)) for t in list(texts)], np.int32)
     return Kernels(
         time_ns=time_ns,
         wait_ns=np.zeros(count, np.int64),
         step=np.full(count, NO_STEP, np.int64),
         name=name,
-        type=name,
+        type=types[name] if count else name,
         core=np.full(count, 1, np.int32),
         shapes=np.zeros(count, np.int32),
         dtypes=np.zeros(count, np.int32),
         texts=tuple(texts),
     )
+
+
+def _type_of(name: str) -> str:
+    found = OPERATOR.search(name)
+    return found[1] if found else name

@@ -113,6 +113,10 @@ class RankProfile:
     """Folder or file."""
     format: Format
     simulated: bool = False
+    host: str = ""
+    """Of a simulated rank: those of one host read one clock."""
+    world: int = 0
+    """Ranks of the job, if it is known."""
     steps: Sequence[Step] = ()
     kernels: Kernels | None = None
     computing: Intervals = field(default_factory=lambda: NOTHING)

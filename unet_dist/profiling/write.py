@@ -43,6 +43,8 @@ def _about(profile: RankProfile) -> dict[str, Any]:
     return {
         "rank_id": profile.rank,
         "simulated": profile.simulated,
+        "host": profile.host,
+        "world": profile.world,
         "ms_profiler_info": {"rank_id": profile.rank, "device_id": profile.rank},
     }
 

@@ -6,13 +6,17 @@ profiler writes all of it.
 """
 
 import contextlib
+import os
 import shutil
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from unet_dist.comm import Communicator
 from unet_dist.errors import UserError
@@ -21,16 +25,15 @@ from unet_dist.profiling.ascend_text import OUTPUT
 from unet_dist.profiling.capture import CapturePlan, CaptureRequest
 from unet_dist.profiling.chrome import read_chrome
 from unet_dist.profiling.intervals import merged, of_pairs
-from unet_dist.profiling.tables import Collective, Kernels, RankProfile, Step
+from unet_dist.profiling.tables import Collective, Kernels, MemoryCurve, RankProfile, Step
 from unet_dist.profiling.trace_tables import times_of
 from unet_dist.profiling.write import write_text_folder
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir
 
+MB = 1024 * 1024
 USUAL_OF = 20
 """Steps before a capture whose median it is compared with."""
-COUNTED = ("all-reduce", "gradients")
-"""How the collectives are called that a step is made of."""
 
 
 class Profiler(Protocol):
@@ -57,6 +60,7 @@ class Capture:
     _steps: list[Step] = field(default_factory=list)
     _begin_ns: int = 0
     _waits: list[tuple[int, int]] = field(default_factory=list)
+    _memory: list[tuple[int, float]] = field(default_factory=list)
     _collectives: list[Collective] = field(default_factory=list)
     _lengths: list[float] = field(default_factory=list)
     """Seconds of steps without a capture, the last ones."""
@@ -71,6 +75,7 @@ class Capture:
             self._start(number, number + length - 1)
         if self._until:
             self._waits.append((self._begin_ns, now))
+            self._memory.append((now, resident_mb()))
 
     def step_ends(self, number: int) -> None:
         """With all that follows it: validation, checkpoint."""
@@ -79,6 +84,7 @@ class Capture:
             self._lengths = [*self._lengths[1 - USUAL_OF :], (now - self._begin_ns) / 1e9]
             return
         self._steps.append(Step(number=number, begin_ns=self._begin_ns, end_ns=now))
+        self._memory.append((now, resident_mb()))
         if number >= self._until:
             self.close()
 
@@ -128,7 +134,7 @@ class Capture:
 
     def _start(self, first: int, last: int) -> None:
         self._until = last
-        self._steps, self._waits, self._collectives = [], [], []
+        self._steps, self._waits, self._collectives, self._memory = [], [], [], []
         self._folder = self.run.profile(first) / f"rank_{self.comm.rank:03d}_ascend_ms"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
@@ -157,13 +163,26 @@ class Capture:
                 source=str(self._folder),
                 format="ascend text",
                 simulated=True,
+                host=socket.gethostname(),
+                world=self.comm.world,
                 steps=tuple(self._steps),
                 kernels=kernels,
                 computing=merged(kernels.time_ns) if kernels is not None else merged(),
                 communicating=times_of(self._collectives),
                 data_waits=merged(of_pairs(self._waits)),
                 collectives=tuple(self._collectives),
+                memory=(self._resident(),),
             ),
+        )
+
+    def _resident(self) -> MemoryCurve:
+        """Of the process, which is all that a simulated card has."""
+        sizes = np.array([size for _, size in self._memory])
+        return MemoryCurve(
+            component="simulated",
+            at_ns=np.array([at for at, _ in self._memory], np.int64),
+            allocated_mb=sizes,
+            reserved_mb=np.maximum.accumulate(sizes),
         )
 
     def _operators(self) -> Kernels | None:
@@ -204,6 +223,12 @@ def mindspore_profiler(folder: Path) -> Profiler:
         **settings,
     )
     return made
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MB
 
 
 @contextlib.contextmanager
