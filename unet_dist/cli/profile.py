@@ -9,10 +9,20 @@ import typer
 from unet_dist.cli.shared import Json, answer, console_for, new_app
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 from unet_dist.profiling.capture import MOST_STEPS, CapturePlan, CaptureRequest
+from unet_dist.profiling.finite import finite
 from unet_dist.runs import RunDir, write_text_atomically
 
 if TYPE_CHECKING:
     from unet_dist.profiling.analysis import Analysis
+
+Folders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DIR...",
+        help="Folders of MindSpore's or torch_npu's profiler, all of one job, or what is above "
+        "them; Chrome traces; cluster_step_trace_time.csv.",
+    ),
+]
 
 app = new_app("Analyse profiles of ranks: where the time goes, who is late, what to change.")
 
@@ -42,14 +52,7 @@ def start(
 
 @app.command()
 def analyze(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="DIR...",
-            help="Folders of MindSpore's or torch_npu's profiler, all of one job, or what is above "
-            "them; Chrome traces; cluster_step_trace_time.csv.",
-        ),
-    ],
+    folders: Folders,
     csv_folder: Annotated[
         Path | None, typer.Option("--csv", help="Write steps, kernels and collectives here.")
     ] = None,
@@ -99,6 +102,75 @@ def analyze(
     if as_json:
         answer(console, True, "", analysis.to_json())
     raise typer.Exit(EXIT_JOB_FAILED if analysis.is_partial else EXIT_DONE)
+
+
+@app.command()
+def timeline(
+    folders: Folders,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+) -> None:
+    """Merge the traces of all ranks into one, by one clock, for Perfetto or MindStudio Insight.
+
+    \b
+    Examples:
+      unet-dist profile timeline runs/chase/profile/step_000020 -o merged.json
+    """
+    from unet_dist.profiling.clocks import align
+    from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.timeline import lines, merge_traces
+
+    profiles = read_profiles(find_profiles(folders))
+    part = output.with_name(f".{output.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            merged = merge_traces(profiles, align(profiles), file)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    for line in (*lines(merged), f"written: {output}"):
+        console_for(False).print(line, markup=False)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="Profile A.")],
+    after: Annotated[Path, typer.Argument(help="Profile B, of the same work.")],
+    fail_above: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Exit with 1 if B's step is so much slower.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Say what became slower from one profile to another, beyond the noise of their steps.
+
+    \b
+    Examples:
+      unet-dist profile compare runs/a/profile runs/b/profile --fail-above 3%
+    """
+    from dataclasses import asdict
+
+    from unet_dist.profiling.analysis import analyse
+    from unet_dist.profiling.compare import compare_profiles, comparison_lines
+    from unet_dist.profiling.load import find_profiles, read_profiles
+
+    limit = _percent(fail_above) if fail_above else None
+    one, other = (analyse(read_profiles(find_profiles([path]))) for path in (before, after))
+    if not one.parts or not other.parts:
+        raise UserError("A B", "one of them tells nothing of a step: unet-dist profile analyze")
+    found = compare_profiles(one, other)
+    slower = found.slower_by()
+    value = finite({**asdict(found), "slower_by": slower})
+    answer(console_for(as_json), as_json, "\n".join(comparison_lines(found)), value)
+    raise typer.Exit(EXIT_JOB_FAILED if limit is not None and slower > limit else EXIT_DONE)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if value < 0:
+        raise UserError("--fail-above", f"is {text!r}, but must be a percentage such as 3%")
+    return value
 
 
 def _write_tables(analysis: "Analysis", folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unet_dist.profiling.advice import Advice, Seen, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
+from unet_dist.profiling.finite import finite
 from unet_dist.profiling.intervals import merged, of_pairs
 from unet_dist.profiling.links import Link, links_of, slow_links
 from unet_dist.profiling.memory import MemoryUse, memory_use
@@ -111,7 +112,7 @@ class Analysis:
         return any(one.missing for one in self.ranks)
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **_finite(asdict(self))}
+        return {"schema": SCHEMA, **finite(asdict(self))}
 
 
 def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
@@ -296,14 +297,3 @@ def _verdict(seen: Seen, advice: Sequence[Advice], ranks: int) -> str:
         return f"{text} Nothing was found whose change would gain 3 % of it."
     first = gains[0]
     return f"{text} First of all: {first.what} (up to {first.gain_ns / step:.0%})."
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return value

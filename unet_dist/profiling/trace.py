@@ -158,20 +158,29 @@ def read_trace(path: Path) -> Trace:
     Raises:
         UserError: the file cannot be opened, or is no trace.
     """
-    reading, fault = _Reading(), ""
+    reading, faults = _Reading(), list[str]()
+    for event in events_of(path, faults):
+        if isinstance(event, dict):
+            reading.take(event)
+    if not reading.columns and not faults:
+        raise UserError(str(path), "is no Chrome trace: it has no event with a duration")
+    return reading.finished("; ".join(faults))
+
+
+def events_of(path: Path, faults: list[str]) -> Iterator[Any]:
+    """One after the other, up to where the file is cut off or damaged, which ``faults`` tells.
+
+    Raises:
+        UserError: the file cannot be opened, or is no JSON.
+    """
     try:
         with _opened(path) as file:
             try:
-                for event in _events(file, path):
-                    if isinstance(event, dict):
-                        reading.take(event)
+                yield from _events(file, path)
             except (ijson.JSONError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-                fault = f"{path.name} ends or is damaged in the middle: {_first_line(error)}"
+                faults.append(f"{path.name} ends or is damaged in the middle: {_first_line(error)}")
     except OSError as error:
         raise UserError(str(path), f"cannot be read: {error.strerror or error}") from error
-    if not reading.columns and not fault:
-        raise UserError(str(path), "is no Chrome trace: it has no event with a duration")
-    return reading.finished(fault)
 
 
 def _opened(path: Path) -> IO[bytes]:
