@@ -47,10 +47,14 @@ class Seen:
     """Of convolutions and matrix products in float32."""
     slow_links: Sequence[tuple[Link, float]]
     memory: MemoryUse | None
+    beside: Mapping[str, float]
+    """Nanoseconds of a mean step by name: validation, checkpoint."""
     absent: Sequence[int]
     """Ranks that these exchange data with, and that have no profile."""
-    recompiled: Sequence[int]
-    """Steps that took far longer than the others, though the device did no more."""
+    recompiled: Mapping[int, int]
+    """Steps that took far longer than the others, though the device did no more, and by how many
+    nanoseconds."""
+    num_steps: int
     simulated: bool
     amp: str = ""
     """Of the run's configuration, if it is known."""
@@ -107,6 +111,22 @@ def _data(seen: Seen) -> Iterator[Advice]:
         setting="train.prefetch=4, data.cache_mb as large as the images, or smaller augment.*",
         disproof="a run with its images cached (second epoch) is as slow",
     )
+
+
+def _beside(seen: Seen) -> Iterator[Advice]:
+    remedies = {
+        "validation": "evaluate.every_epochs larger, fewer validation images, evaluate.tta=none",
+        "checkpoint": "checkpoint.every_epochs larger, or a faster disk for the run folder",
+    }
+    for name, ns in seen.beside.items():
+        yield Advice(
+            rule=name,
+            what=f"training waits for the {name}",
+            gain_ns=ns,
+            evidence=(f"{_ms(ns)} of a step, in the mean over the profile",),
+            setting=remedies.get(name, "do it less often"),
+            disproof="the profile happened to hold the only one",
+        )
 
 
 def _exposed(seen: Seen) -> Iterator[Advice]:
@@ -197,11 +217,11 @@ def _links(seen: Seen) -> Iterator[Advice]:
 
 def _recompiles(seen: Seen) -> Iterator[Advice]:
     if seen.recompiled:
-        steps = ", ".join(map(str, seen.recompiled[:8]))
+        steps = ", ".join(map(str, list(seen.recompiled)[:8]))
         yield Advice(
             rule="recompiles",
             what="some steps compile again",
-            gain_ns=seen.parts["preparing"],
+            gain_ns=sum(seen.recompiled.values()) / max(1, seen.num_steps),
             evidence=(f"steps {steps} took far longer, and the device did no more in them",),
             setting="the same shapes in each step: augment.crop, and evaluate.tile for all images",
             disproof="the long steps are those that write checkpoints or validate",
@@ -234,7 +254,7 @@ def _memory(seen: Seen) -> Iterator[Advice]:
 
 
 RULES: Sequence[Callable[[Seen], Iterator[Advice]]] = (
-    _late_ranks, _absent_ranks, _data, _exposed, _host, _layout, _float32, _aicpu, _links,
+    _late_ranks, _absent_ranks, _data, _beside, _exposed, _host, _layout, _float32, _aicpu, _links,
     _recompiles, _memory,
 )  # fmt: skip
 

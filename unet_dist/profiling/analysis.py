@@ -9,7 +9,7 @@ from typing import Any
 from unet_dist.profiling.advice import Advice, Seen, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
 from unet_dist.profiling.finite import finite
-from unet_dist.profiling.intervals import merged, of_pairs
+from unet_dist.profiling.intervals import merged, of_pairs, total_ns
 from unet_dist.profiling.links import Link, links_of, slow_links
 from unet_dist.profiling.memory import MemoryUse, memory_use
 from unet_dist.profiling.operators import (
@@ -51,6 +51,7 @@ PART_NAMES: Mapping[str, str] = {
     "late": "communication that is not explained",
     "bubble": "waiting for another pipeline stage",
     "data": "waiting for input",
+    "beside": "validation and checkpoints",
     "preparing": "the host preparing, before the device starts",
     "free": "the device idle",
     "unattributed": "after the device's last work",
@@ -144,8 +145,13 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
         float32_ns=float32_ns(kernels) / steps if kernels else 0.0,
         slow_links=slow,
         memory=typical.memory,
+        beside={
+            name: total_ns(each) / max(1, len(profile.steps))
+            for name, each in profile.beside.items()
+        },
         absent=_absent(profiles),
         recompiled=_recompiled(step_parts(profile)),
+        num_steps=len(typical.steps),
         simulated=simulated,
         amp=amp,
     )
@@ -266,18 +272,20 @@ def _absent(profiles: Sequence[RankProfile]) -> list[int]:
     return sorted(named - {profile.rank for profile in profiles})
 
 
-def _recompiled(parts: Sequence[StepParts]) -> list[int]:
-    """Beside those at the begin, which always compile."""
+def _recompiled(parts: Sequence[StepParts]) -> dict[int, int]:
+    """Steps, beside those at the begin that always compile, and by how many nanoseconds each is
+    longer than usual."""
     kept = steady(parts)
     if len(kept) < 4:
-        return []
-    usual = statistics.median(one.step_ns for one in kept)
+        return {}
+    lengths = {one.step: one.step_ns - one.beside_ns for one in kept}
+    usual = statistics.median(lengths.values())
     work = statistics.median(one.computing_ns for one in kept)
-    return [
-        one.step
+    return {
+        one.step: round(lengths[one.step] - usual)
         for one in kept
-        if one.step_ns > RECOMPILED * usual and one.computing_ns < 1.5 * max(work, 1)
-    ]
+        if lengths[one.step] > RECOMPILED * usual and one.computing_ns < 1.5 * max(work, 1)
+    }
 
 
 def _verdict(seen: Seen, advice: Sequence[Advice], ranks: int) -> str:

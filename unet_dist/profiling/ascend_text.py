@@ -29,6 +29,7 @@ from unet_dist.profiling.tables import (
 from unet_dist.profiling.trace import Trace, read_trace
 from unet_dist.profiling.trace_tables import (
     awaiting_of,
+    beside_of,
     bubbles_of,
     collectives_of,
     computing_of,
@@ -116,6 +117,7 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         awaiting=awaiting_of(trace),
         bubbles=bubbles_of(collectives),
         data_waits=data_waits_of(trace),
+        beside=beside_of(trace),
         collectives=collectives,
         transfers=tuple(transfers),
         memory=memory,

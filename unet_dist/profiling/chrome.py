@@ -10,6 +10,7 @@ from unet_dist.profiling.tables import NO_STEP, Kernels, RankProfile
 from unet_dist.profiling.trace import Track, read_trace
 from unet_dist.profiling.trace_tables import (
     awaiting_of,
+    beside_of,
     bubbles_of,
     collectives_of,
     computing_of,
@@ -50,6 +51,7 @@ def read_chrome(path: Path, rank: int) -> RankProfile:
         awaiting=awaiting_of(trace),
         bubbles=bubbles_of(collectives),
         data_waits=data_waits_of(trace),
+        beside=beside_of(trace),
         collectives=collectives,
         missing=tuple(missing),
     )

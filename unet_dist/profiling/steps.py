@@ -47,6 +47,8 @@ class StepParts:
     """Exposed waiting to receive from another stage of a pipeline."""
     data_ns: int
     """Waiting for input, the device being idle."""
+    beside_ns: int
+    """Validation and checkpoints between two steps, whatever the device does meanwhile."""
     preparing_ns: int
     """Before the device's first work of the step, without waiting for input."""
     free_ns: int
@@ -85,15 +87,16 @@ def whole_of(profile: RankProfile) -> tuple[Step, ...]:
 
 def _parts_of(profile: RankProfile, step: Step) -> StepParts:
     low, high = step.begin_ns, step.end_ns
-    computing = clipped(profile.computing, low, high)
-    communicating = clipped(profile.communicating, low, high)
+    beside = clipped(merged(*profile.beside.values()), low, high)
+    computing = without(clipped(profile.computing, low, high), beside)
+    communicating = without(clipped(profile.communicating, low, high), beside)
     exposed = without(communicating, computing)
     bubble = common(exposed, profile.bubbles)
     rest = without(exposed, bubble)
     transfer = common(rest, profile.transferring)
     waiting = without(common(rest, profile.awaiting), transfer)
     busy = merged(computing, communicating)
-    idle = gaps(busy, low, high)
+    idle = without(gaps(busy, low, high), beside)
     data = common(idle, profile.data_waits)
     idle = without(idle, data)
     first, last = (int(busy[0, 0]), int(busy[-1, 1])) if len(busy) else (low, low)
@@ -107,6 +110,7 @@ def _parts_of(profile: RankProfile, step: Step) -> StepParts:
         late_ns=total_ns(rest) - total_ns(transfer) - total_ns(waiting),
         bubble_ns=total_ns(bubble),
         data_ns=total_ns(data),
+        beside_ns=total_ns(beside),
         preparing_ns=total_ns(clipped(idle, low, first)),
         free_ns=total_ns(clipped(idle, first, last)),
         unattributed_ns=total_ns(clipped(idle, last, high)),
@@ -132,6 +136,7 @@ def told_parts(profile: RankProfile) -> list[StepParts]:
             "late_ns": max(0, exposed - bubble),
             "bubble_ns": min(bubble, exposed),
             "data_ns": 0,
+            "beside_ns": 0,
             "preparing_ns": ns("Preparing"),
             "free_ns": ns("Free"),
             "unattributed_ns": 0,

@@ -18,6 +18,7 @@ STEP = re.compile(r"ProfilerStep#(\d+)")
 WAITS = ("Notify_Wait",)
 MOVES = ("Memcpy", "Reduce_Inline", "RDMASend", "SDMA")
 ON_CHIP = ("ON_CHIP", "LOCAL")
+BESIDE = ("validation", "checkpoint")
 RECEIVE = re.compile(r"receive|_recv", re.IGNORECASE)
 DATA = re.compile(r"dataloader.*__next__|GetNext|data_wait|InitDataSetQueue", re.IGNORECASE)
 
@@ -50,6 +51,19 @@ def data_waits_of(trace: Trace) -> Intervals:
         waits = np.array([DATA.search(name) is not None for name in track.names], np.bool_)
         found.append(track.time_ns[waits[track.name]])
     return merged(*found) if found else NOTHING
+
+
+def beside_of(trace: Trace) -> dict[str, Intervals]:
+    """What a program marks as no part of training."""
+    found = {}
+    for kind in BESIDE:
+        times = [
+            track.time_ns[np.array([name == kind for name in track.names], np.bool_)[track.name]]
+            for track in trace.tracks
+        ]
+        if any(len(each) for each in times):
+            found[kind] = merged(*times)
+    return found
 
 
 def transferring_of(trace: Trace) -> Intervals:

@@ -22,6 +22,7 @@ COLOURS: Mapping[str, str] = {
     "late": "#E69F00",
     "bubble": "#CC79A7",
     "data": "#F0E442",
+    "beside": "#8C564B",
     "preparing": "#56B4E9",
     "free": "#BBBBBB",
     "unattributed": "#666666",

@@ -61,6 +61,7 @@ class Capture:
     _begin_ns: int = 0
     _waits: list[tuple[int, int]] = field(default_factory=list)
     _memory: list[tuple[int, float]] = field(default_factory=list)
+    _beside: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _collectives: list[Collective] = field(default_factory=list)
     _lengths: list[float] = field(default_factory=list)
     """Seconds of steps without a capture, the last ones."""
@@ -87,6 +88,14 @@ class Capture:
         self._memory.append((now, resident_mb()))
         if number >= self._until:
             self.close()
+
+    @contextlib.contextmanager
+    def beside(self, name: str) -> Iterator[None]:
+        """Around what is no part of training."""
+        begin = time.time_ns()
+        yield
+        if self._until:
+            self._beside.setdefault(name, []).append((begin, time.time_ns()))
 
     def close(self) -> None:
         """Writes what there is: also if the training ends in the middle."""
@@ -135,6 +144,7 @@ class Capture:
     def _start(self, first: int, last: int) -> None:
         self._until = last
         self._steps, self._waits, self._collectives, self._memory = [], [], [], []
+        self._beside = {}
         self._folder = self.run.profile(first) / f"rank_{self.comm.rank:03d}_ascend_ms"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
@@ -170,6 +180,7 @@ class Capture:
                 computing=merged(kernels.time_ns) if kernels is not None else merged(),
                 communicating=times_of(self._collectives),
                 data_waits=merged(of_pairs(self._waits)),
+                beside={name: merged(of_pairs(each)) for name, each in self._beside.items()},
                 collectives=tuple(self._collectives),
                 memory=(self._resident(),),
             ),

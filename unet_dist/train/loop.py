@@ -196,12 +196,14 @@ def run_steps(
         if saves:
             average_statistics(training.net, training.comm)
         if validates:
-            state = validate(training, state, loader)
+            with training.capture.beside("validation"):
+                state = validate(training, state, loader)
             # All ranks know all scores, so all of them stop here.
             finished = finished or 0 < until_dice < state.best_dice
             last = last or finished
         if saves:
-            save(training, state)
+            with training.capture.beside("checkpoint"):
+                save(training, state)
         training.capture.step_ends(state.step)
         if last:
             return Outcome(stopped=not finished, state=state)

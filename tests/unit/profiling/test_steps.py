@@ -22,9 +22,9 @@ def added(parts):
     return sum(getattr(parts, f"{name}_ns") for name in PARTS)
 
 
-@given(SETS, SETS, SETS, SETS, SETS, SETS, st.integers(0, 40), st.integers(0, 40))
+@given(SETS, SETS, SETS, SETS, SETS, SETS, SETS, st.integers(0, 40), st.integers(0, 40))
 def test_the_parts_add_up_to_the_step_whatever_the_timeline(
-    computing, communicating, moving, awaiting, data, bubbles, low, high
+    computing, communicating, moving, awaiting, data, bubbles, saving, low, high
 ):
     communicating = merged(communicating)
     [parts] = step_parts(
@@ -32,7 +32,7 @@ def test_the_parts_add_up_to_the_step_whatever_the_timeline(
             steps=(Step(number=3, begin_ns=min(low, high), end_ns=max(low, high)),),
             computing=merged(computing), communicating=communicating,
             transferring=merged(moving), awaiting=merged(awaiting), data_waits=merged(data),
-            bubbles=merged(bubbles),
+            bubbles=merged(bubbles), beside={"checkpoint": merged(saving)},
         )
     )  # fmt: skip
     assert added(parts) == parts.step_ns == abs(high - low)
