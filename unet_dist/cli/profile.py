@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_dist.cli.shared import Json, answer, console_for, new_app
+from unet_dist.cli.shared import Json, answer, console_for, new_app, one_of
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 from unet_dist.profiling.capture import MOST_STEPS, CapturePlan, CaptureRequest
 from unet_dist.profiling.finite import finite
@@ -171,6 +171,62 @@ def _percent(text: str) -> float:
     if value < 0:
         raise UserError("--fail-above", f"is {text!r}, but must be a percentage such as 3%")
     return value
+
+
+@app.command()
+def scale(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="DIR|MODEL", help="Profile within a run folder, or configuration."),
+    ],
+    cards: Annotated[str, typer.Option(help="Numbers of cards.")] = "1,8,64,512",
+    topology: Annotated[str, typer.Option(help="910A, 910B, pcie or superpod.")] = "910B",
+    batch: Annotated[
+        int, typer.Option(min=0, help="Images of a step over all cards; default as many a card.")
+    ] = 0,
+    memory_gb: Annotated[float, typer.Option(min=0.1, help="Of a card.")] = 32.0,
+    peak_tflops: Annotated[
+        float, typer.Option(min=0.1, help="Of a card in the training's number format (MODEL).")
+    ] = 256.0,
+    as_json: Json = False,
+) -> None:
+    """Predict a step on other numbers of cards, and recommend how to divide it.
+
+    \b
+    Examples:
+      unet-dist profile scale runs/chase/profile --cards 8,64,512 --topology 910A
+      unet-dist profile scale configs/chasedb1.yaml --cards 8,64 --batch 512
+    """
+    from unet_dist.cluster.tables.edit import parse_numbers
+    from unet_dist.config_file import load_config
+    from unet_dist.profiling.analysis import analyse
+    from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.predictions import predict_cards, prediction_lines
+    from unet_dist.profiling.scaling import TOPOLOGIES
+    from unet_dist.profiling.workload import Profiled, from_shapes, measured, run_of
+
+    one_of("--topology", topology, tuple(TOPOLOGIES))
+    numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
+    if source.is_file() and source.suffix in (".yaml", ".yml"):
+        config = load_config(source)
+        known = Profiled(images=max(1, config.train.batch), config=config)
+        workload = from_shapes(config, peak_tflops=peak_tflops)
+    else:
+        found = run_of(source)
+        if found is None:
+            raise UserError(str(source), "lies in no run folder, so its images are not known")
+        known = found
+        workload = measured(analyse(read_profiles(find_profiles([source]))), known)
+    told = predict_cards(
+        workload, numbers, TOPOLOGIES[topology], images=known.images, batch=batch,
+        memory_bytes=memory_gb * 1e9,
+    )  # fmt: skip
+    answer(
+        console_for(as_json),
+        as_json,
+        "\n".join(prediction_lines(told)),
+        [t.to_json() for t in told],
+    )
 
 
 def _write_tables(analysis: "Analysis", folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from unet_dist.errors import UserError
@@ -15,6 +17,9 @@ from unet_dist.profiling.tables import NO_STEP, RankProfile
 
 CLUSTER_TABLE = "cluster_step_trace_time.csv"
 TRACES = (".json", ".json.gz")
+LARGE_BYTES = 100 << 20
+"""Of all profiles: below it a second process would cost more than it saves."""
+WORKERS = 2
 DEPTH = 6
 """Folders below a given one that are looked into."""
 
@@ -51,23 +56,37 @@ def find_profiles(paths: Sequence[Path]) -> list[Found]:
 
 
 def read_profiles(found: Sequence[Found]) -> list[RankProfile]:
-    """Ranks that cannot be read at all raise UserError only if there is no other."""
-    profiles: list[RankProfile] = []
-    faults = []
+    """Large ones two at a time. Ranks that cannot be read at all raise UserError only if there is
+    no other."""
     taken = {one.rank for one in found if one.rank is not None}
     free = (number for number in range(len(found) + len(taken)) if number not in taken)
-    for one in found:
-        rank = next(free) if one.rank is None else one.rank
-        try:
-            profiles += read_profile(one, rank)
-        except UserError as error:
-            faults += [f"{error.where}: {fault}" for fault in error.faults]
+    tasks = [(one, next(free) if one.rank is None else one.rank) for one in found]
+    if len(found) > 1 and sum(map(_size, found)) > LARGE_BYTES:
+        with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+            results = list(pool.map(_read_or_fault, tasks))
+    else:
+        results = list(map(_read_or_fault, tasks))
+    profiles = [profile for read, _ in results for profile in read]
+    faults = [fault for _, told in results for fault in told]
     if not profiles:
         raise UserError("DIR", faults)
     if faults:
         first = profiles[0]
         profiles[0] = replace(first, missing=(*first.missing, *faults))
     return _without_doubles(profiles)
+
+
+def _read_or_fault(task: tuple[Found, int]) -> tuple[list[RankProfile], list[str]]:
+    try:
+        return read_profile(*task), []
+    except UserError as error:
+        return [], [f"{error.where}: {fault}" for fault in error.faults]
+
+
+def _size(found: Found) -> int:
+    path = found.path / OUTPUT if found.kind == "folder" else found.path
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def read_profile(found: Found, rank: int) -> list[RankProfile]:

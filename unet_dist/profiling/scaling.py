@@ -224,3 +224,20 @@ def fitted_link(sizes: Sequence[float], seconds: Sequence[float]) -> LinkModel:
 def with_links(topology: Topology, inside: LinkModel | None) -> Topology:
     """With what was measured within a group."""
     return topology if inside is None else replace(topology, inside=inside)
+
+
+def best_buckets(
+    size: float, cards: int, topology: Topology, *, backward_s: float, most: int = 64
+) -> tuple[int, float]:
+    """Into how many parts the gradients are best divided, and what of sending them stays exposed.
+
+    Each part is sent while the next one is computed, evenly over the backward pass; the last one
+    is exposed in any case, and every part pays its own latency.
+    """
+    found = []
+    for number in range(1, most + 1):
+        part, _ = all_reduce_s(size / number, cards, topology)
+        hidden = backward_s * (number - 1) / number
+        found.append((max(part, number * part - hidden), number))
+    exposed, number = min(found)
+    return number, exposed

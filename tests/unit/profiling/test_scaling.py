@@ -1,9 +1,14 @@
+import json
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from unet_dist.cli import app
+from unet_dist.config import AugmentConfig, Config
+from unet_dist.profiling.model_costs import costs_of
 from unet_dist.profiling.scaling import (
     TOPOLOGIES,
     LinkModel,
@@ -11,6 +16,7 @@ from unet_dist.profiling.scaling import (
     Topology,
     Workload,
     all_reduce_s,
+    best_buckets,
     best_split,
     fitted_link,
     predict,
@@ -111,3 +117,45 @@ def test_a_link_is_fitted_from_transfers_one_of_which_is_off():
     assert link.alpha_s == pytest.approx(2e-5, rel=0.2)
     with pytest.raises(ValueError, match="one size alone"):
         fitted_link([1e6, 1e6], [1, 2])
+
+
+def test_parts_of_gradients_hide_behind_the_backward_pass_until_latency_costs_more():
+    number, exposed = best_buckets(4e8, 8, FLAT, backward_s=1.0)
+    whole = all_reduce_s(4e8, 8, FLAT)[0]
+    assert number > 1
+    assert exposed < whole / 5
+    assert best_buckets(4e8, 8, FLAT, backward_s=0.0) == (1, pytest.approx(whole))
+    assert best_buckets(4e8, 1, FLAT, backward_s=1.0) == (1, 0)
+
+
+def test_costs_of_a_network_are_those_of_its_convolutions():
+    config = Config(
+        model={"width": 16, "depth": 1}, augment={"crop": 64}, train={"batch": 8}, data={},
+    )  # fmt: skip
+    costs = costs_of(config)
+    # 16 channels: two convolutions down, two up of which the first sees twice the channels, and
+    # one that doubles the size; 32 channels: two.
+    assert costs.parameters == 9 * (16**2 * 5.5 + 32**2 * 2)
+    assert costs.forward_flop == 2 * 9 * (64**2 * 16**2 * 5.5 + 32**2 * 32**2 * 2)
+    assert costs.step_flop == 3 * costs.forward_flop
+    twice = costs_of(config.model_copy(update={"augment": AugmentConfig(crop=128)}))
+    assert twice.forward_flop == 4 * costs.forward_flop
+    assert twice.parameters == costs.parameters
+
+
+def test_the_command_predicts_a_model_and_recommends(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "data: {root: images}\ntrain: {batch: 16}\naugment: {crop: 256}\n"
+    )
+    command = ["profile", "scale", str(tmp_path / "c.yaml"), "--cards", "1,8,64"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "64 cards: train.batch=1024" in done.output
+    assert "not measured on cards" in done.output
+    fixed = CliRunner().invoke(app, [*command, "--batch", "64", "--json"])
+    told = json.loads(fixed.output)
+    assert [one["plain"]["split"]["images"] for one in told] == [64, 8, 1]
+    assert told[0]["plain"]["efficiency"] == 1
+    assert CliRunner().invoke(app, [*command, "--topology", "torus"]).exit_code != 0
+    lone = CliRunner().invoke(app, ["profile", "scale", str(tmp_path)])
+    assert "lies in no run folder" in str(lone.exception)
