@@ -37,6 +37,8 @@ from unet_dist.profiling.trace_tables import (
 PROFILER = "ascend_*_profiler*.db"
 ANALYSIS = "analysis.db"
 MB = 1024.0 * 1024.0
+MOST_KERNELS = 1_000_000
+"""Rows that are read."""
 NO_RANK = 2**31
 COLUMNS = {
     "Computing": "computing",
@@ -155,7 +157,8 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
     rows = db.execute(
         "select t.startNs, t.endNs, t.globalTaskId, c.name, c.opType, c.taskType, c.inputShapes, "
         "c.inputDataTypes from COMPUTE_TASK_INFO c join TASK t using (globalTaskId) "
-        "order by t.startNs"
+        "order by t.startNs limit ?",
+        (MOST_KERNELS,),
     ).fetchall()
     times = of_pairs((int(row[0]), int(row[1])) for row in rows)
     names = sorted({name for found in counters.values() for name in found if name})

@@ -16,6 +16,7 @@ import numpy as np
 
 from unet_dist.errors import UserError
 from unet_dist.profiling.cells import open_table
+from unet_dist.profiling.chrome import kernels_of
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.moments import ns_of_us, number_of
 from unet_dist.profiling.tables import (
@@ -43,7 +44,9 @@ from unet_dist.runs import read_json
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
 INFO = re.compile(r"profiler_info(?:_(\d+))?\.json")
 COMMUNICATION_CORES = ("HCCL", "COMMUNICATION")
-LARGEST_JSON = 1 << 28
+LARGEST_JSON = 1 << 26
+MOST_KERNELS = 1_000_000
+"""Rows of kernel_details.csv that are read: some 200 MB with their counters."""
 NO_TRACE = Trace(tracks=(), tasks=(), fault="")
 
 Found = TypeVar("Found")
@@ -85,6 +88,9 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
     reading, about = _Folder(path=folder / OUTPUT), _about(folder)
     trace = reading.read("trace_view.json", _trace, why="no timeline") or NO_TRACE
     kernels = reading.read("kernel_details.csv", _kernels, why="no times of single kernels")
+    if kernels is None:
+        found = kernels_of(trace)
+        kernels = found if len(found) else None
     told = reading.read("step_trace_time.csv", _step_times, why="")
     split = reading.read("communication.json", _collectives, why="") or {}
     transfers = reading.read("communication_matrix.json", _transfers, why="") or []
@@ -174,12 +180,15 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
     }
     with open_table(path, faults) as table:
         names = [c for c in table.columns if c.startswith(("aic", "aiv", "cube_", "memory_bound"))]
-        counters = {name: array("d") for name in names}
+        counters = {name: array("f") for name in names}
         for row in table.rows():
             begin, duration = ns_of_us(row["Start Time(us)"]), ns_of_us(row["Duration(us)"])
-            if begin is None or duration is None:
+            if begin is None or duration is None or duration < 0:
                 table.torn += 1
                 continue
+            if len(numbers["begin"]) == MOST_KERNELS:
+                faults.append(f"{path.name}: only the first {MOST_KERNELS:,} kernels are read")
+                break
             step = row["Step Id"]
             kind, core = row["Type"], row["Accelerator Core"]
             values = {

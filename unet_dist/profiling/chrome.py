@@ -7,7 +7,7 @@ import numpy as np
 
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.tables import NO_STEP, Kernels, RankProfile
-from unet_dist.profiling.trace import Track, read_trace
+from unet_dist.profiling.trace import Trace, Track, read_trace
 from unet_dist.profiling.trace_tables import (
     awaiting_of,
     beside_of,
@@ -31,7 +31,7 @@ IS_NO_WORK = re.compile(r"EVENT_|PROFILING_|NOTIFY|Free$", re.IGNORECASE)
 def read_chrome(path: Path, rank: int) -> RankProfile:
     """Raises UserError if it is no trace at all."""
     trace = read_trace(path)
-    kernels = _kernels([t for t in trace.tracks if _computes(t)])
+    kernels = kernels_of(trace)
     collectives = collectives_of(trace, {})
     computing = computing_of(trace)
     if not len(computing):
@@ -61,7 +61,9 @@ def _computes(track: Track) -> bool:
     return bool(COMPUTES.search(track.process) or COMPUTES.search(track.thread))
 
 
-def _kernels(tracks: list[Track]) -> Kernels:
+def kernels_of(trace: Trace) -> Kernels:
+    """The events on devices, by the names they have."""
+    tracks = [track for track in trace.tracks if _computes(track)]
     texts = {"": 0, "unknown": 1}
     times, names = [np.empty((0, 2), np.int64)], [np.empty(0, np.int32)]
     for track in tracks:

@@ -126,6 +126,20 @@ def test_a_damaged_file_spoils_no_other(folder, name, content):
         assert len(found.kernels) == 9
 
 
+def test_more_kernels_than_memory_holds_are_cut_off_and_told(folder, monkeypatch):
+    monkeypatch.setattr("unet_dist.profiling.ascend_text.MOST_KERNELS", 4)
+    [found] = read(folder)
+    assert len(found.kernels) == 4
+    assert any("only the first 4 kernels are read" in fault for fault in found.missing)
+
+
+def test_without_a_table_of_kernels_the_timeline_tells_them(folder):
+    (folder / OUTPUT / "kernel_details.csv").unlink()
+    [found] = read(folder)
+    assert len(found.kernels) == 9
+    assert found.kernels.of(found.kernels.type)[0] == "Conv2D"
+
+
 def test_missing_files_are_named_with_what_cannot_be_told(folder):
     for name in ("trace_view.json", "kernel_details.csv", "memory_record.csv"):
         (folder / OUTPUT / name).unlink()
