@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Profiles some steps of a training on simulated ranks, and says where their time goes.
-#   launch/profile.sh configs/vessels.yaml data.root=DIR
-#   STEPS=100:110 RANKS=4 launch/profile.sh configs/vessels.yaml data.root=DIR
+# Trains on the Ascend cards of this server, profiles some steps, and says where their time goes.
+#   launch/profile.sh configs/drive.yaml rank_tables/1x8.json 100:110 data.root=/data/DRIVE
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-source "$here/setup.sh"
+if [[ $# -lt 3 ]]; then
+  sed -n '2,3p' "${BASH_SOURCE[0]}" >&2
+  exit 2
+fi
+config=$1 table=$2 steps=$3
+shift 3
 run="runs/profile_$(date +%Y%m%d_%H%M%S)"
-python -m unet_dist train "$@" --simulate "${RANKS:-2}" --profile "steps=${STEPS:-20:25}" --run "$run"
+source "$(dirname "${BASH_SOURCE[0]}")/activate.sh"
+python -m unet_dist train "$config" "$@" --rank-table "$table" --profile "steps=$steps" --run "$run"
 exec python -m unet_dist profile analyze "$run/profile" --html "$run/profile.html"
