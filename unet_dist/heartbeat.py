@@ -11,7 +11,8 @@ Standard library only: a script of one's own under ``unet-dist launch`` can use 
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -41,6 +42,8 @@ class Heartbeat:
     def __init__(self, path: Path | None = None) -> None:
         self._beat = Beat()
         self._file: int | None = None
+        self.on_wait: Callable[[str, int, int], None] | None = None
+        """Told of each wait what it was for, and from when to when (ns since 1970)."""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -62,7 +65,10 @@ class Heartbeat:
         count = before.collectives + 1
         self._beat = replace(before, doing=what, collectives=count, waiting=True)
         self._write()
+        began_ns = time.time_ns()
         yield  # not marked as left if it fails: then it was the last thing this rank did
+        if self.on_wait is not None:
+            self.on_wait(what, began_ns, time.time_ns())
         self._beat = replace(before, collectives=count)
         self._write()
 

@@ -111,6 +111,8 @@ class Progress:
             )
         elif kind == "warning":
             self._console.print(f"warning: {record['message']}")
+        elif kind == "profile":
+            self._console.print(profile_line(record), markup=False)
         elif kind == "progress":
             done, total = record["done"], record["total"]
             self._line(f"{record['phase']}: {done} of {total} images", last=done == total)
@@ -195,3 +197,13 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def profile_line(record: dict[str, Any]) -> str:
+    """What became of a profile, and what it cost."""
+    if record["fault"]:
+        return f"warning: no profile: {record['fault']}"
+    cost = record["overhead"]
+    told = "" if cost is None else f" (a step took {cost:+.0%} of its time)"
+    folder = Path(record["folder"]).parent
+    return f"profile of {record['steps']} steps{told}: unet-dist profile analyze {folder}"

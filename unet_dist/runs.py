@@ -93,6 +93,18 @@ class RunDir:
         return self.path / "tensorboard"
 
     @property
+    def profiles(self) -> Path:
+        return self.path / "profile"
+
+    def profile(self, first_step: int) -> Path:
+        return self.profiles / f"step_{first_step:06d}"
+
+    @property
+    def profile_request(self) -> Path:
+        """A wish to profile the training that runs (``profiling.capture``)."""
+        return self.path / "profile_request.json"
+
+    @property
     def picture(self) -> Path:
         return self.path / "report.png"
 

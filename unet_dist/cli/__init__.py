@@ -4,7 +4,18 @@ import sys
 
 from rich.console import Console
 
-from unet_dist.cli import compare, data, doctor, jobs, launch, predict, rank_table, report, search
+from unet_dist.cli import (
+    compare,
+    data,
+    doctor,
+    jobs,
+    launch,
+    predict,
+    profile,
+    rank_table,
+    report,
+    search,
+)
 from unet_dist.cli.shared import new_app
 from unet_dist.errors import EXIT_ASKED_WRONGLY, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
 
@@ -18,6 +29,7 @@ app.command()(search.search)
 app.command()(launch.launch)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(profile.app, name="profile")
 app.add_typer(rank_table.app, name="rank-table")
 
 

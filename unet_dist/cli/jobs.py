@@ -51,6 +51,7 @@ from unet_dist.launching.datasets import begin_run
 from unet_dist.launching.job import Job
 from unet_dist.launching.overfit import GOAL, begin_overfit, overfit_config
 from unet_dist.launching.placement import Placement, check_fit
+from unet_dist.profiling.capture import CapturePlan
 from unet_dist.runs import RunDir, default_run_path, write_text_atomically
 
 Overrides = Annotated[
@@ -88,6 +89,15 @@ def train(
             "if not, and says what to look at.",
         ),
     ] = 0,
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="steps=A:B",
+            help="Profile these steps (such as steps=20:25, or steps=20:25,every=500,repeat=3) "
+            "into RUN/profile.",
+        ),
+    ] = "",
+    profile_ranks: Annotated[str, typer.Option(help="all, or like 0,3.")] = "all",
     dry_run: Annotated[bool, typer.Option(help="Print what would be started.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -104,6 +114,7 @@ def train(
       unet-dist train configs/drive.yaml --rank-table 4x8.json --part 1/4 --run /shared/drive
       unet-dist train configs/vessels.yaml --folds 5 --parallel 2 --run runs/cv
       unet-dist train configs/vessels.yaml --seeds 0,1,2 --run runs/seeds
+      unet-dist train configs/vessels.yaml --simulate 4 --profile steps=20:25
     """
     console = console_for(as_json)
     placement = placement_of(
@@ -127,9 +138,14 @@ def train(
     for option, given in (("--run", run is not None), ("--overfit", overfit)):
         if resume and given:
             raise UserError(option, f"--resume goes on in {target}; leave {option} out")
+    capture = CapturePlan.parse(profile, profile_ranks) if profile else None
+    if capture is None and profile_ranks != "all":
+        raise UserError("--profile-ranks", "has no effect without --profile steps=A:B")
     vary = chosen_members(
         target, folds=folds, seeds=seeds, parallel=parallel, resume=resume, overfit=overfit
     )
+    if vary is not None and capture is not None:
+        raise UserError("--profile", "is for one training, not for folds or seeds")
     if vary is not None:
         train_ensemble(
             target,
@@ -152,7 +168,12 @@ def train(
     check_fit(config, topology.world, topology.target)
     job = Job(
         run=begin.folder,
-        what={"kind": "train", "resume": resume, **begin.what},
+        what={
+            "kind": "train",
+            "resume": resume,
+            "profile": capture and capture.to_json(),
+            **begin.what,
+        },
         placement=begin.placement,
         supervision=supervise(topology),
         console=console,

@@ -18,6 +18,7 @@ from unet_dist.evaluate.prediction_task import PredictionSettings
 from unet_dist.evaluate.score import EvalSummary, null_if_nan
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
+from unet_dist.profiling.capture import CapturePlan
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.report.panels import PictureRow, strip
 from unet_dist.report.pictures import Heading, report_picture
@@ -90,6 +91,7 @@ def run_job(
             until_dice=job.get("until_dice", 0.0),
             stop_requested=stop_requested,
             rungs=Rungs(epochs=tuple(job.get("rungs", ()))),
+            profile=CapturePlan.of_json(job["profile"]) if job.get("profile") else None,
         )
         if outcome.stopped or job.get("trial", False):
             if comm.rank == 0:

@@ -18,9 +18,11 @@ from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
 from unet_dist.evaluate.score import EvalSummary
 from unet_dist.evaluate.thresholds import threshold_curve
 from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
+from unet_dist.profiling.capture import CapturePlan
 from unet_dist.records import RecordWriter
 from unet_dist.report.tensorboard import TensorBoard
 from unet_dist.runs import RunDir
+from unet_dist.train.capture import Capture, captured, mindspore_profiler
 from unet_dist.train.checkpoint import TrainState, load_latest, save_checkpoint
 from unet_dist.train.rows import picture_row
 from unet_dist.train.rungs import NO_RUNGS, Rungs, goes_on
@@ -55,6 +57,7 @@ class Training:
     records: RecordWriter
     board: TensorBoard | None
     """On rank 0."""
+    capture: Capture
 
 
 def train(
@@ -68,6 +71,7 @@ def train(
     until_dice: float,
     stop_requested: Callable[[], bool],
     rungs: Rungs = NO_RUNGS,
+    profile: CapturePlan | None = None,
 ) -> Outcome:
     """Trains until the last step, until some rank is asked to stop, or until a search pauses it at
     a rung, and checkpoints there.
@@ -100,6 +104,15 @@ def train(
         TensorBoard(run.tensorboard, resumed_at=state.step)
         if comm.rank == 0
         else nullcontext() as board,
+        captured(
+            Capture(
+                plan=profile,
+                run=run,
+                comm=comm,
+                records=records,
+                make_profiler=mindspore_profiler,
+            )
+        ) as capture,
     ):
         training = Training(
             config=config,
@@ -111,6 +124,7 @@ def train(
             predictor=Predictor(config, [normalisation]),
             records=records,
             board=board,
+            capture=capture,
         )
         for warning in warnings:
             records.write("warning", step=state.step, message=warning)
@@ -138,6 +152,7 @@ def run_steps(
         return Outcome(stopped=True, state=state, paused_at_epoch=rung)
     heartbeat.beat(phase, step=state.step + 1, doing="loading images")
     for waited in timed(loader.steps(state.step, total_steps)):
+        training.capture.step_begins(state.step + 1, waited.waited_s)
         heartbeat.beat(phase, step=state.step + 1, doing="computing")
         lr = learning_rate(state.step, total_steps, config.train)
         result = training.step(
@@ -181,12 +196,15 @@ def run_steps(
         if saves:
             average_statistics(training.net, training.comm)
         if validates:
-            state = validate(training, state, loader)
+            with training.capture.beside("validation"):
+                state = validate(training, state, loader)
             # All ranks know all scores, so all of them stop here.
             finished = finished or 0 < until_dice < state.best_dice
             last = last or finished
         if saves:
-            save(training, state)
+            with training.capture.beside("checkpoint"):
+                save(training, state)
+        training.capture.step_ends(state.step)
         if last:
             return Outcome(stopped=not finished, state=state)
         if rung is not None and not goes_on(training.run, rung, state.step, heartbeat):

@@ -1,0 +1,120 @@
+"""The capture of one rank, with a stand-in for MindSpore's profiler."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.light import Alone
+from unet_dist.heartbeat import Heartbeat
+from unet_dist.profiling.ascend_text import OUTPUT
+from unet_dist.profiling.capture import CapturePlan, CaptureRequest
+from unet_dist.profiling.load import find_profiles, read_profiles
+from unet_dist.records import RecordWriter, read_records
+from unet_dist.runs import RunDir
+from unet_dist.train.capture import Capture
+
+
+class Traced:
+    """Writes a trace with one operator, as MindSpore's profiler does on the CPU."""
+
+    def __init__(self, folder: Path, *, fails: bool = False) -> None:
+        self.folder, self.fails, self.begin_ns = folder, fails, 0
+
+    def start(self) -> None:
+        self.begin_ns = time.time_ns()
+
+    def stop(self) -> None:
+        if self.fails:
+            return  # MindSpore logs its errors and raises none
+        path = self.folder / "mindspore_1_ascend_ms" / OUTPUT / "trace_view.json"
+        path.parent.mkdir(parents=True)
+        us = f"{self.begin_ns // 1000}.{self.begin_ns % 1000:03d}"
+        process = {
+            "ph": "M",
+            "name": "process_name",
+            "pid": 2,
+            "tid": 0,
+            "args": {"name": "CPU OP"},
+        }
+        operator = {"ph": "X", "name": "Default/net/Conv2D-op7", "pid": 2, "tid": 0, "ts": us,
+                    "dur": "2000"}  # fmt: skip
+        path.write_text(json.dumps([process, operator]))
+
+
+def capture_of(folder: Path, plan: CapturePlan | None, records: RecordWriter) -> Capture:
+    comm = Alone()
+    comm.heartbeat = Heartbeat()
+    return Capture(plan=plan, run=RunDir(folder), comm=comm, records=records, make_profiler=Traced)
+
+
+def train(capture: Capture, steps: int) -> None:
+    for number in range(1, steps + 1):
+        time.sleep(0.002)
+        capture.step_begins(number, waited_s=0.001)
+        with capture.comm.heartbeat.waiting("the sum of gradients"):
+            time.sleep(0.001)
+        capture.step_ends(number)
+
+
+def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, CapturePlan.parse("steps=3:5", "all"), records)
+        train(capture, 8)
+    [profile] = read_profiles(find_profiles([tmp_path / "profile"]))
+    assert (profile.rank, profile.simulated, profile.world) == (0, True, 1)
+    assert [step.number for step in profile.steps] == [3, 4, 5]
+    assert len(profile.collectives) == 3
+    for step, call in zip(profile.steps, profile.collectives, strict=True):
+        assert step.begin_ns < call.begin_ns < call.end_ns < step.end_ns
+        assert call.duration_ns > 900_000
+    assert profile.kernels is not None
+    assert profile.kernels.of(profile.kernels.type) == ["Conv2D"]
+    assert len(profile.data_waits) == 3
+    assert profile.memory[0].allocated_mb.min() > 10
+    [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert (record["steps"], record["fault"]) == (3, "")
+    assert record["overhead"] is not None
+    assert capture.comm.heartbeat.on_wait is None
+
+
+def test_a_training_that_ends_in_the_middle_leaves_what_there_is(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, CapturePlan.parse("steps=3:50", "all"), records)
+        train(capture, 4)
+        capture.close()
+    [profile] = read_profiles(find_profiles([tmp_path / "profile"]))
+    assert [step.number for step in profile.steps] == [3, 4]
+
+
+def test_ranks_that_are_not_asked_for_write_nothing(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        train(capture_of(tmp_path, CapturePlan.parse("steps=1:2", "1,2"), records), 4)
+        train(capture_of(tmp_path, None, records), 4)
+    assert not (tmp_path / "profile").exists()
+
+
+def test_a_request_to_a_running_training_is_answered_once(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, None, records)
+        train(capture, 2)
+        request = CaptureRequest(number=time.time_ns(), steps=2)
+        capture.run.profile_request.write_text(request.to_text()[:5])
+        train(capture, 2)  # half written: nothing happens
+        capture.run.profile_request.write_text(request.to_text())
+        train(capture, 6)
+    done = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert [record["steps"] for record in done] == [2]
+
+
+def test_a_profiler_that_writes_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_dist.train.capture.on_cpu", lambda: False)
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, CapturePlan.parse("steps=1:2", "all"), records)
+        capture.make_profiler = lambda folder: Traced(folder, fails=True)
+        train(capture, 3)
+    [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert record["fault"] == "MindSpore's profiler wrote no files"

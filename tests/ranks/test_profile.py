@@ -1,0 +1,78 @@
+"""Profiles of real trainings on simulated ranks."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from tests.conftest import json_of, run_program
+from unet_dist.profiling.load import find_profiles, read_profiles
+from unet_dist.profiling.steps import PARTS, step_parts
+from unet_dist.runs import RunDir
+
+
+def test_a_training_is_profiled_and_its_profile_adds_up(tmp_path: Path, tiny: list[str]) -> None:
+    run = RunDir(tmp_path / "run")
+    done = run_program(
+        "train", *tiny, "train.batch=4", "--simulate", 2, "--run", run.path,
+        "--profile", "steps=3:6",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"unet-dist profile analyze {run.profiles}" in done.stdout
+    profiles = read_profiles(find_profiles([run.profiles]))
+    assert [profile.rank for profile in profiles] == [0, 1]
+    for profile in profiles:
+        assert [step.number for step in profile.steps] == [3, 4, 5, 6]
+        assert profile.kernels is not None
+        assert "Conv2D" in profile.kernels.of(profile.kernels.type)
+        for parts in step_parts(profile):
+            assert sum(getattr(parts, f"{name}_ns") for name in PARTS) == parts.step_ns
+            assert parts.computing_ns > 0
+    told = run_program("profile", "analyze", run.profiles, "--json")
+    answer = json.loads(told.stdout)
+    assert answer["simulated"] is True
+    assert answer["verdict"].startswith("A step takes")
+
+
+def test_a_rank_that_is_held_up_is_named(tmp_path: Path, tiny: list[str]) -> None:
+    """Stopped by a signal for a part of each step, as a busy host would."""
+    run = RunDir(tmp_path / "run")
+    ended = threading.Event()
+
+    def hold_up() -> None:
+        while not ended.is_set():
+            started = list(run.path.glob("attempts/0/processes/rank_001.start.json"))
+            if not started or not run.profiles.exists():
+                time.sleep(0.01)
+                continue
+            pid = json.loads(started[0].read_text())["pid"]
+            try:
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.15)
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                return
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=hold_up)
+    thread.start()
+    try:
+        done = run_program(
+            "train", *tiny, "train.batch=4", "train.epochs=6", "--simulate", 2, "--run", run.path,
+            "--profile", "steps=5:14",
+        )  # fmt: skip
+    finally:
+        ended.set()
+        thread.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = json_of(run_program("profile", "analyze", run.profiles, "--json"))
+    assert [late["rank"] for late in answer["stragglers"]] == [1]
+    assert answer["advice"][0]["rule"] == "late_rank"
+
+
+def test_nothing_is_asked_of_a_training_that_does_not_run(tmp_path: Path) -> None:
+    refused = run_program("profile", "start", tmp_path)
+    assert refused.returncode == 2
+    assert "does not run" in refused.stderr

@@ -1,0 +1,98 @@
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.unit.profiling.made import MS, profile_of
+from unet_dist.cli import app
+from unet_dist.profiling.advice import LEAST_SHARE
+from unet_dist.profiling.analysis import analyse
+from unet_dist.profiling.intervals import NOTHING, merged, of_pairs
+from unet_dist.profiling.write import write_text_folder
+from unet_dist.report.profile import profile_html
+
+
+def rules(analysis):
+    return [one.rule for one in analysis.advice]
+
+
+def test_the_parts_are_those_of_the_made_step():
+    analysis = analyse([profile_of(rank) for rank in range(2)])
+    ms = {name: value / MS for name, value in analysis.parts.items() if value}
+    assert ms == {
+        "step": 100, "computing": 60, "transfer": 10, "data": 10, "preparing": 5, "free": 10,
+        "unattributed": 5, "overlapped": 10,
+    }  # fmt: skip
+    assert analysis.verdict.startswith("A step takes 100.0 ms on 2 ranks: 60% computing")
+
+
+def test_a_late_rank_is_named_first():
+    profiles = [profile_of(rank, late_ns=4 * MS * (rank == 2), steps=10) for rank in range(4)]
+    analysis = analyse(
+        [p if p.rank != 2 else profile_of(2, late_ns=12 * MS, steps=10) for p in profiles]
+    )
+    [late] = analysis.stragglers
+    assert late.rank == 2
+    assert late.cost_ns == pytest.approx(12 * MS, rel=0.01)
+    assert "late_rank" in rules(analysis)
+
+
+def test_slow_data_is_the_first_advice():
+    slow = [
+        profile_of(
+            rank,
+            data_waits=merged(
+                of_pairs((s.begin_ns, s.begin_ns + 15 * MS) for s in profile_of().steps)
+            ),
+        )
+        for rank in range(2)
+    ]
+    assert rules(analyse(slow))[0] == "data"
+
+
+def test_what_is_worth_less_than_3_percent_is_not_advised():
+    busy = profile_of(
+        data_waits=NOTHING,
+        communicating=NOTHING, collectives=(), transferring=NOTHING, awaiting=NOTHING,
+        computing=merged(of_pairs((s.begin_ns, s.end_ns - 2 * MS) for s in profile_of().steps)),
+        kernels=None, transfers=(), memory=(),
+    )  # fmt: skip
+    analysis = analyse([busy])
+    assert analysis.advice == ()
+    assert LEAST_SHARE == 0.03
+    assert "Nothing was found whose change would gain 3 %" in analysis.verdict
+
+
+def test_the_same_profiles_give_the_same_bytes():
+    profiles = [profile_of(rank) for rank in range(2)]
+    pages = [profile_html(analyse(profiles), profiles) for _ in range(2)]
+    assert pages[0] == pages[1]
+    assert not re.search(r"(src|href)=\"(?!data:)", pages[0])
+    told = [json.dumps(analyse(profiles).to_json(), allow_nan=False) for _ in range(2)]
+    assert told[0] == told[1]
+
+
+def test_the_command_tells_writes_and_exits_by_what_it_could_read(tmp_path):
+    for rank in range(2):
+        write_text_folder(tmp_path / f"rank{rank}_ascend_ms", profile_of(rank))
+    out = tmp_path / "out"
+    command = [
+        "profile",
+        "analyze",
+        str(tmp_path),
+        "--csv",
+        str(out),
+        "--html",
+        str(out / "p.html"),
+    ]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "60% computing" in done.output
+    assert sorted(path.name for path in out.iterdir()) == [
+        "collectives.csv", "kernels.csv", "p.html", "steps.csv",
+    ]  # fmt: skip
+    (tmp_path / "rank1_ascend_ms/ASCEND_PROFILER_OUTPUT/kernel_details.csv").unlink()
+    done = CliRunner().invoke(app, ["profile", "analyze", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "missing: rank 1: no kernel_details.csv" in done.output

@@ -1,0 +1,213 @@
+import csv
+import gzip
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.unit.profiling.made import BEGIN, MS, profile_of
+from unet_dist.errors import UserError
+from unet_dist.profiling.ascend_text import OUTPUT
+from unet_dist.profiling.load import find_profiles, read_profiles
+from unet_dist.profiling.steps import step_parts
+from unet_dist.profiling.trace import read_trace
+from unet_dist.profiling.write import write_text_folder
+
+
+def read(*paths):
+    return read_profiles(find_profiles(paths))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_text_folder(tmp_path / "rank0_ascend_ms", profile_of())
+    return tmp_path / "rank0_ascend_ms"
+
+
+def test_what_was_written_is_read(tmp_path, folder):
+    [found], made = read(tmp_path), profile_of()
+    assert (found.rank, found.format, found.simulated) == (0, "ascend text", True)
+    assert found.missing == ()
+    assert found.steps == made.steps
+    for name in ("computing", "communicating", "transferring", "awaiting", "data_waits"):
+        assert np.array_equal(getattr(found, name), getattr(made, name)), name
+    for name in ("time_ns", "step", "wait_ns"):
+        assert np.array_equal(getattr(found.kernels, name), getattr(made.kernels, name)), name
+    for name in ("name", "type", "core", "shapes", "dtypes"):
+        texts = [k.of(getattr(k, name)) for k in (found.kernels, made.kernels)]
+        assert texts[0] == texts[1], name
+    counters = found.kernels.counters["aic_mac_ratio"]
+    assert np.array_equal(counters, made.kernels.counters["aic_mac_ratio"])
+    assert [one.name for one in found.collectives] == [one.name for one in made.collectives]
+    assert [one.transfer_ns for one in found.collectives] == [10 * MS] * 3
+    assert [one.step for one in found.collectives] == [0, 1, 2]
+    assert found.transfers == made.transfers
+    assert np.array_equal(found.memory[0].allocated_mb, [10, 90, 50])
+    assert step_parts(found) == step_parts(made)
+
+
+def test_the_table_of_steps_says_what_the_timeline_says(folder):
+    [found] = read(folder)
+    for parts in step_parts(found):
+        told = found.told_steps[parts.step]
+        assert told["Computing"] * 1000 == parts.computing_ns
+        assert told["Communication(Not Overlapped)"] * 1000 == parts.exposed_ns
+        assert told["Overlapped"] * 1000 == parts.overlapped_ns
+        assert told["Preparing"] * 1000 == parts.preparing_ns
+
+
+def rewrite(path, change):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows = [change(row) for row in rows]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_columns_of_other_versions_are_read_as_well(folder):
+    [new] = read(folder)
+
+    def older(row):
+        row["Block Dim"] = row.pop("Block Num")
+        row["Device_id"] = "0"
+        return row
+
+    rewrite(folder / OUTPUT / "kernel_details.csv", older)
+    [old] = read(folder)
+    assert np.array_equal(old.kernels.time_ns, new.kernels.time_ns)
+
+    def level_0(row):
+        for name in ("Type", "Accelerator Core", "Input Shapes"):
+            row[name] = "N/A"
+        del row["Step Id"], row["aic_mac_ratio"]
+        return row
+
+    rewrite(folder / OUTPUT / "kernel_details.csv", level_0)
+    [bare] = read(folder)
+    assert np.array_equal(bare.kernels.time_ns, new.kernels.time_ns)
+    assert bare.kernels.of(bare.kernels.type) == bare.kernels.of(bare.kernels.name)
+    assert bare.kernels.counters == {}
+
+
+def test_a_torn_last_row_is_left_out_and_told(folder):
+    path = folder / OUTPUT / "kernel_details.csv"
+    path.write_text(path.read_text()[:-40])
+    [found] = read(folder)
+    assert len(found.kernels) == 8
+    assert found.missing == ("kernel_details.csv: 1 row is torn off or without a time",)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_of_a_trace_that_was_cut_off_the_begin_is_read(folder, share):
+    path = folder / OUTPUT / "trace_view.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    [found] = read(folder)
+    assert any("ends or is damaged in the middle" in fault for fault in found.missing)
+    assert found.kernels is not None
+    assert len(found.kernels) == 9
+
+
+@pytest.mark.parametrize(
+    "name", ["trace_view.json", "kernel_details.csv", "communication.json", "memory_record.csv",
+             "communication_matrix.json", "step_trace_time.csv"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\xff\xfe" * 100, b'{"a": [1, {"b": null}]}', b"[[["]
+)
+def test_a_damaged_file_spoils_no_other(folder, name, content):
+    (folder / OUTPUT / name).write_bytes(content)
+    [found] = read(folder)
+    assert found.rank == 0
+    if name != "kernel_details.csv":
+        assert len(found.kernels) == 9
+
+
+def test_more_kernels_than_memory_holds_are_cut_off_and_told(folder, monkeypatch):
+    monkeypatch.setattr("unet_dist.profiling.ascend_text.MOST_KERNELS", 4)
+    [found] = read(folder)
+    assert len(found.kernels) == 4
+    assert any("only the first 4 kernels are read" in fault for fault in found.missing)
+
+
+def test_without_a_table_of_kernels_the_timeline_tells_them(folder):
+    (folder / OUTPUT / "kernel_details.csv").unlink()
+    [found] = read(folder)
+    assert len(found.kernels) == 9
+    assert found.kernels.of(found.kernels.type)[0] == "Conv2D"
+
+
+def test_missing_files_are_named_with_what_cannot_be_told(folder):
+    for name in ("trace_view.json", "kernel_details.csv", "memory_record.csv"):
+        (folder / OUTPUT / name).unlink()
+    [found] = read(folder)
+    assert found.missing[0] == "no trace_view.json: no timeline"
+    assert "no kernel_details.csv: no times of single kernels" in found.missing
+    assert any("nothing is said of memory" in fault for fault in found.missing)
+    assert found.told_steps[0]["Computing"] == 60_000
+
+
+def test_ranks_are_ordered_and_two_captures_of_one_are_told(tmp_path):
+    for rank in (2, 0, 10):
+        write_text_folder(tmp_path / f"r{rank}_ascend_ms", profile_of(rank))
+    shutil.copytree(tmp_path / "r2_ascend_ms", tmp_path / "again_ascend_ms")
+    found = read(tmp_path)
+    assert [one.rank for one in found] == [0, 2, 10]
+    assert any("is of rank 2 too, and left out" in fault for fault in found[1].missing)
+
+
+def test_nothing_to_read_is_a_fault_that_says_what_is_looked_for(tmp_path):
+    with pytest.raises(UserError, match="no profile is below"):
+        find_profiles([tmp_path])
+    with pytest.raises(UserError, match="no such file or folder"):
+        find_profiles([tmp_path / "nowhere"])
+    (tmp_path / "notes.txt").write_text("no JSON")
+    with pytest.raises(UserError, match="neither a list nor an object"):
+        read(tmp_path / "notes.txt")
+
+
+def test_a_table_of_a_cluster_is_read_rank_by_rank(tmp_path):
+    (tmp_path / "cluster_step_trace_time.csv").write_text(
+        "Step,Type,Index,Computing,Communication(Not Overlapped),Free\n"
+        ',rank,0,80.5,20,3\n,rank,1,81,10,4\n,stage,"(0, 1)",81,20,4\n'
+    )
+    found = read(tmp_path)
+    assert [one.rank for one in found] == [0, 1]
+    assert found[0].told_steps[-1]["Computing"] == 80.5
+
+
+def event(**settings):
+    return {"ph": "X", "pid": 1, "tid": 2, "name": "work", "dur": 1, **settings}
+
+
+@pytest.mark.parametrize(
+    "ts", [f"{BEGIN // 1000}.{BEGIN % 1000}", f"{BEGIN // 1000}.{BEGIN % 1000}\t"]
+)
+def test_a_trace_may_be_a_list_an_object_or_packed(tmp_path, ts):
+    events = [event(ts=ts), {"ph": "C", "ts": "1", "name": "counter"}, "no event", event()]
+    texts = {
+        "a.json": json.dumps(events),
+        "b.json": json.dumps({"displayTimeUnit": "ns", "traceEvents": events}),
+        "d.json": json.dumps(events).replace(f'"{ts}"'.replace("\t", "\\t"), ts.strip()),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "c.json.gz").write_bytes(gzip.compress(texts["a.json"].encode()))
+    for path in sorted(tmp_path.iterdir()):
+        [track] = read_trace(path).tracks
+        assert track.time_ns.tolist() == [[BEGIN, BEGIN + 1000]], path.name
+        assert track.texts() == ["work"]
+
+
+def test_names_without_end_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("unet_dist.profiling.trace.MOST_NAMES", 10)
+    (tmp_path / "a.json").write_text(
+        json.dumps([event(ts=number, name=f"name {number}") for number in range(100)])
+    )
+    [track] = read_trace(tmp_path / "a.json").tracks
+    assert len(track.names) == 10
+    assert track.texts()[-1] == "other"
+    assert len(track.name) == 100

@@ -1,0 +1,161 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from unet_dist.cli import app
+from unet_dist.config import AugmentConfig, Config
+from unet_dist.profiling.model_costs import costs_of
+from unet_dist.profiling.scaling import (
+    TOPOLOGIES,
+    LinkModel,
+    Split,
+    Topology,
+    Workload,
+    all_reduce_s,
+    best_buckets,
+    best_split,
+    fitted_link,
+    predict,
+    splits_of,
+)
+
+FREE = LinkModel(alpha_s=0.0, bytes_per_s=math.inf)
+FLAT = Topology(
+    name="one switch", group=4096, inside=LinkModel(alpha_s=1e-5, bytes_per_s=1e10), between=FREE
+)
+WORK = Workload(
+    fixed_s=0.002, image_s=0.005, other_s=0.001, gradient_bytes=2e6, hidden=0.0, state_bytes=8e6,
+    image_bytes=1e8,
+)  # fmt: skip
+
+
+def test_nothing_to_send_takes_no_time():
+    for topology in TOPOLOGIES.values():
+        assert all_reduce_s(0, 64, topology) == (0, "none")
+        assert all_reduce_s(1e9, 1, topology) == (0, "none")
+
+
+def test_limits_are_exact():
+    latency = Topology(
+        name="", group=8, inside=LinkModel(alpha_s=1e-5, bytes_per_s=math.inf), between=FREE
+    )
+    # Of an infinite bandwidth the messages are left: 2 log2(8) of them.
+    assert all_reduce_s(1e9, 8, latency) == (pytest.approx(6e-5), "halving-doubling")
+    bandwidth = Topology(
+        name="", group=8, inside=LinkModel(alpha_s=0, bytes_per_s=1e9), between=FREE
+    )
+    assert all_reduce_s(1e9, 8, bandwidth)[0] == pytest.approx(2 * 7 / 8)
+
+
+def test_groups_with_slow_links_between_them_are_used_as_groups():
+    topology = TOPOLOGIES["910A"]
+    seconds, algorithm = all_reduce_s(4e8, 64, topology)
+    assert algorithm == "hierarchical"
+    flat = Topology(name="", group=64, inside=topology.between, between=FREE)
+    assert seconds < all_reduce_s(4e8, 64, flat)[0]
+
+
+@given(st.floats(1, 1e10), st.integers(1, 4096), st.sampled_from(sorted(TOPOLOGIES)))
+def test_more_data_never_takes_less_time(size, cards, name):
+    topology = TOPOLOGIES[name]
+    assert all_reduce_s(size, cards, topology)[0] <= all_reduce_s(2 * size, cards, topology)[0]
+
+
+@given(st.floats(1, 1e10), st.integers(0, 11))
+def test_twice_the_cards_never_take_less_time_for_the_same_data(size, power):
+    few, many = (all_reduce_s(size, 2**p, FLAT)[0] for p in (power, power + 1))
+    assert few <= many
+
+
+def test_a_step_is_the_sum_of_what_is_exposed():
+    one = predict(WORK, Split(cards=1, images=4), FLAT)
+    assert one.step_s == pytest.approx(0.002 + 4 * 0.005 + 0.001)
+    assert (one.efficiency, one.communication_s) == (1, 0)
+    eight = predict(WORK, Split(cards=8, images=4), FLAT)
+    sent = all_reduce_s(2e6, 8, FLAT)[0]
+    assert eight.step_s == pytest.approx(one.step_s + sent)
+    hidden = predict(Workload(**{**vars(WORK), "hidden": 0.5}), Split(cards=8, images=4), FLAT)
+    assert hidden.step_s == pytest.approx(one.step_s + sent / 2)
+    assert eight.images_per_s == pytest.approx(32 / eight.step_s)
+
+
+def test_accumulation_computes_several_times_and_sends_once():
+    split = Split(cards=8, images=2, accumulation=2)
+    assert split.batch == 32
+    found = predict(WORK, split, FLAT)
+    assert found.computing_s == pytest.approx(2 * (0.002 + 2 * 0.005))
+    assert found.memory_bytes == 8e6 + 2e8
+
+
+def test_splits_share_the_batch_evenly_or_not_at_all():
+    assert splits_of(3, 32, 32) == []
+    assert {(s.images, s.accumulation) for s in splits_of(8, 32, 32)} == {(4, 1), (2, 2), (1, 4)}
+    assert all(split.batch == 32 for split in splits_of(8, 32, 32))
+
+
+def test_the_best_split_is_the_fastest_that_fits():
+    roomy = best_split(WORK, 8, 32, FLAT, memory_bytes=1e12)
+    assert (roomy.split.images, roomy.split.accumulation, roomy.split.sharded) == (4, 1, False)
+    tight = best_split(WORK, 8, 32, FLAT, memory_bytes=2.2e8)
+    assert (tight.split.images, tight.split.accumulation) == (2, 2)
+    assert best_split(WORK, 8, 32, FLAT, memory_bytes=1e7) is None
+    # Only the optimiser's state is too large: it is divided.
+    heavy = Workload(**{**vars(WORK), "state_bytes": 1e9})
+    assert best_split(heavy, 8, 32, FLAT, memory_bytes=6e8).split.sharded
+
+
+def test_a_link_is_fitted_from_transfers_one_of_which_is_off():
+    sizes = [1e6, 2e6, 4e6, 8e6, 16e6]
+    seconds = [2e-5 + size / 1e10 for size in sizes]
+    seconds[2] *= 10
+    link = fitted_link(sizes, seconds)
+    assert link.bytes_per_s == pytest.approx(1e10, rel=0.05)
+    assert link.alpha_s == pytest.approx(2e-5, rel=0.2)
+    with pytest.raises(ValueError, match="one size alone"):
+        fitted_link([1e6, 1e6], [1, 2])
+
+
+def test_parts_of_gradients_hide_behind_the_backward_pass_until_latency_costs_more():
+    number, exposed = best_buckets(4e8, 8, FLAT, backward_s=1.0)
+    whole = all_reduce_s(4e8, 8, FLAT)[0]
+    assert number > 1
+    assert exposed < whole / 5
+    assert best_buckets(4e8, 8, FLAT, backward_s=0.0) == (1, pytest.approx(whole))
+    assert best_buckets(4e8, 1, FLAT, backward_s=1.0) == (1, 0)
+
+
+def test_costs_of_a_network_are_those_of_its_convolutions():
+    config = Config(
+        model={"width": 16, "depth": 1}, augment={"crop": 64}, train={"batch": 8}, data={},
+    )  # fmt: skip
+    costs = costs_of(config)
+    # 16 channels: two convolutions down, two up of which the first sees twice the channels, and
+    # one that doubles the size; 32 channels: two.
+    assert costs.parameters == 9 * (16**2 * 5.5 + 32**2 * 2)
+    assert costs.forward_flop == 2 * 9 * (64**2 * 16**2 * 5.5 + 32**2 * 32**2 * 2)
+    assert costs.step_flop == 3 * costs.forward_flop
+    twice = costs_of(config.model_copy(update={"augment": AugmentConfig(crop=128)}))
+    assert twice.forward_flop == 4 * costs.forward_flop
+    assert twice.parameters == costs.parameters
+
+
+def test_the_command_predicts_a_model_and_recommends(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "data: {root: images}\ntrain: {batch: 16}\naugment: {crop: 256}\n"
+    )
+    command = ["profile", "scale", str(tmp_path / "c.yaml"), "--cards", "1,8,64"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "64 cards: train.batch=1024" in done.output
+    assert "not measured on cards" in done.output
+    fixed = CliRunner().invoke(app, [*command, "--batch", "64", "--json"])
+    told = json.loads(fixed.output)
+    assert [one["plain"]["split"]["images"] for one in told] == [64, 8, 1]
+    assert told[0]["plain"]["efficiency"] == 1
+    assert CliRunner().invoke(app, [*command, "--topology", "torus"]).exit_code != 0
+    lone = CliRunner().invoke(app, ["profile", "scale", str(tmp_path)])
+    assert "lies in no run folder" in str(lone.exception)

@@ -1,0 +1,237 @@
+"""``unet-dist profile``: what captured profiles say."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unet_dist.cli.shared import Json, answer, console_for, new_app, one_of
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
+from unet_dist.profiling.capture import MOST_STEPS, CapturePlan, CaptureRequest
+from unet_dist.profiling.finite import finite
+from unet_dist.runs import RunDir, write_text_atomically
+
+if TYPE_CHECKING:
+    from unet_dist.profiling.analysis import Analysis
+
+Folders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DIR...",
+        help="Folders of MindSpore's or torch_npu's profiler, all of one job, or what is above "
+        "them; Chrome traces; cluster_step_trace_time.csv.",
+    ),
+]
+
+app = new_app("Analyse profiles of ranks: where the time goes, who is late, what to change.")
+
+
+@app.command()
+def start(
+    run: Annotated[Path, typer.Argument(help="Run folder of a training that runs.")],
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="From the next one on.")] = 5,
+    ranks: Annotated[str, typer.Option(help="all, or like 0,3.")] = "all",
+) -> None:
+    """Profile the next steps of a training without starting it again.
+
+    \b
+    Examples:
+      unet-dist profile start runs/chase --steps 10
+    """
+    folder = RunDir(run)
+    if folder.state() != "running":
+        raise UserError(str(run), "does not run, so nothing would be profiled")
+    plan = CapturePlan.parse(f"steps=1:{steps}", ranks)
+    request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks)
+    write_text_atomically(folder.profile_request, request.to_text())
+    console_for(False).print(
+        f"asked for {steps} steps; then: unet-dist profile analyze {folder.profiles}", markup=False
+    )
+
+
+@app.command()
+def analyze(
+    folders: Folders,
+    csv_folder: Annotated[
+        Path | None, typer.Option("--csv", help="Write steps, kernels and collectives here.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that needs no other file here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say where the time of a step goes, which rank is late and why, and what to change.
+
+    Exits with 1 if files were missing or damaged, after telling what the others say.
+
+    \b
+    Examples:
+      unet-dist profile analyze runs/chase/profile --html profile.html
+      unet-dist profile analyze node0/*_ascend_ms node1/*_ascend_ms --json > analysis.json
+    """
+    # Here, since other commands do without NumPy and SciPy.
+    from unet_dist.profiling.analysis import analyse
+    from unet_dist.profiling.describe import (
+        advice_lines,
+        lines_of,
+        missing_lines,
+        tables_of,
+    )
+    from unet_dist.profiling.load import find_profiles, read_profiles
+
+    console = console_for(as_json)
+    profiles = read_profiles(find_profiles(folders))
+    analysis = analyse(profiles)
+    if csv_folder is not None:
+        _write_tables(analysis, csv_folder)
+    if html is not None:
+        from unet_dist.report.profile import profile_html
+
+        write_text_atomically(html, profile_html(analysis, profiles))
+    if not as_json:
+        console.print(analysis.verdict, markup=False)
+        for table in tables_of(analysis):
+            console.print(table)
+        step_ns = analysis.parts.get("step", 0.0)
+        advice = advice_lines(analysis.advice, step_ns)
+        for line in (*lines_of(analysis), "", *(advice or ["nothing gains 3 % of a step"])):
+            console.print(line, markup=False)
+    for line in missing_lines(analysis):
+        console.print(f"missing: {line}", markup=False)
+    if as_json:
+        answer(console, True, "", analysis.to_json())
+    raise typer.Exit(EXIT_JOB_FAILED if analysis.is_partial else EXIT_DONE)
+
+
+@app.command()
+def timeline(
+    folders: Folders,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+) -> None:
+    """Merge the traces of all ranks into one, by one clock, for Perfetto or MindStudio Insight.
+
+    \b
+    Examples:
+      unet-dist profile timeline runs/chase/profile/step_000020 -o merged.json
+    """
+    from unet_dist.profiling.clocks import align
+    from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.timeline import lines, merge_traces
+
+    profiles = read_profiles(find_profiles(folders))
+    part = output.with_name(f".{output.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            merged = merge_traces(profiles, align(profiles), file)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    for line in (*lines(merged), f"written: {output}"):
+        console_for(False).print(line, markup=False)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="Profile A.")],
+    after: Annotated[Path, typer.Argument(help="Profile B, of the same work.")],
+    fail_above: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Exit with 1 if B's step is so much slower.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Say what became slower from one profile to another, beyond the noise of their steps.
+
+    \b
+    Examples:
+      unet-dist profile compare runs/a/profile runs/b/profile --fail-above 3%
+    """
+    from dataclasses import asdict
+
+    from unet_dist.profiling.analysis import analyse
+    from unet_dist.profiling.compare import compare_profiles, comparison_lines
+    from unet_dist.profiling.load import find_profiles, read_profiles
+
+    limit = _percent(fail_above) if fail_above else None
+    one, other = (analyse(read_profiles(find_profiles([path]))) for path in (before, after))
+    if not one.parts or not other.parts:
+        raise UserError("A B", "one of them tells nothing of a step: unet-dist profile analyze")
+    found = compare_profiles(one, other)
+    slower = found.slower_by()
+    value = finite({**asdict(found), "slower_by": slower})
+    answer(console_for(as_json), as_json, "\n".join(comparison_lines(found)), value)
+    raise typer.Exit(EXIT_JOB_FAILED if limit is not None and slower > limit else EXIT_DONE)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if value < 0:
+        raise UserError("--fail-above", f"is {text!r}, but must be a percentage such as 3%")
+    return value
+
+
+@app.command()
+def scale(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="DIR|MODEL", help="Profile within a run folder, or configuration."),
+    ],
+    cards: Annotated[str, typer.Option(help="Numbers of cards.")] = "1,8,64,512",
+    topology: Annotated[str, typer.Option(help="910A, 910B, pcie or superpod.")] = "910B",
+    batch: Annotated[
+        int, typer.Option(min=0, help="Images of a step over all cards; default as many a card.")
+    ] = 0,
+    memory_gb: Annotated[float, typer.Option(min=0.1, help="Of a card.")] = 32.0,
+    peak_tflops: Annotated[
+        float, typer.Option(min=0.1, help="Of a card in the training's number format (MODEL).")
+    ] = 256.0,
+    as_json: Json = False,
+) -> None:
+    """Predict a step on other numbers of cards, and recommend how to divide it.
+
+    \b
+    Examples:
+      unet-dist profile scale runs/chase/profile --cards 8,64,512 --topology 910A
+      unet-dist profile scale configs/chasedb1.yaml --cards 8,64 --batch 512
+    """
+    from unet_dist.cluster.tables.edit import parse_numbers
+    from unet_dist.config_file import load_config
+    from unet_dist.profiling.analysis import analyse
+    from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.predictions import predict_cards, prediction_lines
+    from unet_dist.profiling.scaling import TOPOLOGIES
+    from unet_dist.profiling.workload import Profiled, from_shapes, measured, run_of
+
+    one_of("--topology", topology, tuple(TOPOLOGIES))
+    numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
+    if source.is_file() and source.suffix in (".yaml", ".yml"):
+        config = load_config(source)
+        known = Profiled(images=max(1, config.train.batch), config=config)
+        workload = from_shapes(config, peak_tflops=peak_tflops)
+    else:
+        found = run_of(source)
+        if found is None:
+            raise UserError(str(source), "lies in no run folder, so its images are not known")
+        known = found
+        workload = measured(analyse(read_profiles(find_profiles([source]))), known)
+    told = predict_cards(
+        workload, numbers, TOPOLOGIES[topology], images=known.images, batch=batch,
+        memory_bytes=memory_gb * 1e9,
+    )  # fmt: skip
+    answer(
+        console_for(as_json),
+        as_json,
+        "\n".join(prediction_lines(told)),
+        [t.to_json() for t in told],
+    )
+
+
+def _write_tables(analysis: "Analysis", folder: Path) -> None:
+    from unet_dist.profiling.export import csv_tables
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in csv_tables(analysis).items():
+        write_text_atomically(folder / f"{name}.csv", text)

@@ -1,0 +1,1 @@
+"""Profiles of ranks: read, analysed, explained. Nothing here imports MindSpore."""

@@ -1,0 +1,263 @@
+"""What to change, by what the profile shows: each rule says what it saw, what it is worth, and what
+would prove it wrong. The most valuable comes first."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from unet_dist.profiling.links import Link
+from unet_dist.profiling.memory import MemoryUse
+from unet_dist.profiling.operators import Launches, OperatorGroup
+from unet_dist.profiling.stragglers import Straggler
+
+LEAST_SHARE = 0.03
+"""Of a step: what gains less is not worth a change."""
+TINY_SHARE = 0.25
+"""Of all kernels shorter than 10 us from which the host is said to be what bounds them."""
+WASTED = 0.2
+"""Of reserved memory that nothing uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    rule: str
+    """Its name, for programs."""
+    what: str
+    gain_ns: float
+    """Of a step, at the most; NaN where it is memory that is gained."""
+    evidence: tuple[str, ...]
+    setting: str
+    """What to change, and where."""
+    disproof: str
+    """What would show that the advice is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the rules look at: times are nanoseconds of a median step of the median rank."""
+
+    parts: Mapping[str, float]
+    """By ``steps.PARTS``, and ``step`` and ``overlapped``."""
+    stragglers: Sequence[Straggler]
+    types: Sequence[OperatorGroup]
+    layout_ns: float
+    launches: Launches | None
+    """Of a step."""
+    float32_ns: float
+    """Of convolutions and matrix products in float32."""
+    slow_links: Sequence[tuple[Link, float]]
+    memory: MemoryUse | None
+    beside: Mapping[str, float]
+    """Nanoseconds of a mean step by name: validation, checkpoint."""
+    absent: Sequence[int]
+    """Ranks that these exchange data with, and that have no profile."""
+    recompiled: Mapping[int, int]
+    """Steps that took far longer than the others, though the device did no more, and by how many
+    nanoseconds."""
+    num_steps: int
+    simulated: bool
+    amp: str = ""
+    """Of the run's configuration, if it is known."""
+
+
+def advise(seen: Seen) -> list[Advice]:
+    """Those worth it, the largest gain first; those of memory last."""
+    step = seen.parts["step"]
+    found = [advice for rule in RULES for advice in rule(seen)]
+    worth = [a for a in found if math.isnan(a.gain_ns) or a.gain_ns >= LEAST_SHARE * step]
+    return sorted(worth, key=lambda a: -1.0 if math.isnan(a.gain_ns) else -a.gain_ns)
+
+
+def _late_ranks(seen: Seen) -> Iterator[Advice]:
+    remedies = {
+        "host": "bind its processes to cores of their own (--cores), and look what else runs on "
+        "that host",
+        "data": "train.prefetch, data.cache_mb, and where its images lie",
+        "compute": "look at the card's clock and temperature (npu-smi info), and start without it",
+        "unknown": "profile longer (--profile steps=A:B) to see what it does meanwhile",
+    }
+    for late in seen.stragglers:
+        yield Advice(
+            rule="late_rank",
+            what=f"rank {late.rank} makes the others wait ({late.cause})",
+            gain_ns=late.cost_ns,
+            evidence=(late.evidence,),
+            setting=remedies[late.cause],
+            disproof="another rank is as late in the next profile",
+        )
+
+
+def _absent_ranks(seen: Seen) -> Iterator[Advice]:
+    """What is waited for without a culprit among the profiled."""
+    if not seen.absent:
+        return
+    shown = ", ".join(map(str, seen.absent[:8])) + (", ..." if len(seen.absent) > 8 else "")
+    yield Advice(
+        rule="absent_rank",
+        what=f"these ranks wait for others that have no profile (among {shown})",
+        gain_ns=seen.parts["waiting"] - sum(late.cost_ns for late in seen.stragglers),
+        evidence=(f"{_ms(seen.parts['waiting'])} of a step wait for signals of other ranks",),
+        setting="profile all ranks (--profile-ranks all), which names the late one",
+        disproof="all ranks wait as long",
+    )
+
+
+def _data(seen: Seen) -> Iterator[Advice]:
+    yield Advice(
+        rule="data",
+        what="the device waits for its input",
+        gain_ns=seen.parts["data"],
+        evidence=(f"{_ms(seen.parts['data'])} of a step without work and without an image",),
+        setting="train.prefetch=4, data.cache_mb as large as the images, or smaller augment.*",
+        disproof="a run with its images cached (second epoch) is as slow",
+    )
+
+
+def _beside(seen: Seen) -> Iterator[Advice]:
+    remedies = {
+        "validation": "evaluate.every_epochs larger, fewer validation images, evaluate.tta=none",
+        "checkpoint": "checkpoint.every_epochs larger, or a faster disk for the run folder",
+    }
+    for name, ns in seen.beside.items():
+        yield Advice(
+            rule=name,
+            what=f"training waits for the {name}",
+            gain_ns=ns,
+            evidence=(f"{_ms(ns)} of a step, in the mean over the profile",),
+            setting=remedies.get(name, "do it less often"),
+            disproof="the profile happened to hold the only one",
+        )
+
+
+def _exposed(seen: Seen) -> Iterator[Advice]:
+    moved = seen.parts["transfer"]
+    hidden = seen.parts["overlapped"] / max(1.0, seen.parts["overlapped"] + moved)
+    yield Advice(
+        rule="exposed_transfer",
+        what="gradients travel while nothing is computed",
+        gain_ns=min(moved, seen.parts["computing"] / 2),
+        evidence=(f"{_ms(moved)} of transfer is exposed, {hidden:.0%} of it is hidden",),
+        setting="fewer and larger steps: train.accumulation=2; with MindSpore's own data parallel "
+        "mode all_reduce_fusion_config, so that parts are sent while others are computed",
+        disproof="the same step on one card takes as long",
+    )
+
+
+def _host(seen: Seen) -> Iterator[Advice]:
+    if seen.launches is None or not seen.launches.kernels:
+        return
+    tiny = seen.launches.tiny / seen.launches.kernels
+    idle = min(seen.parts["free"], float(seen.launches.gaps_ns))
+    yield Advice(
+        rule="host_bound",
+        what="the host launches kernels later than the device could run them",
+        gain_ns=idle,
+        evidence=(
+            f"{_ms(idle)} of a step lie between kernels, the longest before "
+            f"{seen.launches.largest_gap_before} ({_ms(seen.launches.largest_gap_ns)})",
+            f"{tiny:.0%} of {seen.launches.kernels} kernels are shorter than 10 us",
+        ),
+        setting="larger train.batch"
+        + (", graph kernel fusion (enable_graph_kernel)" if tiny > TINY_SHARE else "")
+        + ", and cores of its own for each rank (--cores)",
+        disproof="twice the batch takes twice as long",
+    )
+
+
+def _layout(seen: Seen) -> Iterator[Advice]:
+    named = [group for group in seen.types if group.name in ("TransData", "Cast", "TensorMove")]
+    yield Advice(
+        rule="layout",
+        what="time goes into turning tensors from one layout or number format into another",
+        gain_ns=seen.layout_ns,
+        evidence=tuple(f"{g.name}: {_ms(g.total_ns)} in {g.count} kernels" for g in named),
+        setting="channels that are multiples of 16 (model.width=16, 32, ...), and one number "
+        "format from the image to the loss (train.amp)",
+        disproof="model.width=16 shows as many TransData",
+    )
+
+
+def _float32(seen: Seen) -> Iterator[Advice]:
+    if seen.amp not in ("", "off") or seen.simulated:
+        return
+    yield Advice(
+        rule="float32",
+        what="convolutions run in float32",
+        gain_ns=seen.float32_ns / 2,
+        evidence=(f"{_ms(seen.float32_ns)} of a step in float32 on the cube unit",),
+        setting="train.amp=fp16 (910A) or bf16 (910B)",
+        disproof="the loss with train.amp differs by more than from seed to seed",
+    )
+
+
+def _aicpu(seen: Seen) -> Iterator[Advice]:
+    groups = [group for group in seen.types if "AI_CPU" in group.core.upper()]
+    if groups:
+        yield Advice(
+            rule="ai_cpu",
+            what="operators run on the card's slow CPU",
+            gain_ns=float(sum(group.total_ns for group in groups)),
+            evidence=tuple(f"{g.name}: {_ms(g.total_ns)} in {g.count} kernels" for g in groups[:5]),
+            setting="other operators, or other number formats, for these",
+            disproof="they are gone and the step takes as long",
+        )
+
+
+def _links(seen: Seen) -> Iterator[Advice]:
+    for link, usual in seen.slow_links[:3]:
+        yield Advice(
+            rule="slow_link",
+            what=f"the {link.kind} link from rank {link.source} to {link.target} is slow",
+            gain_ns=seen.parts["transfer"] * (1 - link.gb_per_s / usual),
+            evidence=(f"{link.gb_per_s:.1f} GB/s, others of its kind {usual:.1f}",),
+            setting="look at the card and its slot (hccn_tool), and start without it",
+            disproof="the link is as fast as others in the next profile",
+        )
+
+
+def _recompiles(seen: Seen) -> Iterator[Advice]:
+    if seen.recompiled:
+        steps = ", ".join(map(str, list(seen.recompiled)[:8]))
+        yield Advice(
+            rule="recompiles",
+            what="some steps compile again",
+            gain_ns=sum(seen.recompiled.values()) / max(1, seen.num_steps),
+            evidence=(f"steps {steps} took far longer, and the device did no more in them",),
+            setting="the same shapes in each step: augment.crop, and evaluate.tile for all images",
+            disproof="the long steps are those that write checkpoints or validate",
+        )
+
+
+def _memory(seen: Seen) -> Iterator[Advice]:
+    memory = seen.memory
+    if memory is None:
+        return
+    if memory.growth_mb > 0:
+        yield Advice(
+            rule="memory_grows",
+            what="memory grows from step to step",
+            gain_ns=math.nan,
+            evidence=(f"{memory.growth_mb:.0f} MB more at the end of the last step",),
+            setting="look for what keeps tensors of each step, such as a list of losses",
+            disproof="a longer profile ends at the same memory",
+        )
+    if memory.gap_share > WASTED:
+        yield Advice(
+            rule="memory_reserved",
+            what="much memory is reserved that no tensor uses",
+            gain_ns=math.nan,
+            evidence=(f"{memory.gap_share:.0%} of {memory.peak_reserved_mb:.0f} MB at the peak",),
+            setting="mindspore.runtime.set_memory(init_size=..., increase_size=...), or batches of "
+            "one size",
+            disproof="the same without the first step",
+        )
+
+
+RULES: Sequence[Callable[[Seen], Iterator[Advice]]] = (
+    _late_ranks, _absent_ranks, _data, _beside, _exposed, _host, _layout, _float32, _aicpu, _links,
+    _recompiles, _memory,
+)  # fmt: skip
+
+
+def _ms(ns: float) -> str:
+    return f"{ns / 1e6:.2f} ms"

@@ -1,0 +1,307 @@
+"""From the profiles of all ranks to one verdict with its numbers."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from unet_dist.profiling.advice import Advice, Seen, advise
+from unet_dist.profiling.clocks import Clock, align, occurrences
+from unet_dist.profiling.finite import finite
+from unet_dist.profiling.intervals import merged, of_pairs, total_ns
+from unet_dist.profiling.links import Link, links_of, slow_links
+from unet_dist.profiling.memory import MemoryUse, memory_use
+from unet_dist.profiling.operators import (
+    Launches,
+    OperatorGroup,
+    by_scope,
+    by_shape,
+    by_type,
+    cube_utilisation,
+    float32_ns,
+    launches_of,
+    layout_ns,
+    num_steps,
+)
+from unet_dist.profiling.steps import (
+    PARTS,
+    StepParts,
+    median_parts,
+    steady,
+    step_parts,
+    told_parts,
+)
+from unet_dist.profiling.stragglers import (
+    Straggler,
+    arrivals,
+    explained,
+    stragglers_of,
+    stragglers_of_tables,
+)
+from unet_dist.profiling.tables import RankProfile
+
+SCHEMA = 1
+RECOMPILED = 3.0
+"""Steps that take so many times the median, with no more work on the device."""
+PART_NAMES: Mapping[str, str] = {
+    "computing": "computing",
+    "transfer": "data moving between ranks",
+    "waiting": "waiting for other ranks",
+    "late": "communication that is not explained",
+    "bubble": "waiting for another pipeline stage",
+    "data": "waiting for input",
+    "beside": "validation and checkpoints",
+    "preparing": "the host preparing, before the device starts",
+    "free": "the device idle",
+    "unattributed": "after the device's last work",
+}
+"""Of the parts of a step, for a reader."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSummary:
+    rank: int
+    source: str
+    format: str
+    steps: tuple[StepParts, ...]
+    """Without those that warm up."""
+    left_out: int
+    """Steps that warm up."""
+    median: Mapping[str, float]
+    """Nanoseconds by part; empty if nothing is known of a step."""
+    memory: MemoryUse | None
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectiveRow:
+    """One call by all ranks, milliseconds by rank; None where a profile does not tell."""
+
+    name: str
+    late_ms: Mapping[int, float]
+    """Behind the first rank that came, by the common clock."""
+    duration_ms: Mapping[int, float]
+    transfer_ms: Mapping[int, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    simulated: bool
+    ranks: tuple[RankSummary, ...]
+    typical: int
+    """The rank whose step is in the middle: its parts and operators are shown."""
+    clocks: tuple[Clock, ...]
+    stragglers: tuple[Straggler, ...]
+    collectives: tuple[CollectiveRow, ...]
+    links: tuple[Link, ...]
+    slow_links: tuple[tuple[Link, float], ...]
+    types: tuple[OperatorGroup, ...]
+    shapes: tuple[OperatorGroup, ...]
+    scopes: tuple[OperatorGroup, ...]
+    launches: Launches | None
+    cube_utilisation: float
+    advice: tuple[Advice, ...]
+    verdict: str
+
+    @property
+    def parts(self) -> Mapping[str, float]:
+        return next(one.median for one in self.ranks if one.rank == self.typical)
+
+    @property
+    def is_partial(self) -> bool:
+        return any(one.missing for one in self.ranks)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **finite(asdict(self))}
+
+
+def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
+    """Of one job; at least one profile.
+
+    Args:
+        amp: of the run's configuration, if it is known.
+    """
+    clocks = align(profiles)
+    profiles = divided_by_arrival(profiles, clocks)
+    ranks = tuple(_summary(profile) for profile in profiles)
+    known = sorted((one for one in ranks if one.median), key=lambda one: one.median["step"])
+    typical = known[(len(known) - 1) // 2] if known else ranks[0]
+    stragglers, rows = _stragglers(profiles, ranks, clocks, typical)
+    links = links_of(profiles)
+    slow = slow_links(links)
+    profile = next(one for one in profiles if one.rank == typical.rank)
+    kernels = profile.kernels
+    steps = num_steps(kernels) if kernels else 1
+    types = by_type(kernels) if kernels else []
+    launches = launches_of(kernels, profile.communicating).of_one_step(steps) if kernels else None
+    simulated = any(one.simulated for one in profiles)
+    seen = Seen(
+        parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),
+        stragglers=stragglers,
+        types=[group.of_one_step(steps) for group in types],
+        layout_ns=layout_ns(kernels) / steps if kernels else 0.0,
+        launches=launches,
+        float32_ns=float32_ns(kernels) / steps if kernels else 0.0,
+        slow_links=slow,
+        memory=typical.memory,
+        beside={
+            name: total_ns(each) / max(1, len(profile.steps))
+            for name, each in profile.beside.items()
+        },
+        absent=_absent(profiles),
+        recompiled=_recompiled(step_parts(profile)),
+        num_steps=len(typical.steps),
+        simulated=simulated,
+        amp=amp,
+    )
+    advice = advise(seen)
+    return Analysis(
+        simulated=simulated,
+        ranks=ranks,
+        typical=typical.rank,
+        clocks=tuple(clocks.values()),
+        stragglers=tuple(stragglers),
+        collectives=tuple(rows),
+        links=tuple(links),
+        slow_links=tuple(slow),
+        types=tuple(types),
+        shapes=tuple(by_shape(kernels)) if kernels else (),
+        scopes=tuple(by_scope(kernels)) if kernels else (),
+        launches=launches,
+        cube_utilisation=cube_utilisation(kernels) if kernels else math.nan,
+        advice=tuple(advice),
+        verdict=_verdict(seen, advice, len(ranks)),
+    )
+
+
+def divided_by_arrival(
+    profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]
+) -> list[RankProfile]:
+    """Where all ranks of a job are there and nothing tells of transfers, a collective is waiting
+    until the last rank has come, and transfer from then on."""
+    told = any(len(p.transferring) or len(p.awaiting) for p in profiles)
+    if told or not all(p.world == len(profiles) > 1 for p in profiles):
+        return list(profiles)
+    begins_cr, keys = arrivals(profiles, clocks)
+    divided = []
+    for place, profile in enumerate(profiles):
+        own = occurrences(profile)
+        moments = [
+            own[key].begin_ns + round(float(begins.max() - begins[place]))
+            for key, begins in zip(keys, begins_cr, strict=True)
+        ]
+        pairs = [
+            (own[key].begin_ns, min(last, own[key].end_ns), own[key].end_ns)
+            for key, last in zip(keys, moments, strict=True)
+        ]
+        divided.append(
+            replace(
+                profile,
+                awaiting=merged(of_pairs((begin, last) for begin, last, _ in pairs)),
+                transferring=merged(of_pairs((last, end) for _, last, end in pairs)),
+            )
+        )
+    return divided
+
+
+def _summary(profile: RankProfile) -> RankSummary:
+    parts = step_parts(profile)
+    if not parts or not any(one.computing_ns for one in parts):
+        parts = told_parts(profile) or parts
+    kept = steady(parts)
+    return RankSummary(
+        rank=profile.rank,
+        source=profile.source,
+        format=profile.format,
+        steps=tuple(kept),
+        left_out=len(parts) - len(kept),
+        median=median_parts(kept) if kept else {},
+        memory=memory_use(profile),
+        missing=profile.missing,
+    )
+
+
+def _stragglers(
+    profiles: Sequence[RankProfile],
+    ranks: Sequence[RankSummary],
+    clocks: Mapping[int, Clock],
+    typical: RankSummary,
+) -> tuple[list[Straggler], list[CollectiveRow]]:
+    aligned = [profile for profile in profiles if clocks[profile.rank].is_known]
+    if len(aligned) < 2:
+        return stragglers_of_tables([one.steps[-1] for one in ranks if one.steps]), []
+    begins_cr, keys = arrivals(aligned, clocks)
+    step_ns = typical.median.get("step", 0.0)
+    found = stragglers_of(
+        begins_cr,
+        [profile.rank for profile in aligned],
+        step_ns=step_ns,
+        num_steps=max(1, len(typical.steps)),
+    )
+    return explained(aligned, found, begins_cr, keys), _rows(aligned, begins_cr, keys)
+
+
+def _rows(
+    profiles: Sequence[RankProfile], begins_cr: Any, keys: Sequence[tuple[str, int]]
+) -> list[CollectiveRow]:
+    found = [occurrences(profile) for profile in profiles]
+    rows = []
+    for key, begins in zip(keys, begins_cr, strict=True):
+        calls = {p.rank: own[key] for p, own in zip(profiles, found, strict=True)}
+        first = float(begins.min())
+        rows.append(
+            CollectiveRow(
+                name=key[0],
+                late_ms={
+                    p.rank: (float(begin) - first) / 1e6
+                    for p, begin in zip(profiles, begins, strict=True)
+                },
+                duration_ms={rank: one.duration_ns / 1e6 for rank, one in calls.items()},
+                transfer_ms={
+                    rank: None if one.transfer_ns is None else one.transfer_ns / 1e6
+                    for rank, one in calls.items()
+                },
+            )
+        )
+    return rows
+
+
+def _absent(profiles: Sequence[RankProfile]) -> list[int]:
+    named = {end for p in profiles for one in p.transfers for end in (one.source, one.target)}
+    return sorted(named - {profile.rank for profile in profiles})
+
+
+def _recompiled(parts: Sequence[StepParts]) -> dict[int, int]:
+    """Steps, beside those at the begin that always compile, and by how many nanoseconds each is
+    longer than usual."""
+    kept = steady(parts)
+    if len(kept) < 4:
+        return {}
+    lengths = {one.step: one.step_ns - one.beside_ns for one in kept}
+    usual = statistics.median(lengths.values())
+    work = statistics.median(one.computing_ns for one in kept)
+    return {
+        one.step: round(lengths[one.step] - usual)
+        for one in kept
+        if lengths[one.step] > RECOMPILED * usual and one.computing_ns < 1.5 * max(work, 1)
+    }
+
+
+def _verdict(seen: Seen, advice: Sequence[Advice], ranks: int) -> str:
+    step = seen.parts["step"]
+    if not step:
+        return "Nothing is known of a step: see what is missing."
+    largest = sorted(PARTS, key=lambda name: -seen.parts[name])[:3]
+    shares = ", ".join(
+        f"{seen.parts[name] / step:.0%} {PART_NAMES[name]}"
+        for name in largest
+        if seen.parts[name] >= 0.01 * step
+    )
+    several = f" on {ranks} ranks" if ranks > 1 else ""
+    text = f"A step takes {step / 1e6:.1f} ms{several}: {shares}."
+    gains = [one for one in advice if not math.isnan(one.gain_ns)]
+    if not gains:
+        return f"{text} Nothing was found whose change would gain 3 % of it."
+    first = gains[0]
+    return f"{text} First of all: {first.what} (up to {first.gain_ns / step:.0%})."

@@ -1,0 +1,322 @@
+"""The folder that MindSpore (``*_ascend_ms``) and torch_npu (``*_ascend_pt``) write of a rank, as
+text; also that of simulated ranks. Columns and units are those of MindSpore 2.7 to 2.10 and of
+torch_npu with CANN 7 to 9."""
+
+import contextlib
+import csv
+import json
+import re
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from unet_dist.errors import UserError
+from unet_dist.profiling.cells import open_table
+from unet_dist.profiling.chrome import kernels_of
+from unet_dist.profiling.intervals import merged
+from unet_dist.profiling.moments import ns_of_us, number_of
+from unet_dist.profiling.tables import (
+    NO_STEP,
+    Allocation,
+    Kernels,
+    MemoryCurve,
+    RankProfile,
+    Transfer,
+)
+from unet_dist.profiling.trace import Trace, read_trace
+from unet_dist.profiling.trace_tables import (
+    awaiting_of,
+    beside_of,
+    bubbles_of,
+    collectives_of,
+    computing_of,
+    data_waits_of,
+    steps_of,
+    times_of,
+    transferring_of,
+)
+from unet_dist.runs import read_json
+
+OUTPUT = "ASCEND_PROFILER_OUTPUT"
+INFO = re.compile(r"profiler_info(?:_(\d+))?\.json")
+COMMUNICATION_CORES = ("HCCL", "COMMUNICATION")
+LARGEST_JSON = 1 << 26
+MOST_KERNELS = 1_000_000
+"""Rows of kernel_details.csv that are read: some 200 MB with their counters."""
+NO_TRACE = Trace(tracks=(), tasks=(), fault="")
+
+Found = TypeVar("Found")
+
+
+@dataclass(kw_only=True)
+class _Folder:
+    """Reads one file after the other, and remembers what was missing."""
+
+    path: Path
+    missing: list[str] = field(default_factory=list)
+
+    def read(
+        self, name: str, reader: Callable[[Path, list[str]], Found], *, why: str
+    ) -> Found | None:
+        """What ``reader`` makes of a file; None if it is not there or cannot be understood.
+
+        Args:
+            why: what cannot be told without it; empty if nobody needs to know.
+        """
+        path = self.path / name
+        if not path.is_file():
+            if why:
+                self.missing.append(f"no {name}: {why}")
+            return None
+        try:
+            return reader(path, self.missing)
+        except UserError as error:
+            self.missing += [f"{name}: {fault}" for fault in error.faults]
+        except OSError as error:
+            self.missing.append(f"{name}: cannot be read: {error.strerror or error}")
+        except (csv.Error, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            self.missing.append(f"{name}: cannot be understood: {error!r}")
+        return None
+
+
+def read_text_folder(folder: Path, rank: int) -> RankProfile:
+    """Whatever is there; what is not, or is damaged, is named in ``missing``."""
+    reading, about = _Folder(path=folder / OUTPUT), _about(folder)
+    trace = reading.read("trace_view.json", _trace, why="no timeline") or NO_TRACE
+    kernels = reading.read("kernel_details.csv", _kernels, why="no times of single kernels")
+    if kernels is None:
+        found = kernels_of(trace)
+        kernels = found if len(found) else None
+    told = reading.read("step_trace_time.csv", _step_times, why="")
+    split = reading.read("communication.json", _collectives, why="") or {}
+    transfers = reading.read("communication_matrix.json", _transfers, why="") or []
+    collectives = collectives_of(trace, split)
+    if collectives and not any(one.transfer_ns is not None for one in collectives):
+        reading.missing.append(
+            "no communication.json and no tasks in the trace (profiler level 0): collectives are "
+            "not divided into transfer and waiting"
+        )
+    memory = reading.read("memory_record.csv", _memory, why="") or []
+    allocations = reading.read("operator_memory.csv", _allocations, why="") or []
+    if not memory:
+        reading.missing.append("no memory_record.csv (profile_memory): nothing is said of memory")
+    computing = computing_of(trace)
+    if not len(computing) and kernels is not None:
+        cores = np.array([text in COMMUNICATION_CORES for text in kernels.texts])
+        computing = merged(kernels.time_ns[~cores[kernels.core]])
+    return RankProfile(
+        rank=rank,
+        source=str(folder),
+        format="ascend text",
+        simulated=about.get("simulated") is True,
+        host=str(about.get("host", "")),
+        world=int(about.get("world") or 0),
+        steps=steps_of(trace),
+        kernels=kernels,
+        computing=computing,
+        communicating=times_of(collectives),
+        transferring=transferring_of(trace),
+        awaiting=awaiting_of(trace),
+        bubbles=bubbles_of(collectives),
+        data_waits=data_waits_of(trace),
+        beside=beside_of(trace),
+        collectives=collectives,
+        transfers=tuple(transfers),
+        memory=memory,
+        allocations=allocations,
+        told_steps=told or {},
+        missing=tuple(reading.missing),
+    )
+
+
+def rank_of_folder(folder: Path) -> int | None:
+    """As profiler_info_RANK.json says; None without one."""
+    for path in sorted(folder.glob("profiler_info*.json")):
+        named = INFO.fullmatch(path.name)
+        if named and named[1]:
+            return int(named[1])
+        try:
+            tree = read_json(path)
+        except UserError:
+            continue
+        rank = tree.get("rank_id", (tree.get("ms_profiler_info") or {}).get("rank_id"))
+        if isinstance(rank, int) or (isinstance(rank, str) and rank.isdigit()):
+            return int(rank)
+    return None
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    for path in sorted(folder.glob("profiler_info*.json")):
+        with contextlib.suppress(UserError):
+            return read_json(path)
+    return {}
+
+
+class Codes:
+    """Numbers for texts."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        return self.texts.setdefault(text, len(self.texts))
+
+
+def _trace(path: Path, faults: list[str]) -> Trace:
+    trace = read_trace(path)
+    faults += [trace.fault] if trace.fault else []
+    return trace
+
+
+def _kernels(path: Path, faults: list[str]) -> Kernels:
+    codes = Codes()
+    numbers: dict[str, array[int]] = {
+        name: array("q")
+        for name in ("begin", "end", "wait", "step", "name", "type", "core", "shapes", "dtypes")
+    }
+    with open_table(path, faults) as table:
+        names = [c for c in table.columns if c.startswith(("aic", "aiv", "cube_", "memory_bound"))]
+        counters = {name: array("f") for name in names}
+        for row in table.rows():
+            begin, duration = ns_of_us(row["Start Time(us)"]), ns_of_us(row["Duration(us)"])
+            if begin is None or duration is None or duration < 0:
+                table.torn += 1
+                continue
+            if len(numbers["begin"]) == MOST_KERNELS:
+                faults.append(f"{path.name}: only the first {MOST_KERNELS:,} kernels are read")
+                break
+            step = row["Step Id"]
+            kind, core = row["Type"], row["Accelerator Core"]
+            values = {
+                "begin": begin,
+                "end": begin + duration,
+                "wait": ns_of_us(row["Wait Time(us)"]) or 0,
+                "step": int(step) if step.isdigit() else NO_STEP,
+                "name": codes(row["Name"]),
+                "type": codes(kind if kind not in ("", "N/A") else row["Name"]),
+                "core": codes(core if core not in ("", "N/A") else "unknown"),
+                "shapes": codes(row["Input Shapes"].replace('"', "")),
+                "dtypes": codes(row["Input Data Types"]),
+            }
+            for name, value in values.items():
+                numbers[name].append(value)
+            for name, counts in counters.items():
+                counts.append(number_of(row[name]))
+        if table.torn and not len(numbers["begin"]):
+            raise ValueError("no row has a begin and a duration")
+    order = np.argsort(np.array(numbers["begin"], np.int64), kind="stable")
+
+    def column(name: str, kind: Any = np.int64) -> Any:
+        return np.array(numbers[name], kind)[order]
+
+    return Kernels(
+        time_ns=np.column_stack([column("begin"), column("end")]).reshape(-1, 2),
+        wait_ns=column("wait"),
+        step=column("step"),
+        name=column("name", np.int32),
+        type=column("type", np.int32),
+        core=column("core", np.int32),
+        shapes=column("shapes", np.int32),
+        dtypes=column("dtypes", np.int32),
+        texts=tuple(codes.texts),
+        counters={name: np.array(values)[order] for name, values in counters.items()},
+    )
+
+
+def _step_times(path: Path, faults: list[str]) -> dict[int, dict[str, float]]:
+    found = {}
+    with open_table(path, faults) as table:
+        for row in table.rows():
+            step = row["Step"]
+            number = int(step) if step.isdigit() else NO_STEP
+            found[number] = {
+                column: number_of(row[column])
+                for column in table.columns
+                if column not in ("Step", "Device_id")
+            }
+    return found
+
+
+def _collectives(path: Path, _: list[str]) -> dict[str, Mapping[str, Any]]:
+    """What communication.json says of each call, by its name without the group."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for kinds in _json(path).values():
+        for operations in kinds.values():
+            for name, operation in operations.items():
+                if not name.startswith("Total"):
+                    found[name.partition("@")[0]] = operation
+    return found
+
+
+def _transfers(path: Path, _: list[str]) -> list[Transfer]:
+    found = []
+    for kinds in _json(path).values():
+        for operations in kinds.values():
+            for name, links in operations.items():
+                if "-total@" not in name:
+                    continue
+                for pair, link in links.items():
+                    source, _, target = pair.partition("-")
+                    found.append(
+                        Transfer(
+                            source=int(source),
+                            target=int(target),
+                            link=str(link["Transport Type"]),
+                            sent_bytes=float(link["Transit Size(MB)"]) * 1e6,
+                            duration_ns=float(link["Transit Time(ms)"]) * 1e6,
+                            collective=name.partition("@")[0],
+                        )
+                    )
+    return found
+
+
+def _memory(path: Path, faults: list[str]) -> list[MemoryCurve]:
+    rows: dict[str, list[tuple[int, float, float]]] = {}
+    with open_table(path, faults) as table:
+        for row in table.rows():
+            at = ns_of_us(row["Timestamp(us)"])
+            if at is not None:
+                numbers = (
+                    number_of(row["Total Allocated(MB)"]),
+                    number_of(row["Total Reserved(MB)"]),
+                )
+                rows.setdefault(row["Component"], []).append((at, *numbers))
+    return [
+        MemoryCurve(
+            component=component,
+            at_ns=np.array([row[0] for row in points], np.int64),
+            allocated_mb=np.array([row[1] for row in points]),
+            reserved_mb=np.array([row[2] for row in points]),
+        )
+        for component, points in rows.items()
+    ]
+
+
+def _allocations(path: Path, faults: list[str]) -> list[Allocation]:
+    found = []
+    with open_table(path, faults) as table:
+        for row in table.rows():
+            begin = ns_of_us(row["Allocation Time(us)"])
+            if begin is not None:
+                found.append(
+                    Allocation(
+                        operator=row["Name"],
+                        size_kb=number_of(row["Size(KB)"]),
+                        begin_ns=begin,
+                        end_ns=ns_of_us(row["Release Time(us)"]),
+                    )
+                )
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"is larger than {LARGEST_JSON >> 20} MiB")
+    tree = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    if not isinstance(tree, dict):
+        raise ValueError("is no object")
+    return tree

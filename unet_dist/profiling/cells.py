@@ -1,0 +1,68 @@
+"""CSV files of profilers, whose columns come, go and change their names from version to version."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+LONGEST_CELL = 1 << 24
+"""Call stacks are long; more than this is no cell."""
+RENAMED: Mapping[str, tuple[str, ...]] = {
+    "Block Num": ("Block Dim",),
+    "Device_id": ("Device_ID", "Device Id"),
+    "OP Type": ("Op Type",),
+    "Op Name": ("op_name", "OP Name"),
+}
+"""Names of columns, and how other versions call them."""
+
+
+class Row:
+    """One row, by the newest names of the columns; empty where the file has no such column."""
+
+    __slots__ = ("_cells", "_places")
+
+    def __init__(self, cells: list[str], places: Mapping[str, int]) -> None:
+        self._cells, self._places = cells, places
+
+    def __getitem__(self, column: str) -> str:
+        place = self._places.get(column)
+        return self._cells[place].strip() if place is not None else ""
+
+
+class Table:
+    """The rows of a file as they are read, and what was wrong with some."""
+
+    def __init__(self, lines: "Iterator[list[str]]") -> None:
+        self.columns = [cell.strip().lstrip("\ufeff") for cell in next(lines, [])]
+        self.places = {name: place for place, name in enumerate(self.columns)}
+        for name, others in RENAMED.items():
+            for other in others:
+                if other in self.places:
+                    self.places.setdefault(name, self.places[other])
+        self.torn = 0
+        """Rows with too few cells: the last one of a file that was cut off."""
+        self._lines = lines
+
+    def rows(self) -> Iterator[Row]:
+        for cells in self._lines:
+            if len(cells) >= len(self.columns):
+                yield Row(cells, self.places)
+            elif cells:
+                self.torn += 1
+
+
+@contextmanager
+def open_table(path: Path, faults: list[str]) -> Iterator[Table]:
+    """Rows that could not be used are told in ``faults`` at the end.
+
+    Raises:
+        OSError: the file cannot be read.
+        csv.Error: it is no table.
+    """
+    csv.field_size_limit(LONGEST_CELL)
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        table = Table(csv.reader(line.replace("\0", "") for line in file))
+        yield table
+    if table.torn:
+        rows = "1 row is" if table.torn == 1 else f"{table.torn} rows are"
+        faults.append(f"{path.name}: {rows} torn off or without a time")

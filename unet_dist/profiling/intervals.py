@@ -1,0 +1,75 @@
+"""Algebra of time intervals, in whole nanoseconds.
+
+A set of intervals is an array ``[n, 2]`` of begins and ends, half open. What is *merged* is in
+order, and its intervals neither overlap nor touch.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Intervals = NDArray[np.int64]
+
+NOTHING: Intervals = np.empty((0, 2), np.int64)
+
+
+def merged(*sets: Intervals) -> Intervals:
+    """The union. Intervals without a length are dropped."""
+    together = np.concatenate([NOTHING, *sets])
+    together = together[together[:, 1] > together[:, 0]]
+    if not len(together):
+        return NOTHING
+    together = together[np.argsort(together[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(together[:, 1])
+    opens = np.flatnonzero(np.append(True, together[1:, 0] > reach[:-1]))
+    closes = np.append(opens[1:], len(together)) - 1
+    return np.column_stack([together[opens, 0], reach[closes]])
+
+
+def total_ns(intervals: Intervals) -> int:
+    """Summed lengths; of a merged set the time that it covers."""
+    return int((intervals[:, 1] - intervals[:, 0]).sum())
+
+
+def common(one: Intervals, other: Intervals) -> Intervals:
+    """The intersection of two merged sets."""
+    if not len(one) or not len(other):
+        return NOTHING
+    # For each of `one`, those of `other` that end after its begin and begin before its end.
+    first = np.searchsorted(other[:, 1], one[:, 0], side="right")
+    last = np.searchsorted(other[:, 0], one[:, 1], side="left")
+    counts = np.maximum(last - first, 0)
+    mine = np.repeat(np.arange(len(one)), counts)
+    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    theirs = first[mine] + offsets
+    begins = np.maximum(one[mine, 0], other[theirs, 0])
+    ends = np.minimum(one[mine, 1], other[theirs, 1])
+    return np.column_stack([begins, ends])
+
+
+def without(one: Intervals, other: Intervals) -> Intervals:
+    """What of a merged set is in no interval of another merged one."""
+    if not len(one):
+        return NOTHING
+    low, high = int(one[0, 0]), int(one[-1, 1])
+    return common(one, gaps(other, low, high))
+
+
+def gaps(intervals: Intervals, low: int, high: int) -> Intervals:
+    """What a merged set leaves free between two moments."""
+    inside = clipped(intervals, low, high)
+    begins = np.concatenate([[low], inside[:, 1]])
+    ends = np.concatenate([inside[:, 0], [high]])
+    free = np.column_stack([begins, ends]).astype(np.int64)
+    return free[free[:, 1] > free[:, 0]]
+
+
+def clipped(intervals: Intervals, low: int, high: int) -> Intervals:
+    """What lies between two moments."""
+    cut = np.clip(intervals, low, high)
+    return cut[cut[:, 1] > cut[:, 0]]
+
+
+def of_pairs(pairs: Iterable[tuple[int, int]]) -> Intervals:
+    return np.array(list(pairs), np.int64).reshape(-1, 2)

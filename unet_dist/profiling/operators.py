@@ -1,0 +1,234 @@
+"""What the device's time was spent on: by type of kernel, by shape, by place in the network."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.profiling.intervals import Intervals, gaps, merged, total_ns
+from unet_dist.profiling.tables import NO_STEP, Kernels
+
+COMMUNICATION = ("HCCL", "COMMUNICATION")
+"""Cores of rows that are no computing."""
+LAYOUT = re.compile(r"TransData|Transpose|TensorMove|Cast|Format|AsStrided|ViewCopy", re.IGNORECASE)
+"""Types that change how a tensor lies in memory, or its number format, and compute nothing."""
+CUBE = re.compile(r"AI_?CORE|MIX_AIC|AIC", re.IGNORECASE)
+VECTOR = re.compile(r"VECTOR|MIX_AIV|AIV", re.IGNORECASE)
+FLOAT32 = ("FLOAT", "FLOAT32", "DT_FLOAT")
+TINY_NS = 10_000
+"""A kernel shorter than this costs the host about as long to launch as the device to run."""
+BUSY = 0.8
+"""Share of a kernel's time in a pipe from which that pipe bounds it: msprof's rule for the cube."""
+SCOPE = re.compile(
+    r"(?:^|/|\.|-)(?P<part>down|up|encoder|decoder|bottom|bridge|stem|head|out)[a-z]*[_./-]?"
+    r"(?P<level>\d+)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorGroup:
+    """Kernels that have something in common."""
+
+    name: str
+    core: str
+    count: int
+    total_ns: int
+    longest_ns: int
+    share: float
+    """Of the time of all kernels."""
+    bound: str
+    """cube, vector, memory, scalar, none (waiting for each other), or unknown without counters."""
+
+    def of_one_step(self, steps: int) -> "OperatorGroup":
+        """Of the mean step."""
+        count = round(self.count / steps)
+        return replace(self, count=count, total_ns=round(self.total_ns / steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launches:
+    """How the host feeds the device."""
+
+    kernels: int
+    tiny: int
+    """Shorter than ``TINY_NS``."""
+    tiny_ns: int
+    gaps_ns: int
+    """Between kernels, the device being idle: the host had not launched the next one."""
+    largest_gap_ns: int
+    largest_gap_before: str
+    """The kernel that came late."""
+
+    def of_one_step(self, steps: int) -> "Launches":
+        """Of the mean step."""
+        return replace(
+            self,
+            kernels=round(self.kernels / steps),
+            tiny=round(self.tiny / steps),
+            tiny_ns=round(self.tiny_ns / steps),
+            gaps_ns=round(self.gaps_ns / steps),
+        )
+
+
+def computing_rows(kernels: Kernels) -> NDArray[np.intp]:
+    """Rows that are no collectives."""
+    communication = np.array([text in COMMUNICATION for text in kernels.texts], np.bool_)
+    hcom = np.array([text.startswith("hcom_") for text in kernels.texts], np.bool_)
+    return np.flatnonzero(~(communication[kernels.core] | hcom[kernels.type]))
+
+
+def by_type(kernels: Kernels) -> list[OperatorGroup]:
+    """The longest in all first."""
+    rows = computing_rows(kernels)
+    return _grouped(kernels, rows, [kernels.texts[code] for code in kernels.type[rows]])
+
+
+def by_shape(kernels: Kernels) -> list[OperatorGroup]:
+    rows = computing_rows(kernels)
+    names = [
+        f"{kernels.texts[kind]} {kernels.texts[shapes]}".strip()
+        for kind, shapes in zip(kernels.type[rows], kernels.shapes[rows], strict=True)
+    ]
+    return _grouped(kernels, rows, names)
+
+
+def by_scope(kernels: Kernels) -> list[OperatorGroup]:
+    """By the level of the encoder or decoder that the framework's names tell, forward and backward
+    apart; kernels whose names tell none are together."""
+    rows = computing_rows(kernels)
+    return _grouped(kernels, rows, [scope_of(kernels.texts[code]) for code in kernels.name[rows]])
+
+
+def scope_of(name: str) -> str:
+    """``backward decoder 2`` of ``Gradients/Default/net/up_2/gradConv2D/...``."""
+    found = SCOPE.search(name)
+    if found is None:
+        return "elsewhere"
+    part = found["part"].lower()
+    part = {"down": "encoder", "up": "decoder", "bridge": "bottom"}.get(part, part)
+    level = f" {found['level']}" if found["level"] else ""
+    backward = "backward " if re.search(r"grad", name, re.IGNORECASE) else ""
+    return f"{backward}{part}{level}"
+
+
+def layout_ns(kernels: Kernels) -> int:
+    """Time of kernels that only move or convert."""
+    rows = computing_rows(kernels)
+    moves = np.array([LAYOUT.search(text) is not None for text in kernels.texts], np.bool_)
+    return total_ns(kernels.time_ns[rows[moves[kernels.type[rows]]]])
+
+
+def float32_ns(kernels: Kernels) -> int:
+    """Time of kernels of the cube unit whose inputs are float32."""
+    rows = computing_rows(kernels)
+    single = np.array([text.split(";")[0] in FLOAT32 for text in kernels.texts], np.bool_)
+    cube = np.array([CUBE.search(t) is not None and not VECTOR.search(t) for t in kernels.texts])
+    chosen = rows[single[kernels.dtypes[rows]] & cube[kernels.core[rows]]]
+    return total_ns(kernels.time_ns[chosen])
+
+
+def launches_of(kernels: Kernels, communicating: Intervals) -> Launches:
+    """Over the steps of the profile; what lies between two steps is no gap."""
+    rows = computing_rows(kernels)
+    lengths = (kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]).astype(np.int64)
+    tiny = lengths < TINY_NS
+    idle = [
+        gaps(merged(times, communicating), int(times[0, 0]), int(times[:, 1].max()))
+        for step in np.unique(kernels.step[rows])
+        if len(times := kernels.time_ns[rows[kernels.step[rows] == step]])
+    ]
+    free = np.concatenate([np.empty((0, 2), np.int64), *idle])
+    waits = free[:, 1] - free[:, 0]
+    before = ""
+    if len(waits):
+        place = np.searchsorted(kernels.time_ns[rows, 0], free[int(waits.argmax()), 1])
+        before = kernels.texts[kernels.name[rows[min(int(place), len(rows) - 1)]]]
+    return Launches(
+        kernels=len(rows),
+        tiny=int(tiny.sum()),
+        tiny_ns=int(lengths[tiny].sum()),
+        gaps_ns=int(waits.sum()),
+        largest_gap_ns=int(waits.max(initial=0)),
+        largest_gap_before=before,
+    )
+
+
+def counter_mean(kernels: Kernels, name: str, rows: NDArray[np.intp] | None = None) -> float:
+    """Of a hardware counter, weighted by how long the kernels take; NaN without any."""
+    if name not in kernels.counters:
+        return float("nan")
+    rows = computing_rows(kernels) if rows is None else rows
+    values = kernels.counters[name][rows]
+    lengths = (kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]).astype(np.float64)
+    known = np.isfinite(values)
+    if not known.any() or not lengths[known].sum():
+        return float("nan")
+    return float((values[known] * lengths[known]).sum() / lengths[known].sum())
+
+
+def cube_utilisation(kernels: Kernels) -> float:
+    """Percent, of the kernels that use the cube; NaN if no counter tells."""
+    values = kernels.counters.get("cube_utilization(%)")
+    if values is None:
+        return float("nan")
+    rows = computing_rows(kernels)
+    used = rows[np.nan_to_num(values[rows]) > 0]
+    return counter_mean(kernels, "cube_utilization(%)", used) if len(used) else float("nan")
+
+
+def num_steps(kernels: Kernels) -> int:
+    return max(1, len(set(kernels.step.tolist()) - {NO_STEP}))
+
+
+def _grouped(kernels: Kernels, rows: NDArray[np.intp], names: Sequence[str]) -> list[OperatorGroup]:
+    lengths = kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]
+    whole = max(1, int(lengths.sum()))
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    groups = []
+    for name, members in places.items():
+        inside = np.array(members, np.intp)
+        cores = _most_frequent(kernels.core[rows[inside]])
+        total = int(lengths[inside].sum())
+        groups.append(
+            OperatorGroup(
+                name=name,
+                core=kernels.texts[cores],
+                count=len(inside),
+                total_ns=total,
+                longest_ns=int(lengths[inside].max()),
+                share=total / whole,
+                bound=_bound(kernels, rows[inside]),
+            )
+        )
+    return sorted(groups, key=lambda group: (-group.total_ns, group.name))
+
+
+def _most_frequent(codes: NDArray[np.int32]) -> int:
+    return int(np.bincount(codes).argmax())
+
+
+def _bound(kernels: Kernels, rows: NDArray[np.intp]) -> str:
+    """Which pipe of the core is busy nearly all the time, by msprof's rules."""
+    ratio = {
+        name: counter_mean(kernels, name, rows)
+        for name in (
+            "aic_mac_ratio", "aic_mte2_ratio", "aiv_vec_ratio", "aiv_mte2_ratio",
+            "aiv_mte3_ratio", "aic_scalar_ratio", "aiv_scalar_ratio",
+        )
+    }  # fmt: skip
+    if not any(np.isfinite(value) for value in ratio.values()):
+        return "unknown"
+    value = {name: 0.0 if np.isnan(one) else one for name, one in ratio.items()}
+    pipes = {
+        "cube": value["aic_mac_ratio"],
+        "vector": value["aiv_vec_ratio"],
+        "memory": max(value["aic_mte2_ratio"], value["aiv_mte2_ratio"] + value["aiv_mte3_ratio"]),
+        "scalar": max(value["aic_scalar_ratio"], value["aiv_scalar_ratio"]),
+    }
+    name, most = max(pipes.items(), key=lambda item: item[1])
+    return name if most >= BUSY else "none"

@@ -1,0 +1,243 @@
+"""How long a step would take on other numbers of cards, and how it is best divided.
+
+The alpha-beta model: a message of S bytes takes alpha + S / beta. An all-reduce of n cards over
+links of one kind takes (Thakur et al., IJHPCA 2005)
+
+    ring                2 (n - 1) alpha + 2 (n - 1) / n * S / beta
+    halving, doubling   2 ceil(log2 n) alpha + 2 (n - 1) / n * S / beta
+    hierarchical        reduce-scatter and gather within a group over its fast links, an all-reduce
+                        of 1 / group of the data between groups over the slow ones
+
+and the fastest one is taken, as HCCL does. What the profile measured replaces the nominal figures.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Algorithm = Literal["none", "ring", "halving-doubling", "hierarchical"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkModel:
+    alpha_s: float
+    """Of a message, whatever its size."""
+    bytes_per_s: float
+
+    def time_s(self, size: float, *, messages: float, share: float) -> float:
+        """Of ``messages`` one after the other that carry ``share`` of the bytes in all."""
+        sent = 0.0 if math.isinf(self.bytes_per_s) else share * size / self.bytes_per_s
+        return messages * self.alpha_s + sent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Cards in groups with fast links inside, and slower ones between."""
+
+    name: str
+    group: int
+    inside: LinkModel
+    between: LinkModel
+
+
+TOPOLOGIES: Mapping[str, Topology] = {
+    # Nominal bandwidths of msprof-analyze's tables; alphas are assumptions until they are measured.
+    "910A": Topology(
+        name="910A, rings of four over HCCS, RoCE between servers",
+        group=4,
+        inside=LinkModel(alpha_s=10e-6, bytes_per_s=18e9),
+        between=LinkModel(alpha_s=25e-6, bytes_per_s=12.5e9),
+    ),
+    "910B": Topology(
+        name="910B, 8 cards a server over HCCS, RoCE between servers",
+        group=8,
+        inside=LinkModel(alpha_s=10e-6, bytes_per_s=28e9),
+        between=LinkModel(alpha_s=25e-6, bytes_per_s=25e9),
+    ),
+    "pcie": Topology(
+        name="8 cards a server over PCIe, RoCE between servers",
+        group=8,
+        inside=LinkModel(alpha_s=15e-6, bytes_per_s=20e9),
+        between=LinkModel(alpha_s=25e-6, bytes_per_s=12.5e9),
+    ),
+    "superpod": Topology(
+        name="384 cards with HCCS throughout, RoCE between pods",
+        group=384,
+        inside=LinkModel(alpha_s=12e-6, bytes_per_s=28e9),
+        between=LinkModel(alpha_s=25e-6, bytes_per_s=25e9),
+    ),
+}
+
+
+def all_reduce_s(size: float, cards: int, topology: Topology) -> tuple[float, Algorithm]:
+    """Seconds of the fastest algorithm, and which one that is."""
+    if cards <= 1 or size <= 0:
+        return 0.0, "none"
+    inside = min(cards, topology.group)
+    groups = math.ceil(cards / topology.group)
+    slowest = topology.inside if groups == 1 else topology.between
+    times: dict[Algorithm, float] = {
+        "ring": _ring(size, cards, slowest),
+        "halving-doubling": _halving(size, cards, slowest),
+    }
+    if groups > 1:
+        within = _ring(size, inside, topology.inside)  # a reduce-scatter, and a gather at the end
+        part = size / inside
+        across = min(
+            _ring(part, groups, topology.between), _halving(part, groups, topology.between)
+        )
+        times["hierarchical"] = within + across
+    algorithm = min(times, key=lambda name: times[name])
+    return times[algorithm], algorithm
+
+
+def _ring(size: float, cards: int, link: LinkModel) -> float:
+    steps = 2 * (cards - 1)
+    return link.time_s(size, messages=steps, share=steps / cards)
+
+
+def _halving(size: float, cards: int, link: LinkModel) -> float:
+    steps = 2 * math.ceil(math.log2(cards))
+    # A number of cards that is no power of 2 first folds the surplus into the others.
+    folded = 0 if cards & (cards - 1) == 0 else 2
+    return link.time_s(size, messages=steps + folded, share=2 * (cards - 1) / cards + folded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A step as it was measured, or as shapes tell it."""
+
+    fixed_s: float
+    """Of computing, whatever the number of images."""
+    image_s: float
+    """Of computing, for each image."""
+    other_s: float
+    """Exposed and the same on each card: waiting for input, the host."""
+    gradient_bytes: float
+    hidden: float
+    """Share of the all-reduce that computing hides, 0..1."""
+    state_bytes: float
+    """Of weights, gradients and the optimiser on each card."""
+    image_bytes: float
+    """Of activations for each image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How a step is divided."""
+
+    cards: int
+    images: int
+    """Of each card in each part of the accumulation."""
+    accumulation: int = 1
+    sharded: bool = False
+    """Whether the optimiser's state is divided over the cards (parallel optimizer)."""
+
+    @property
+    def batch(self) -> int:
+        return self.cards * self.images * self.accumulation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    split: Split
+    step_s: float
+    computing_s: float
+    communication_s: float
+    """Exposed."""
+    memory_bytes: float
+    images_per_s: float
+    efficiency: float
+    """Images a second of a card, as a share of those of one card with the same split."""
+    algorithm: Algorithm
+
+
+def predict(workload: Workload, split: Split, topology: Topology) -> Prediction:
+    computing = split.accumulation * (workload.fixed_s + split.images * workload.image_s)
+    whole, algorithm = all_reduce_s(workload.gradient_bytes, split.cards, topology)
+    exposed = whole - min(workload.hidden * whole, computing)
+    step = computing + exposed + workload.other_s
+    state = workload.state_bytes / (split.cards if split.sharded else 1)
+    alone = computing + workload.other_s
+    return Prediction(
+        split=split,
+        step_s=step,
+        computing_s=computing,
+        communication_s=exposed,
+        memory_bytes=state + split.images * workload.image_bytes,
+        images_per_s=split.batch / step,
+        efficiency=alone / step,
+        algorithm=algorithm,
+    )
+
+
+def splits_of(cards: int, batch: int, most_images: int) -> list[Split]:
+    """The ways to give each card the same number of images of a batch."""
+    found = []
+    each, rest = divmod(batch, cards)
+    if rest or not each:
+        return []
+    for accumulation in range(1, each + 1):
+        images, left = divmod(each, accumulation)
+        if not left and images <= most_images:
+            found += [
+                Split(cards=cards, images=images, accumulation=accumulation, sharded=sharded)
+                for sharded in (False, True)
+            ]
+    return found
+
+
+def best_split(
+    workload: Workload, cards: int, batch: int, topology: Topology, *, memory_bytes: float
+) -> Prediction | None:
+    """The fastest that fits into the memory of a card, of equally fast ones the simplest; None if
+    none does."""
+    fitting = [
+        found
+        for split in splits_of(cards, batch, most_images=batch)
+        if (found := predict(workload, split, topology)).memory_bytes <= memory_bytes
+    ]
+    return min(
+        fitting,
+        key=lambda one: (one.step_s, one.split.sharded, one.split.accumulation),
+        default=None,
+    )
+
+
+def fitted_link(sizes: Sequence[float], seconds: Sequence[float]) -> LinkModel:
+    """Alpha and beta of measured transfers, by the median of slopes, which outliers do not turn.
+
+    Raises:
+        ValueError: fewer than two sizes.
+    """
+    if len(set(sizes)) < 2:
+        raise ValueError("transfers of one size alone tell no bandwidth")
+    from scipy import stats
+
+    fit = stats.theilslopes(seconds, sizes, method="joint")
+    slope = max(float(fit.slope), 0.0)
+    alpha = max(float(fit.intercept), 0.0)
+    return LinkModel(alpha_s=alpha, bytes_per_s=math.inf if slope == 0 else 1 / slope)
+
+
+def with_links(topology: Topology, inside: LinkModel | None) -> Topology:
+    """With what was measured within a group."""
+    return topology if inside is None else replace(topology, inside=inside)
+
+
+def best_buckets(
+    size: float, cards: int, topology: Topology, *, backward_s: float, most: int = 64
+) -> tuple[int, float]:
+    """Into how many parts the gradients are best divided, and what of sending them stays exposed.
+
+    Each part is sent while the next one is computed, evenly over the backward pass; the last one
+    is exposed in any case, and every part pays its own latency.
+    """
+    found = []
+    for number in range(1, most + 1):
+        part, _ = all_reduce_s(size / number, cards, topology)
+        hidden = backward_s * (number - 1) / number
+        found.append((max(part, number * part - hidden), number))
+    exposed, number = min(found)
+    return number, exposed

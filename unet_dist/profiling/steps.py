@@ -1,0 +1,171 @@
+"""Where the time of a step goes. Every nanosecond of it is in exactly one part."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from unet_dist.profiling.intervals import (
+    clipped,
+    common,
+    gaps,
+    merged,
+    total_ns,
+    without,
+)
+from unet_dist.profiling.moments import NS_PER_US
+from unet_dist.profiling.tables import NO_STEP, RankProfile, Step
+
+WARM_UP = 1.5
+"""Steps at the begin that take so many times the median of the later half are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepParts:
+    """Nanoseconds. Those of the parts add up to the step's.
+
+    before            |-- preparing --|                                       (host alone)
+    on the device                     |computing|exposed...|free|computing|
+    after                                                                 |-- unattributed --|
+    """
+
+    rank: int
+    step: int
+    step_ns: int
+    computing_ns: int
+    """Also while communication goes on beside it."""
+    transfer_ns: int
+    """Exposed communication that moves data: it is not hidden behind computing."""
+    waiting_ns: int
+    """Exposed communication that waits for a signal of another rank."""
+    late_ns: int
+    """The rest of exposed communication: the host was late to start its pieces, or, without
+    details of the collectives, all of it."""
+    bubble_ns: int
+    """Exposed waiting to receive from another stage of a pipeline."""
+    data_ns: int
+    """Waiting for input, the device being idle."""
+    beside_ns: int
+    """Validation and checkpoints between two steps, whatever the device does meanwhile."""
+    preparing_ns: int
+    """Before the device's first work of the step, without waiting for input."""
+    free_ns: int
+    """The device idle between its first and its last work, without waiting for input."""
+    unattributed_ns: int
+    """After the device's last work, or all of a step that shows none."""
+    overlapped_ns: int
+    """Communication hidden behind computing; a part of ``computing_ns``, not of the sum."""
+
+    @property
+    def exposed_ns(self) -> int:
+        return self.transfer_ns + self.waiting_ns + self.late_ns + self.bubble_ns
+
+
+PARTS = tuple(
+    name.removesuffix("_ns")
+    for name in (each.name for each in fields(StepParts))
+    if name not in ("rank", "step", "step_ns", "overlapped_ns")
+)
+"""Those that add up, in the order in which they are shown."""
+
+
+def step_parts(profile: RankProfile) -> list[StepParts]:
+    """Of each step that the profile marks; of one that marks none, of the device's whole time."""
+    steps: Sequence[Step] = profile.steps or whole_of(profile)
+    return [_parts_of(profile, step) for step in steps]
+
+
+def whole_of(profile: RankProfile) -> tuple[Step, ...]:
+    """From the device's first work to its last, as one step; none without any work."""
+    busy = merged(profile.computing, profile.communicating)
+    if not len(busy):
+        return ()
+    return (Step(number=NO_STEP, begin_ns=int(busy[0, 0]), end_ns=int(busy[-1, 1])),)
+
+
+def _parts_of(profile: RankProfile, step: Step) -> StepParts:
+    low, high = step.begin_ns, step.end_ns
+    beside = clipped(merged(*profile.beside.values()), low, high)
+    computing = without(clipped(profile.computing, low, high), beside)
+    communicating = without(clipped(profile.communicating, low, high), beside)
+    exposed = without(communicating, computing)
+    bubble = common(exposed, profile.bubbles)
+    rest = without(exposed, bubble)
+    transfer = common(rest, profile.transferring)
+    waiting = without(common(rest, profile.awaiting), transfer)
+    busy = merged(computing, communicating)
+    idle = without(gaps(busy, low, high), beside)
+    data = common(idle, profile.data_waits)
+    idle = without(idle, data)
+    first, last = (int(busy[0, 0]), int(busy[-1, 1])) if len(busy) else (low, low)
+    return StepParts(
+        rank=profile.rank,
+        step=step.number,
+        step_ns=high - low,
+        computing_ns=total_ns(computing),
+        transfer_ns=total_ns(transfer),
+        waiting_ns=total_ns(waiting),
+        late_ns=total_ns(rest) - total_ns(transfer) - total_ns(waiting),
+        bubble_ns=total_ns(bubble),
+        data_ns=total_ns(data),
+        beside_ns=total_ns(beside),
+        preparing_ns=total_ns(clipped(idle, low, first)),
+        free_ns=total_ns(clipped(idle, first, last)),
+        unattributed_ns=total_ns(clipped(idle, last, high)),
+        overlapped_ns=total_ns(communicating) - total_ns(exposed),
+    )
+
+
+def told_parts(profile: RankProfile) -> list[StepParts]:
+    """Of a profile that has no timeline, as its table of steps tells them: the parts that it does
+    not divide are in ``late_ns`` and ``free_ns``."""
+    found = []
+    for number, row in profile.told_steps.items():
+
+        def ns(column: str, row: Any = row) -> int:
+            value = row.get(column, 0.0)
+            return round(value * NS_PER_US) if np.isfinite(value) else 0
+
+        exposed, bubble = ns("Communication(Not Overlapped)"), ns("Bubble")
+        parts = {
+            "computing_ns": ns("Computing"),
+            "transfer_ns": 0,
+            "waiting_ns": 0,
+            "late_ns": max(0, exposed - bubble),
+            "bubble_ns": min(bubble, exposed),
+            "data_ns": 0,
+            "beside_ns": 0,
+            "preparing_ns": ns("Preparing"),
+            "free_ns": ns("Free"),
+            "unattributed_ns": 0,
+        }
+        found.append(
+            StepParts(
+                rank=profile.rank,
+                step=number,
+                step_ns=sum(parts.values()),
+                overlapped_ns=ns("Overlapped"),
+                **parts,
+            )
+        )
+    return found
+
+
+def steady(parts: Sequence[StepParts]) -> list[StepParts]:
+    """Without the first steps if they take much longer, since they compile or fill queues."""
+    ordered = sorted(parts, key=lambda one: one.step)
+    later = [one.step_ns for one in ordered[len(ordered) // 2 :]]
+    while len(ordered) > 2 and ordered[0].step_ns > WARM_UP * statistics.median(later):
+        ordered = ordered[1:]
+    return ordered
+
+
+def median_parts(parts: Iterable[StepParts]) -> dict[str, float]:
+    """Nanoseconds by part, the mean over the steps whose length is the median or next to it, so
+    that they still add up."""
+    ordered = sorted(parts, key=lambda one: one.step_ns)
+    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    names = ("step", *PARTS, "overlapped")
+    return {name: statistics.fmean(getattr(one, f"{name}_ns") for one in middle) for name in names}

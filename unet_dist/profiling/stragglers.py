@@ -1,0 +1,207 @@
+"""Which ranks make the others wait, why, and what that costs.
+
+A collective cannot end before its last rank has come, so lateness at its begin, by one clock for
+all ranks, is what the others pay. Two kinds of culprits are looked for: a rank that comes late all
+the time, however little, and one that comes late seldom, but then by much.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.profiling.clocks import Clock, occurrences
+from unet_dist.profiling.intervals import clipped, common, gaps, merged, total_ns
+from unet_dist.profiling.steps import StepParts
+from unet_dist.profiling.tables import RankProfile
+
+NORMAL_MAD = 1.4826
+"""From the median absolute deviation to the standard deviation of normal numbers."""
+MEDIAN_ERROR = 1.2533
+"""The standard error of a median, in those of a mean of normal numbers."""
+LATE_BY = 4.5
+"""Standard errors of its median lateness from which a rank is called late. With 100 collectives it
+is a jitter of half a standard deviation; by chance it happens once in 100,000 ranks."""
+LEAST_SHARE = 0.01
+"""Of the step: culprits that cost less are not named."""
+SELDOM_SHARE = 0.01
+"""Of the step, and half of all waiting: what a rank must cost that is late seldom."""
+EXPLAINS = 0.8
+"""Share of the lateness that a cause must explain to be named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Straggler:
+    rank: int
+    late_ns: float
+    """Median over the collectives, against the median rank."""
+    cost_ns: float
+    """By how much a step would be shorter if the rank came when the median rank does."""
+    cause: str
+    """compute, host, data, or unknown."""
+    evidence: str
+
+
+def arrivals(
+    profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]
+) -> tuple[NDArray[np.float64], list[tuple[str, int]]]:
+    """Begins [collective, rank] by the common clock, of the collectives that all ranks have."""
+    found = [occurrences(profile) for profile in profiles]
+    shared = set(found[0]).intersection(*found[1:]) if found else set()
+    keys = sorted(shared, key=lambda key: found[0][key].begin_ns)
+    begins = [
+        [
+            clocks[p.rank].common_ns(own[key].begin_ns)
+            for p, own in zip(profiles, found, strict=True)
+        ]
+        for key in keys
+    ]
+    return np.array(begins, np.float64).reshape(len(keys), len(profiles)), keys
+
+
+def stragglers_of(
+    begins_cr: NDArray[np.float64], ranks: Sequence[int], *, step_ns: float, num_steps: int
+) -> list[tuple[int, float, float]]:
+    """Rank, median lateness and cost of a step of those that come late, the costliest first.
+
+    Args:
+        begins_cr: as ``arrivals`` gives them.
+    """
+    if len(begins_cr) < 1 or len(ranks) < 2:
+        return []
+    late_cr = begins_cr - _usual(begins_cr)[:, None]
+    medians = np.median(late_cr, axis=0)
+    # Each rank's own jitter: two late ranks do not widen that of the others.
+    jitter = NORMAL_MAD * np.median(np.abs(late_cr - medians), axis=0)
+    error = MEDIAN_ERROR * np.median(jitter) / np.sqrt(len(late_cr))
+    costs = np.array([_saved(late_cr, place) for place in range(len(ranks))]) / max(1, num_steps)
+    waiting = float(late_cr.max(axis=1).clip(0).sum()) / max(1, num_steps)
+    found = []
+    for place, rank in enumerate(ranks):
+        often = medians[place] > LATE_BY * error and medians[place] > 0 and len(late_cr) >= 10
+        seldom = costs[place] > max(SELDOM_SHARE * step_ns, waiting / 2)
+        if (often and _worth(medians[place], len(late_cr), num_steps, step_ns)) or seldom:
+            found.append((rank, float(medians[place]), float(costs[place])))
+    return sorted(found, key=lambda one: -one[2])
+
+
+def _usual(begins_cr: NDArray[np.float64]) -> NDArray[np.float64]:
+    """When the usual rank comes: the median, or of two ranks the earlier one."""
+    if begins_cr.shape[1] == 2:
+        return np.asarray(begins_cr.min(axis=1))
+    return np.asarray(np.median(begins_cr, axis=1))
+
+
+def _worth(late_ns: float, collectives: int, num_steps: int, step_ns: float) -> bool:
+    """Whether it costs enough to be named: each of its collectives begins so much later."""
+    return late_ns * collectives / max(1, num_steps) > LEAST_SHARE * step_ns
+
+
+def _saved(late_cr: NDArray[np.float64], place: int) -> float:
+    """Summed over the collectives, how much earlier the last rank would come."""
+    others = np.delete(late_cr, place, axis=1).max(axis=1)
+    return float((late_cr.max(axis=1) - np.maximum(others, 0)).clip(0).sum())
+
+
+def explained(
+    profiles: Sequence[RankProfile],
+    found: Sequence[tuple[int, float, float]],
+    begins_cr: NDArray[np.float64],
+    keys: Sequence[tuple[str, int]],
+) -> list[Straggler]:
+    """With what each of them did while the others waited already: since the collective before, the
+    late rank computed, waited for data, or did neither, longer than the median rank."""
+    before = [_since_last(profile, keys) for profile in profiles]
+    late_cr = begins_cr - _usual(begins_cr)[:, None]
+    culprits = {rank for rank, _, _ in found}
+    told = []
+    for rank, late_ns, cost_ns in found:
+        place = next(i for i, profile in enumerate(profiles) if profile.rank == rank)
+        chosen = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
+        late = float(late_cr[chosen, place].sum())
+        excess = {}
+        for cause in ("compute", "data", "host"):
+            own = sum(before[place][number][cause] for number in chosen)
+            others = [
+                sum(before[i][number][cause] for number in chosen)
+                for i, profile in enumerate(profiles)
+                if profile.rank not in culprits
+            ] or [0]
+            excess[cause] = own - statistics.median(others)
+        cause, most = max(excess.items(), key=lambda item: item[1])
+        named = late > 0 and most >= EXPLAINS * late
+        told.append(
+            Straggler(
+                rank=rank,
+                late_ns=late_ns,
+                cost_ns=cost_ns,
+                cause=cause if named else "unknown",
+                evidence=_evidence(excess, late, len(chosen)),
+            )
+        )
+    return told
+
+
+def _since_last(profile: RankProfile, keys: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
+    """What the rank did between the end of the collective before and the begin of this one."""
+    own = occurrences(profile)
+    steps = [step.begin_ns for step in profile.steps]
+    found, last = [], min(steps, default=0)
+    for key in keys:
+        begin = own[key].begin_ns
+        low = min(max([last, *(s for s in steps if s <= begin)], default=begin), begin)
+        computing = clipped(profile.computing, low, begin)
+        idle = gaps(merged(computing), low, begin)
+        data = common(idle, profile.data_waits)
+        found.append(
+            {
+                "compute": total_ns(computing),
+                "data": total_ns(data),
+                "host": total_ns(idle) - total_ns(data),
+            }
+        )
+        last = own[key].end_ns
+    return found
+
+
+def _evidence(excess: Mapping[str, float], late: float, collectives: int) -> str:
+    parts = ", ".join(f"{name} {value / 1e6:+.2f} ms" for name, value in excess.items())
+    return (
+        f"before the {collectives} collectives where it was latest (by {late / 1e6:.2f} ms in all) "
+        f"it differs from the median rank by {parts}"
+    )
+
+
+def stragglers_of_tables(parts: Sequence[StepParts]) -> list[Straggler]:
+    """Of ranks that have no timelines: the one that the others wait for communicates least, since
+    it comes last, and does something else for longer."""
+    if len(parts) < 3:
+        return []
+    exposed = {one.rank: one.exposed_ns for one in parts}
+    usual = statistics.median(exposed.values())
+    scale = NORMAL_MAD * statistics.median(abs(value - usual) for value in exposed.values())
+    ordered = sorted(parts, key=lambda one: one.exposed_ns)
+    first, second = ordered[0], ordered[1]
+    step_ns = statistics.median(one.step_ns for one in parts)
+    cost = second.exposed_ns - first.exposed_ns
+    if cost < SELDOM_SHARE * step_ns or usual - first.exposed_ns < scale:
+        return []
+    excess = {
+        cause: getattr(first, f"{part}_ns")
+        - statistics.median(getattr(one, f"{part}_ns") for one in parts)
+        for cause, part in (("compute", "computing"), ("data", "data"), ("host", "free"))
+    }
+    cause, most = max(excess.items(), key=lambda item: item[1])
+    late = usual - first.exposed_ns
+    return [
+        Straggler(
+            rank=first.rank,
+            late_ns=late,
+            cost_ns=cost,
+            cause=cause if most >= EXPLAINS * late else "unknown",
+            evidence=f"it communicates {late / 1e6:.1f} ms less than the median rank, and "
+            + ", ".join(f"{name} {value / 1e6:+.1f} ms" for name, value in excess.items()),
+        )
+    ]

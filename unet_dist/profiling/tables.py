@@ -1,0 +1,142 @@
+"""What a profile holds, whichever format it was read from: tables of numbers, a rank each.
+
+All times are nanoseconds of the clock of the rank's host, which differs from that of other ranks
+(``clocks.py``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.profiling.intervals import NOTHING, Intervals
+
+NO_STEP = -1
+
+Format = Literal["ascend text", "ascend db", "chrome trace", "cluster table"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Kernels:
+    """What ran on the device, in the order of begins; also what ran on the CPU of a simulated
+    rank. Texts are codes into ``texts``, since a million rows share a few hundred of them."""
+
+    time_ns: Intervals
+    wait_ns: NDArray[np.int64]
+    """Before it, since the end of the last one of its stream."""
+    step: NDArray[np.int64]
+    """``NO_STEP`` where none is known."""
+    name: NDArray[np.int32]
+    type: NDArray[np.int32]
+    core: NDArray[np.int32]
+    """AI_CORE, AI_VECTOR_CORE, MIX_AIC, AI_CPU, HCCL, ..., CPU."""
+    shapes: NDArray[np.int32]
+    """Of the inputs, as the profiler writes them."""
+    dtypes: NDArray[np.int32]
+    texts: tuple[str, ...]
+    counters: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Hardware counters by the profiler's names, NaN where a kernel has none."""
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+    def of(self, codes: NDArray[np.int32]) -> list[str]:
+        return [self.texts[code] for code in codes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collective:
+    """One call of a collective operation, or of a send or receive."""
+
+    name: str
+    """With the group, equal on all ranks that took part."""
+    group: str
+    step: int
+    begin_ns: int
+    end_ns: int
+    transfer_ns: int | None = None
+    """While data moved, on any plane; None if the profile does not tell."""
+    wait_ns: int | None = None
+    """While it waited for a signal of another rank."""
+    sent_bytes: int | None = None
+
+    @property
+    def duration_ns(self) -> int:
+        return self.end_ns - self.begin_ns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Data between two ranks over one kind of link, summed over a step."""
+
+    source: int
+    target: int
+    link: str
+    """HCCS, PCIE, RDMA, SIO, LOCAL."""
+    sent_bytes: float
+    duration_ns: float
+    collective: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """On the host, as the program marked it."""
+
+    number: int
+    begin_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MemoryCurve:
+    component: str
+    at_ns: NDArray[np.int64]
+    allocated_mb: NDArray[np.float64]
+    reserved_mb: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    operator: str
+    size_kb: float
+    begin_ns: int
+    end_ns: int | None
+    """None if it was not freed while the profile ran."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RankProfile:
+    rank: int
+    source: str
+    """Folder or file."""
+    format: Format
+    simulated: bool = False
+    host: str = ""
+    """Of a simulated rank: those of one host read one clock."""
+    world: int = 0
+    """Ranks of the job, if it is known."""
+    steps: Sequence[Step] = ()
+    kernels: Kernels | None = None
+    computing: Intervals = field(default_factory=lambda: NOTHING)
+    """Merged, as the device's timeline shows it."""
+    communicating: Intervals = field(default_factory=lambda: NOTHING)
+    transferring: Intervals = field(default_factory=lambda: NOTHING)
+    """Of ``communicating``, while data moved between ranks."""
+    awaiting: Intervals = field(default_factory=lambda: NOTHING)
+    """Of ``communicating``, while a signal of another rank was awaited."""
+    bubbles: Intervals = field(default_factory=lambda: NOTHING)
+    """Of ``communicating``, while a pipeline stage waited to receive."""
+    data_waits: Intervals = field(default_factory=lambda: NOTHING)
+    """While the program waited for its input."""
+    beside: Mapping[str, Intervals] = field(default_factory=dict)
+    """What a step holds besides training, by its name: validation, checkpoint."""
+    collectives: Sequence[Collective] = ()
+    transfers: Sequence[Transfer] = ()
+    memory: Sequence[MemoryCurve] = ()
+    allocations: Sequence[Allocation] = ()
+    told_steps: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """Rows of step_trace_time.csv in microseconds, by step: what the profiler itself says."""
+    missing: tuple[str, ...] = ()
+    """What was not there or not whole, a sentence each."""

@@ -1,0 +1,93 @@
+"""One file that tells what a profile says: no network, no script, no other file."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_dist.profiling.analysis import PART_NAMES, Analysis
+from unet_dist.profiling.describe import lines_of, missing_lines
+from unet_dist.profiling.steps import PARTS
+from unet_dist.profiling.tables import RankProfile
+from unet_dist.report.profile_charts import (
+    kernels_png,
+    lateness_png,
+    parts_png,
+    timeline_png,
+)
+from unet_dist.report.template import data_uri, render
+
+TEMPLATE = Path(__file__).with_name("profile.html.j2")
+ROWS = 20
+
+
+def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
+    """The same of the same profiles, byte for byte."""
+    step_ns = analysis.parts.get("step", 0.0)
+    return render(
+        TEMPLATE,
+        verdict=analysis.verdict,
+        simulated=analysis.simulated,
+        ranks=len(analysis.ranks),
+        advice=[
+            {
+                "what": one.what,
+                "gain": "" if math.isnan(one.gain_ns) else f"up to {one.gain_ns / step_ns:.0%}",
+                "evidence": one.evidence,
+                "setting": one.setting,
+                "disproof": one.disproof,
+            }
+            for one in analysis.advice
+        ],
+        parts=[
+            {
+                "name": PART_NAMES[name],
+                "ms": f"{analysis.parts[name] / 1e6:.2f}",
+                "share": f"{analysis.parts[name] / step_ns:.1%}",
+            }
+            for name in PARTS
+            if analysis.parts.get(name)
+        ],
+        step_ms=f"{step_ns / 1e6:.2f}",
+        typical=analysis.typical,
+        charts=_charts(analysis, profiles),
+        lines=lines_of(analysis),
+        kernels=[
+            {
+                "name": group.name,
+                "core": group.core,
+                "count": f"{group.count:,}",
+                "ms": f"{group.total_ns / 1e6:.3f}",
+                "share": f"{group.share:.1%}",
+                "bound": group.bound,
+            }
+            for group in analysis.shapes[:ROWS]
+        ],
+        missing=missing_lines(analysis),
+        sources=[
+            f"rank {one.rank}: {len(one.steps)} steps"
+            + (f" ({one.left_out} more warmed up)" if one.left_out else "")
+            + f", {one.format}"
+            for one in analysis.ranks
+        ],
+    )
+
+
+def _charts(analysis: Analysis, profiles: Sequence[RankProfile]) -> list[dict[str, Any]]:
+    clocks = {clock.rank: clock for clock in analysis.clocks}
+    charts = []
+    if analysis.parts:
+        charts.append(("Where a step goes", "Every moment is in one part.", parts_png(analysis)))
+    if any(len(profile.computing) for profile in profiles):
+        caption = "The last step by one clock; colours as above."
+        charts.append(("Timeline", caption, timeline_png(profiles, clocks)))
+    if analysis.collectives:
+        caption = "A collective ends for all when the last rank has come."
+        charts.append(("Who comes late", caption, lateness_png(analysis)))
+    if analysis.types:
+        caption = f"Of rank {analysis.typical}, all its steps."
+        charts.append(("Kernels", caption, kernels_png(analysis)))
+    return [
+        {"title": title, "caption": caption, "picture": data_uri(png)}
+        for title, caption, png in charts
+    ]

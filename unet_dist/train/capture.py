@@ -1,0 +1,251 @@
+"""Profiles of some steps of a training.
+
+Simulated ranks write the layout of Ascend's profiler themselves: MindSpore's profiler shows the
+operators of the CPU, and this module adds steps, collectives and waits. On cards MindSpore's
+profiler writes all of it.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from unet_dist.comm import Communicator
+from unet_dist.errors import UserError
+from unet_dist.model.target import on_cpu
+from unet_dist.profiling.ascend_text import OUTPUT
+from unet_dist.profiling.capture import CapturePlan, CaptureRequest
+from unet_dist.profiling.chrome import read_chrome
+from unet_dist.profiling.intervals import merged, of_pairs
+from unet_dist.profiling.tables import Collective, Kernels, MemoryCurve, RankProfile, Step
+from unet_dist.profiling.trace_tables import times_of
+from unet_dist.profiling.write import write_text_folder
+from unet_dist.records import RecordWriter
+from unet_dist.runs import RunDir
+
+MB = 1024 * 1024
+USUAL_OF = 20
+"""Steps before a capture whose median it is compared with."""
+
+
+class Profiler(Protocol):
+    """MindSpore's own, as far as it is used here."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Capture:
+    """Collects what one rank does in the steps that are asked for."""
+
+    plan: CapturePlan | None
+    run: RunDir
+    comm: Communicator
+    records: RecordWriter
+    make_profiler: Callable[[Path], Profiler]
+    _until: int = 0
+    """The last step of the capture that runs; 0 without one."""
+    _folder: Path = field(default_factory=Path)
+    _profiler: Profiler | None = None
+    _steps: list[Step] = field(default_factory=list)
+    _begin_ns: int = 0
+    _waits: list[tuple[int, int]] = field(default_factory=list)
+    _memory: list[tuple[int, float]] = field(default_factory=list)
+    _beside: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    _collectives: list[Collective] = field(default_factory=list)
+    _lengths: list[float] = field(default_factory=list)
+    """Seconds of steps without a capture, the last ones."""
+    _answered: int = -1
+
+    def step_begins(self, number: int, waited_s: float) -> None:
+        """Its batch has come, after so long a wait."""
+        now = time.time_ns()
+        self._begin_ns = now - round(waited_s * 1e9)
+        length = self._due(number)
+        if not self._until and length:
+            self._start(number, number + length - 1)
+        if self._until:
+            self._waits.append((self._begin_ns, now))
+            self._memory.append((now, resident_mb()))
+
+    def step_ends(self, number: int) -> None:
+        """With all that follows it: validation, checkpoint."""
+        now = time.time_ns()
+        if not self._until:
+            self._lengths = [*self._lengths[1 - USUAL_OF :], (now - self._begin_ns) / 1e9]
+            return
+        self._steps.append(Step(number=number, begin_ns=self._begin_ns, end_ns=now))
+        self._memory.append((now, resident_mb()))
+        if number >= self._until:
+            self.close()
+
+    @contextlib.contextmanager
+    def beside(self, name: str) -> Iterator[None]:
+        """Around what is no part of training."""
+        begin = time.time_ns()
+        yield
+        if self._until:
+            self._beside.setdefault(name, []).append((begin, time.time_ns()))
+
+    def close(self) -> None:
+        """Writes what there is: also if the training ends in the middle."""
+        if not self._until:
+            return
+        self.comm.heartbeat.on_wait = None
+        self.comm.heartbeat.beat("profile", doing="writing the profile")
+        assert self._profiler is not None
+        self._profiler.stop()
+        self._until = 0
+        if on_cpu():
+            self._write_simulated()
+        missing = "" if self._is_there() else "MindSpore's profiler wrote no files"
+        lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
+        usual = statistics.median(self._lengths) if self._lengths else None
+        overhead = statistics.median(lengths) / usual - 1 if usual and lengths else None
+        self.records.write(
+            "profile",
+            step=self._steps[-1].number if self._steps else 0,
+            folder=str(self._folder),
+            steps=len(self._steps),
+            overhead=overhead,
+            fault=missing,
+        )
+
+    def _due(self, number: int) -> int:
+        """How many steps are asked for from this one on."""
+        rank = self.comm.rank
+        if self.plan is not None and self.plan.covers(rank) and self.plan.begins_at(number):
+            return self.plan.length
+        request = self._request()
+        if request is None or request.number <= self._answered:
+            return 0
+        self._answered = request.number
+        return request.steps if request.covers(rank) else 0
+
+    def _request(self) -> CaptureRequest | None:
+        path = self.run.profile_request
+        if not path.exists():
+            return None
+        try:
+            return CaptureRequest.of_text(path.read_text())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # half written, or not this program's
+
+    def _start(self, first: int, last: int) -> None:
+        self._until = last
+        self._steps, self._waits, self._collectives, self._memory = [], [], [], []
+        self._beside = {}
+        self._folder = self.run.profile(first) / f"rank_{self.comm.rank:03d}_ascend_ms"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        self._profiler = self.make_profiler(self._folder)
+        self._profiler.start()
+        self.comm.heartbeat.on_wait = self._waited
+
+    def _waited(self, what: str, begin_ns: int, end_ns: int) -> None:
+        number = len(self._collectives)
+        self._collectives.append(
+            Collective(
+                name=f"hcom_allReduce_{what.replace(' ', '_')}_{number}",
+                group="Group 0",
+                step=self._steps[-1].number + 1 if self._steps else 0,
+                begin_ns=begin_ns,
+                end_ns=end_ns,
+            )
+        )
+
+    def _write_simulated(self) -> None:
+        kernels = self._operators()
+        write_text_folder(
+            self._folder,
+            RankProfile(
+                rank=self.comm.rank,
+                source=str(self._folder),
+                format="ascend text",
+                simulated=True,
+                host=socket.gethostname(),
+                world=self.comm.world,
+                steps=tuple(self._steps),
+                kernels=kernels,
+                computing=merged(kernels.time_ns) if kernels is not None else merged(),
+                communicating=times_of(self._collectives),
+                data_waits=merged(of_pairs(self._waits)),
+                beside={name: merged(of_pairs(each)) for name, each in self._beside.items()},
+                collectives=tuple(self._collectives),
+                memory=(self._resident(),),
+            ),
+        )
+
+    def _resident(self) -> MemoryCurve:
+        """Of the process, which is all that a simulated card has."""
+        sizes = np.array([size for _, size in self._memory])
+        return MemoryCurve(
+            component="simulated",
+            at_ns=np.array([at for at, _ in self._memory], np.int64),
+            allocated_mb=sizes,
+            reserved_mb=np.maximum.accumulate(sizes),
+        )
+
+    def _operators(self) -> Kernels | None:
+        """Of the CPU, as MindSpore's profiler has them; its files are replaced by ours."""
+        kernels = None
+        for path in sorted(self._folder.glob(f"**/{OUTPUT}/trace_view.json")):
+            with contextlib.suppress(UserError):
+                kernels = read_chrome(path, self.comm.rank).kernels
+        for path in self._folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        return kernels
+
+    def _is_there(self) -> bool:
+        return any(self._folder.glob(f"**/{OUTPUT}/trace_view.json"))
+
+
+def mindspore_profiler(folder: Path) -> Profiler:
+    """Its errors are logged and not raised, so that only the files tell whether it worked."""
+    from mindspore import profiler
+
+    activities = [profiler.ProfilerActivity.CPU]
+    settings: dict[str, Any] = {}
+    if not on_cpu():
+        activities.append(profiler.ProfilerActivity.NPU)
+        settings = {
+            "profile_memory": True,
+            "record_shapes": True,
+            "experimental_config": profiler._ExperimentalConfig(
+                profiler_level=profiler.ProfilerLevel.Level1,
+                aic_metrics=profiler.AicoreMetrics.PipeUtilization,
+            ),
+        }
+    made: Profiler = profiler.profile(
+        activities=activities,
+        start_profile=False,
+        on_trace_ready=profiler.tensorboard_trace_handler(str(folder), worker_name="mindspore"),
+        **settings,
+    )
+    return made
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MB
+
+
+@contextlib.contextmanager
+def captured(capture: Capture) -> Iterator[Capture]:
+    """Writes the profile also of a training that ends, or fails, before its last step."""
+    try:
+        yield capture
+    finally:
+        capture.close()
