@@ -74,7 +74,7 @@ class Table:
 
     @property
     def start_s(self) -> float:
-        return START_EPOCHS * statistics.median(row["epoch_s"] for row in self.rows.values())
+        return START_EPOCHS * float(statistics.median(r["epoch_s"] for r in self.rows.values()))
 
     @property
     def best(self) -> float:

@@ -155,5 +155,6 @@ def test_a_model_repeats_no_trial_while_others_are_left(points: str) -> None:
 @pytest.mark.parametrize("points", ["tpe", "gp", "cmaes"])
 @pytest.mark.parametrize("number", [1, 2, 9, 11])
 def test_a_model_may_be_asked_for_after_very_few_results(points: str, number: int) -> None:
-    spec = spec_of(algorithm={"points": points, "first_random": 1, "explore": 0.0})
+    algorithm = {"points": points, "first_random": 1, "explore": 0.0}
+    spec = spec_of(space=SPACE, algorithm=algorithm)
     assert next_point(study_of(spec, number), number) is not None
