@@ -13,30 +13,9 @@ from unet_dist.profiling.steps import PARTS, step_parts
 from unet_dist.runs import RunDir
 
 
-def test_a_training_is_profiled_and_its_profile_adds_up(tmp_path: Path, tiny: list[str]) -> None:
-    run = RunDir(tmp_path / "run")
-    done = run_program(
-        "train", *tiny, "train.batch=4", "--simulate", 2, "--run", run.path,
-        "--profile", "steps=3:6",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"unet-dist profile analyze {run.profiles}" in done.stdout
-    profiles = read_profiles(find_profiles([run.profiles]))
-    assert [profile.rank for profile in profiles] == [0, 1]
-    for profile in profiles:
-        assert [step.number for step in profile.steps] == [3, 4, 5, 6]
-        assert profile.kernels is not None
-        assert "Conv2D" in profile.kernels.of(profile.kernels.type)
-        for parts in step_parts(profile):
-            assert sum(getattr(parts, f"{name}_ns") for name in PARTS) == parts.step_ns
-            assert parts.computing_ns > 0
-    told = run_program("profile", "analyze", run.profiles, "--json")
-    answer = json.loads(told.stdout)
-    assert answer["simulated"] is True
-    assert answer["verdict"].startswith("A step takes")
-
-
-def test_a_rank_that_is_held_up_is_named(tmp_path: Path, tiny: list[str]) -> None:
+def test_a_training_is_profiled_and_a_rank_that_is_held_up_is_named(
+    tmp_path: Path, tiny: list[str]
+) -> None:
     """Stopped by a signal for a part of each step, as a busy host would."""
     run = RunDir(tmp_path / "run")
     ended = threading.Event()
@@ -67,7 +46,17 @@ def test_a_rank_that_is_held_up_is_named(tmp_path: Path, tiny: list[str]) -> Non
         ended.set()
         thread.join()
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"unet-dist profile analyze {run.profiles}" in done.stdout
+    profiles = read_profiles(find_profiles([run.profiles]))
+    assert [profile.rank for profile in profiles] == [0, 1]
+    for profile in profiles:
+        assert [step.number for step in profile.steps] == list(range(5, 15))
+        assert profile.kernels is not None
+        assert "Conv2D" in profile.kernels.of(profile.kernels.type)
+        for parts in step_parts(profile):
+            assert sum(getattr(parts, f"{name}_ns") for name in PARTS) == parts.step_ns
     answer = json_of(run_program("profile", "analyze", run.profiles, "--json"))
+    assert answer["simulated"] is True
     assert [late["rank"] for late in answer["stragglers"]] == [1]
     assert answer["advice"][0]["rule"] == "late_rank"
 
