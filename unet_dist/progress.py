@@ -204,6 +204,6 @@ def profile_line(record: dict[str, Any]) -> str:
     if record["fault"]:
         return f"warning: no profile: {record['fault']}"
     cost = record["overhead"]
-    told = "" if cost is None else f" (a step took {cost:+.0%} of its time)"
+    told = "" if cost is None else f" (time of a step {cost:+.0%})"
     folder = Path(record["folder"]).parent
     return f"profile of {record['steps']} steps{told}: unet-dist profile analyze {folder}"

@@ -1,6 +1,7 @@
 """Colours of class numbers, in masks and pictures."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 Rgb = tuple[int, int, int]
 
@@ -30,3 +31,9 @@ def class_colours(classes: int) -> list[Rgb]:
         red, green, blue = np.rint(140 + 100 * np.cos(angles)).astype(int).tolist()
         colours.append((red, green, blue))
     return colours
+
+
+def mask_colours(classes: int) -> NDArray[np.uint8]:
+    """The same over a picture, where a single foreground class is to stand out."""
+    two = (CLASS_COLOURS[0], OVERLAY_COLOUR)
+    return np.array(two if classes == 2 else class_colours(classes), np.uint8)

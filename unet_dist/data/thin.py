@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unet_dist.config import AugmentConfig
 from unet_dist.data.dataset import resize_example
 from unet_dist.data.sample import Example
-from unet_dist.data.transforms import augment, sample_rng
+from unet_dist.data.transforms import move, sample_rng
 
 DRAWS = 4
 """Random changes of each mask that are looked at."""
@@ -45,9 +45,6 @@ def kept_centre_lines(
     Args:
         targets: class numbers [H, W], of any size.
     """
-    plain = config.model_copy(
-        update=dict.fromkeys(("brightness", "contrast", "gamma", "invert", "noise"), 0.0)
-    )
     # How far apart, in the file's pixels, the places of neighbouring pixels can be.
     reach = 1 / resize, 1 / resize / (1 - config.scale) + config.elastic / config.elastic_smooth
     shares: tuple[list[float], list[float]] = ([], [])
@@ -61,7 +58,7 @@ def kept_centre_lines(
         rows, columns = example.target_hw.shape
         size = (min(config.crop or rows, rows), min(config.crop or columns, columns))
         draws = [
-            augment(example, plain, size=size, rng=sample_rng(seed, draw, index))
+            move(example, config, size=size, rng=sample_rng(seed, draw, index))
             for draw in range(DRAWS)
         ]
         for stage, seen, apart in zip(shares, ([example], draws), reach, strict=True):

@@ -49,6 +49,26 @@ def augment(
     image's own pixels, bit for bit.
     """
     draws = _draw(rng)
+    crop = _moved(example, config, draws, size=size, rng=rng)
+    image = _recolour(np.ascontiguousarray(crop.image_hwc), config, draws, rng)
+    return Example(image, np.ascontiguousarray(crop.target_hw), np.ascontiguousarray(crop.fov_hw))
+
+
+def move(
+    example: Example, config: AugmentConfig, *, size: tuple[int, int], rng: np.random.Generator
+) -> Example:
+    """The same crop, whose colours nobody changes: an image of any values stays what it is."""
+    return _moved(example, config, _draw(rng), size=size, rng=rng)
+
+
+def _moved(
+    example: Example,
+    config: AugmentConfig,
+    draws: _Draws,
+    *,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> Example:
     left, top = _position(example.fov_hw, size, draws.positions)
     if config.rotate or config.scale or config.elastic:
         crop = _warp(example, config, size, (left, top), draws, rng)
@@ -57,8 +77,7 @@ def augment(
     if config.flip:
         down, right = (slice(None, None, -1 if flip < 0.5 else 1) for flip in draws.flips)
         crop = _at(crop, (down, right))
-    image = _recolour(np.ascontiguousarray(crop.image_hwc), config, draws, rng)
-    return Example(image, np.ascontiguousarray(crop.target_hw), np.ascontiguousarray(crop.fov_hw))
+    return crop
 
 
 def normalise(

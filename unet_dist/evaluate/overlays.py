@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unet_dist.data.bands import Rebanding
-from unet_dist.data.colours import CLASS_COLOURS, OVERLAY_COLOUR, class_colours
+from unet_dist.data.colours import mask_colours
 from unet_dist.data.sample import IGNORE
 
 MAX_SIDE = 4096
@@ -127,8 +127,7 @@ class Pictures:
         self._errors = ReducedLabels(factor) if has_truth else None
         self._error_pixels = dict.fromkeys(ERROR_NAMES, 0)
         self._names = ERROR_NAMES if classes == 2 else ERROR_NAMES_OF_CLASSES
-        two = [CLASS_COLOURS[0], OVERLAY_COLOUR]
-        self.colours = np.array(two if classes == 2 else class_colours(classes), np.uint8)
+        self.colours = mask_colours(classes)
         """Of each class, RGB."""
         self.brightest = 0.0
         """Value of a pixel, 0..1."""

@@ -150,7 +150,7 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
             for name, each in profile.beside.items()
         },
         absent=_absent(profiles),
-        recompiled=_recompiled(step_parts(profile)),
+        recompiled=_recompiled(typical.steps if profile.steps else ()),
         num_steps=len(typical.steps),
         simulated=simulated,
         amp=amp,
@@ -272,10 +272,9 @@ def _absent(profiles: Sequence[RankProfile]) -> list[int]:
     return sorted(named - {profile.rank for profile in profiles})
 
 
-def _recompiled(parts: Sequence[StepParts]) -> dict[int, int]:
-    """Steps, beside those at the begin that always compile, and by how many nanoseconds each is
+def _recompiled(kept: Sequence[StepParts]) -> dict[int, int]:
+    """Of the steps that do not warm up, those that compile, and by how many nanoseconds each is
     longer than usual."""
-    kept = steady(parts)
     if len(kept) < 4:
         return {}
     lengths = {one.step: one.step_ns - one.beside_ns for one in kept}

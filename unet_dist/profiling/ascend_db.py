@@ -22,6 +22,7 @@ from unet_dist.profiling.tables import (
     RankProfile,
     Step,
     Transfer,
+    memory_curves,
 )
 from unet_dist.profiling.trace import CommunicationTask
 from unet_dist.profiling.trace_tables import (
@@ -39,7 +40,6 @@ ANALYSIS = "analysis.db"
 MB = 1024.0 * 1024.0
 MOST_KERNELS = 1_000_000
 """Rows that are read."""
-NO_RANK = 2**31
 COLUMNS = {
     "Computing": "computing",
     "Communication(Not Overlapped)": "communication_not_overlapped",
@@ -182,21 +182,18 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
 def _tasks(db: sqlite3.Connection, texts: dict[int, str]) -> list[CommunicationTask]:
     links = dict(db.execute("select id, name from ENUM_HCCL_LINK_TYPE").fetchall())
     rows = db.execute(
-        "select t.startNs, t.endNs, c.taskType, c.planeId, c.srcRank, c.dstRank, c.linkType, "
-        "c.size from COMMUNICATION_TASK_INFO c join TASK t using (globalTaskId)"
+        "select t.startNs, t.endNs, c.taskType, c.linkType, c.size from COMMUNICATION_TASK_INFO c "
+        "join TASK t using (globalTaskId)"
     )
     return [
         CommunicationTask(
-            plane=f"Plane {plane}",
             kind=texts.get(kind, str(kind)),
             begin_ns=int(begin),
             end_ns=int(end),
-            source=int(source) if 0 <= source < NO_RANK else -1,
-            target=int(target) if 0 <= target < NO_RANK else -1,
             link=str(links.get(link, link)),
             sent_bytes=float(size or 0),
         )
-        for begin, end, kind, plane, source, target, link, size in rows
+        for begin, end, kind, link, size in rows
     ]
 
 
@@ -236,15 +233,7 @@ def _memory(db: sqlite3.Connection, texts: dict[int, str]) -> list[MemoryCurve]:
     for component, at, allocated, reserved in rows:
         name = texts.get(component, str(component))
         points.setdefault(name, []).append((int(at), _mb(allocated), _mb(reserved)))
-    return [
-        MemoryCurve(
-            component=name,
-            at_ns=np.array([point[0] for point in found], np.int64),
-            allocated_mb=np.array([point[1] for point in found]),
-            reserved_mb=np.array([point[2] for point in found]),
-        )
-        for name, found in points.items()
-    ]
+    return memory_curves(points)
 
 
 def _allocations(db: sqlite3.Connection, texts: dict[int, str]) -> list[Allocation]:

@@ -26,19 +26,10 @@ from unet_dist.profiling.tables import (
     MemoryCurve,
     RankProfile,
     Transfer,
+    memory_curves,
 )
 from unet_dist.profiling.trace import Trace, read_trace
-from unet_dist.profiling.trace_tables import (
-    awaiting_of,
-    beside_of,
-    bubbles_of,
-    collectives_of,
-    computing_of,
-    data_waits_of,
-    steps_of,
-    times_of,
-    transferring_of,
-)
+from unet_dist.profiling.trace_tables import computing_of, timeline_of
 from unet_dist.runs import read_json
 
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
@@ -47,7 +38,7 @@ COMMUNICATION_CORES = ("HCCL", "COMMUNICATION")
 LARGEST_JSON = 1 << 26
 MOST_KERNELS = 1_000_000
 """Rows of kernel_details.csv that are read: some 200 MB with their counters."""
-NO_TRACE = Trace(tracks=(), tasks=(), fault="")
+NO_TRACE = Trace(tracks=(), tasks=(), names=(), fault="")
 
 Found = TypeVar("Found")
 
@@ -94,7 +85,8 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
     told = reading.read("step_trace_time.csv", _step_times, why="")
     split = reading.read("communication.json", _collectives, why="") or {}
     transfers = reading.read("communication_matrix.json", _transfers, why="") or []
-    collectives = collectives_of(trace, split)
+    timeline = timeline_of(trace, split)
+    collectives = timeline["collectives"]
     if collectives and not any(one.transfer_ns is not None for one in collectives):
         reading.missing.append(
             "no communication.json and no tasks in the trace (profiler level 0): collectives are "
@@ -115,21 +107,14 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         simulated=about.get("simulated") is True,
         host=str(about.get("host", "")),
         world=int(about.get("world") or 0),
-        steps=steps_of(trace),
         kernels=kernels,
         computing=computing,
-        communicating=times_of(collectives),
-        transferring=transferring_of(trace),
-        awaiting=awaiting_of(trace),
-        bubbles=bubbles_of(collectives),
-        data_waits=data_waits_of(trace),
-        beside=beside_of(trace),
-        collectives=collectives,
         transfers=tuple(transfers),
         memory=memory,
         allocations=allocations,
         told_steps=told or {},
         missing=tuple(reading.missing),
+        **timeline,
     )
 
 
@@ -285,15 +270,7 @@ def _memory(path: Path, faults: list[str]) -> list[MemoryCurve]:
                     number_of(row["Total Reserved(MB)"]),
                 )
                 rows.setdefault(row["Component"], []).append((at, *numbers))
-    return [
-        MemoryCurve(
-            component=component,
-            at_ns=np.array([row[0] for row in points], np.int64),
-            allocated_mb=np.array([row[1] for row in points]),
-            reserved_mb=np.array([row[2] for row in points]),
-        )
-        for component, points in rows.items()
-    ]
+    return memory_curves(rows)
 
 
 def _allocations(path: Path, faults: list[str]) -> list[Allocation]:

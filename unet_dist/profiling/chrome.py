@@ -8,17 +8,7 @@ import numpy as np
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.tables import NO_STEP, Kernels, RankProfile
 from unet_dist.profiling.trace import Trace, Track, read_trace
-from unet_dist.profiling.trace_tables import (
-    awaiting_of,
-    beside_of,
-    bubbles_of,
-    collectives_of,
-    computing_of,
-    data_waits_of,
-    steps_of,
-    times_of,
-    transferring_of,
-)
+from unet_dist.profiling.trace_tables import computing_of, timeline_of
 
 COMPUTES = re.compile(r"Ascend Hardware|CPU OP|GPU \d|stream", re.IGNORECASE)
 """Processes, or threads of them, whose events are kernels."""
@@ -32,7 +22,6 @@ def read_chrome(path: Path, rank: int) -> RankProfile:
     """Raises UserError if it is no trace at all."""
     trace = read_trace(path)
     kernels = kernels_of(trace)
-    collectives = collectives_of(trace, {})
     computing = computing_of(trace)
     if not len(computing):
         computing = merged(kernels.time_ns)
@@ -43,17 +32,10 @@ def read_chrome(path: Path, rank: int) -> RankProfile:
         rank=rank,
         source=str(path),
         format="chrome trace",
-        steps=steps_of(trace),
         kernels=kernels if len(kernels) else None,
         computing=computing,
-        communicating=times_of(collectives),
-        transferring=transferring_of(trace),
-        awaiting=awaiting_of(trace),
-        bubbles=bubbles_of(collectives),
-        data_waits=data_waits_of(trace),
-        beside=beside_of(trace),
-        collectives=collectives,
         missing=tuple(missing),
+        **timeline_of(trace),
     )
 
 

@@ -66,9 +66,10 @@ def gaps(intervals: Intervals, low: int, high: int) -> Intervals:
 
 
 def clipped(intervals: Intervals, low: int, high: int) -> Intervals:
-    """What lies between two moments."""
-    cut = np.clip(intervals, low, high)
-    return cut[cut[:, 1] > cut[:, 0]]
+    """What of a merged set lies between two moments; it looks at nothing else of the set."""
+    first = np.searchsorted(intervals[:, 1], low, side="right")
+    last = np.searchsorted(intervals[:, 0], high, side="left")
+    return np.clip(intervals[first : max(first, last)], low, high)
 
 
 def of_pairs(pairs: Iterable[tuple[int, int]]) -> Intervals:

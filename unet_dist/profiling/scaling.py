@@ -13,7 +13,7 @@ and the fastest one is taken, as HCCL does. What the profile measured replaces t
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 Algorithm = Literal["none", "ring", "halving-doubling", "hierarchical"]
@@ -219,11 +219,6 @@ def fitted_link(sizes: Sequence[float], seconds: Sequence[float]) -> LinkModel:
     slope = max(float(fit.slope), 0.0)
     alpha = max(float(fit.intercept), 0.0)
     return LinkModel(alpha_s=alpha, bytes_per_s=math.inf if slope == 0 else 1 / slope)
-
-
-def with_links(topology: Topology, inside: LinkModel | None) -> Topology:
-    """With what was measured within a group."""
-    return topology if inside is None else replace(topology, inside=inside)
 
 
 def best_buckets(

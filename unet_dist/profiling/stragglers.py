@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.profiling.clocks import Clock, occurrences
-from unet_dist.profiling.intervals import clipped, common, gaps, merged, total_ns
+from unet_dist.profiling.intervals import clipped, common, gaps, total_ns
 from unet_dist.profiling.steps import StepParts
 from unet_dist.profiling.tables import RankProfile
 
@@ -153,7 +153,7 @@ def _since_last(profile: RankProfile, keys: Sequence[tuple[str, int]]) -> list[d
         begin = own[key].begin_ns
         low = min(max([last, *(s for s in steps if s <= begin)], default=begin), begin)
         computing = clipped(profile.computing, low, begin)
-        idle = gaps(merged(computing), low, begin)
+        idle = gaps(computing, low, begin)
         data = common(idle, profile.data_waits)
         found.append(
             {

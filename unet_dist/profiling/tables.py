@@ -97,6 +97,21 @@ class MemoryCurve:
     reserved_mb: NDArray[np.float64]
 
 
+def memory_curves(
+    points: Mapping[str, Sequence[tuple[int, float, float]]],
+) -> list[MemoryCurve]:
+    """From moment, allocated and reserved MB of each component."""
+    return [
+        MemoryCurve(
+            component=component,
+            at_ns=np.array([point[0] for point in found], np.int64),
+            allocated_mb=np.array([point[1] for point in found]),
+            reserved_mb=np.array([point[2] for point in found]),
+        )
+        for component, found in points.items()
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
     operator: str

@@ -1,12 +1,12 @@
 """Chrome traces, read as a stream: a bare list of events, or an object with ``traceEvents``.
 
-Of each event the track, the name and the time are kept, as numbers in arrays: 28 bytes for an
+Of each event the track, the name and the time are kept, as numbers in arrays: 20 bytes for an
 event that may have 1,000 in the file.
 """
 
 import gzip
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,6 @@ from unet_dist.profiling.moments import ns_of_us
 
 MOST_NAMES = 500_000
 """Different names that are told apart; of a trace with more, all others are called ``other``."""
-NO_CONNECTION = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,8 +31,6 @@ class Track:
     thread: str
     time_ns: Intervals
     name: NDArray[np.int32]
-    connection: NDArray[np.int64]
-    """The same number for a call on the host and what it started on the device."""
     names: tuple[str, ...]
     """Of all tracks of the trace."""
 
@@ -43,15 +40,12 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True)
 class CommunicationTask:
-    """A piece of a collective on a plane: data that moves, or a signal that is awaited."""
+    """A piece of a collective: data that moves, or a signal that is awaited."""
 
-    plane: str
     kind: str
     """Memcpy, Reduce_Inline, Notify_Wait, RDMASend, ..."""
     begin_ns: int
     end_ns: int
-    source: int
-    target: int
     link: str
     sent_bytes: float
 
@@ -60,11 +54,18 @@ class CommunicationTask:
 class Trace:
     tracks: tuple[Track, ...]
     tasks: tuple[CommunicationTask, ...]
+    names: tuple[str, ...]
+    """Of the events of all tracks, which have codes into these."""
     fault: str
     """Why the reading ended before the end of the file; empty if it did not."""
 
     def of(self, *processes: str) -> list[Track]:
         return [track for track in self.tracks if track.process in processes]
+
+    def times_named(self, is_meant: Callable[[str], object]) -> list[Intervals]:
+        """Of the events of each track whose name is meant; each name is asked about once."""
+        meant = np.array([bool(is_meant(name)) for name in self.names], np.bool_)
+        return [track.time_ns[meant[track.name]] for track in self.tracks]
 
 
 @dataclass(kw_only=True)
@@ -72,7 +73,6 @@ class _Columns:
     begin: "array[int]" = field(default_factory=lambda: array("q"))
     end: "array[int]" = field(default_factory=lambda: array("q"))
     name: "array[int]" = field(default_factory=lambda: array("i"))
-    connection: "array[int]" = field(default_factory=lambda: array("q"))
 
 
 @dataclass(kw_only=True)
@@ -81,7 +81,7 @@ class _Reading:
     codes: dict[str, int] = field(default_factory=lambda: {"other": 0})
     processes: dict[Any, str] = field(default_factory=dict)
     threads: dict[tuple[Any, Any], str] = field(default_factory=dict)
-    tasks: list[tuple[tuple[Any, Any], dict[str, Any]]] = field(default_factory=list)
+    tasks: list[CommunicationTask] = field(default_factory=list)
 
     def take(self, event: Mapping[str, Any]) -> None:
         phase = event.get("ph")
@@ -103,23 +103,19 @@ class _Reading:
         if columns is None:
             columns = self.columns[track] = _Columns()
         arguments = event.get("args") or {}
-        connection = arguments.get("connection_id", NO_CONNECTION)
         columns.begin.append(begin)
         columns.end.append(begin + duration)
         columns.name.append(self._code(str(event.get("name", ""))))
-        known = isinstance(connection, int) and 0 <= connection < 2**62
-        columns.connection.append(connection if known else NO_CONNECTION)
         if "transport type" in arguments:
-            task = {
-                "kind": str(arguments.get("task type", event.get("name", ""))),
-                "begin_ns": begin,
-                "end_ns": begin + duration,
-                "source": _rank(arguments.get("src rank")),
-                "target": _rank(arguments.get("dst rank")),
-                "link": str(arguments.get("link type", arguments["transport type"])),
-                "sent_bytes": float(arguments.get("size(Byte)") or 0),
-            }
-            self.tasks.append((track, task))
+            self.tasks.append(
+                CommunicationTask(
+                    kind=str(arguments.get("task type", event.get("name", ""))),
+                    begin_ns=begin,
+                    end_ns=begin + duration,
+                    link=str(arguments.get("link type", arguments["transport type"])),
+                    sent_bytes=float(arguments.get("size(Byte)") or 0),
+                )
+            )
 
     def _code(self, name: str) -> int:
         code = self.codes.get(name)
@@ -138,15 +134,12 @@ class _Reading:
                     thread=self.threads.get(track, str(track[1])),
                     time_ns=np.column_stack([columns.begin, columns.end]).astype(np.int64),
                     name=np.array(columns.name, np.int32),
-                    connection=np.array(columns.connection, np.int64),
                     names=names,
                 )
                 for track, columns in self.columns.items()
             ),
-            tasks=tuple(
-                CommunicationTask(plane=self.threads.get(track, str(track[1])), **task)
-                for track, task in self.tasks
-            ),
+            tasks=tuple(self.tasks),
+            names=names,
             fault=fault,
         )
 
@@ -159,9 +152,15 @@ def read_trace(path: Path) -> Trace:
         UserError: the file cannot be opened, or is no trace.
     """
     reading, faults = _Reading(), list[str]()
+    malformed = 0
     for event in events_of(path, faults):
-        if isinstance(event, dict):
-            reading.take(event)
+        try:
+            if isinstance(event, dict):
+                reading.take(event)
+        except (AttributeError, TypeError, ValueError):
+            malformed += 1
+    if malformed:
+        faults.append(f"{path.name}: {malformed} events are none, and left out")
     if not reading.columns and not faults:
         raise UserError(str(path), "is no Chrome trace: it has no event with a duration")
     return reading.finished("; ".join(faults))
@@ -199,11 +198,6 @@ def _events(file: IO[bytes], path: Path) -> Iterator[Any]:
         file, "item" if start[:1] == b"[" else "traceEvents.item", buf_size=1 << 18
     )
     return found
-
-
-def _rank(value: Any) -> int:
-    """A rank; -1 for none, which Ascend writes as 4294967295."""
-    return value if isinstance(value, int) and 0 <= value < 2**31 else -1
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,13 +1,13 @@
 """What the tracks of an Ascend trace say: steps, collectives, computing, waiting for data."""
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from unet_dist.profiling.intervals import NOTHING, Intervals, common, merged, total_ns
+from unet_dist.profiling.intervals import Intervals, common, merged, total_ns
 from unet_dist.profiling.tables import NO_STEP, Collective, Step
 from unet_dist.profiling.trace import CommunicationTask, Trace
 
@@ -23,12 +23,35 @@ RECEIVE = re.compile(r"receive|_recv", re.IGNORECASE)
 DATA = re.compile(r"dataloader.*__next__|GetNext|data_wait|InitDataSetQueue", re.IGNORECASE)
 
 
+def timeline_of(
+    trace: Trace, told: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Fields of a ``RankProfile``: all that tracks tell, but for kernels and computing.
+
+    Args:
+        told: see ``collectives_of``.
+    """
+    steps = steps_of(trace)
+    collectives = collectives_of(trace, steps, told or {})
+    return {
+        "steps": steps,
+        "communicating": times_of(collectives),
+        "transferring": times_of(moving_tasks(trace.tasks)),
+        "awaiting": times_of([task for task in trace.tasks if task.kind in WAITS]),
+        "bubbles": bubbles_of(collectives),
+        "data_waits": merged(*trace.times_named(DATA.search)),
+        "beside": beside_of(trace),
+        "collectives": collectives,
+    }
+
+
 def steps_of(trace: Trace) -> tuple[Step, ...]:
     """As the program marked them on the host."""
+    marks = [STEP.fullmatch(name) for name in trace.names]
+    is_mark = np.array([mark is not None for mark in marks], np.bool_)
     found: dict[int, Step] = {}
     for track in trace.tracks:
-        marks = [STEP.fullmatch(name) for name in track.names]
-        for place in np.flatnonzero(np.array([mark is not None for mark in marks])[track.name]):
+        for place in np.flatnonzero(is_mark[track.name]):
             mark = marks[track.name[place]]
             assert mark is not None
             begin, end = map(int, track.time_ns[place])
@@ -41,37 +64,13 @@ def steps_of(trace: Trace) -> tuple[Step, ...]:
 
 def computing_of(trace: Trace) -> Intervals:
     """Merged; empty without an overlap analysis."""
-    found = [t.time_ns for t in trace.of(OVERLAP) if t.thread == "Computing"]
-    return merged(*found) if found else NOTHING
-
-
-def data_waits_of(trace: Trace) -> Intervals:
-    found = []
-    for track in trace.tracks:
-        waits = np.array([DATA.search(name) is not None for name in track.names], np.bool_)
-        found.append(track.time_ns[waits[track.name]])
-    return merged(*found) if found else NOTHING
+    return merged(*(t.time_ns for t in trace.of(OVERLAP) if t.thread == "Computing"))
 
 
 def beside_of(trace: Trace) -> dict[str, Intervals]:
     """What a program marks as no part of training."""
-    found = {}
-    for kind in BESIDE:
-        times = [
-            track.time_ns[np.array([name == kind for name in track.names], np.bool_)[track.name]]
-            for track in trace.tracks
-        ]
-        if any(len(each) for each in times):
-            found[kind] = merged(*times)
-    return found
-
-
-def transferring_of(trace: Trace) -> Intervals:
-    return times_of(moving_tasks(trace.tasks))
-
-
-def awaiting_of(trace: Trace) -> Intervals:
-    return times_of([task for task in trace.tasks if task.kind in WAITS])
+    found = {kind: merged(*trace.times_named(kind.__eq__)) for kind in BESIDE}
+    return {kind: times for kind, times in found.items() if len(times)}
 
 
 def bubbles_of(collectives: Sequence[Collective]) -> Intervals:
@@ -79,14 +78,15 @@ def bubbles_of(collectives: Sequence[Collective]) -> Intervals:
     return times_of([one for one in collectives if RECEIVE.search(one.name)])
 
 
-def collectives_of(trace: Trace, told: Mapping[str, Mapping[str, Any]]) -> tuple[Collective, ...]:
+def collectives_of(
+    trace: Trace, steps: Sequence[Step], told: Mapping[str, Mapping[str, Any]]
+) -> tuple[Collective, ...]:
     """Calls in the order of their begins.
 
     Args:
         told: what communication.json says of some of them, by name; it tells nothing of planes
             beside the first one, so tasks of the trace come before it.
     """
-    steps = steps_of(trace)
     tasks = sorted(trace.tasks, key=lambda task: task.begin_ns)
     found = []
     for track in trace.of(*COMMUNICATION):
@@ -150,4 +150,6 @@ def times_of(tasks: Sequence[CommunicationTask | Collective]) -> Intervals:
 
 
 def step_at(steps: Sequence[Step], moment: int) -> int:
-    return next((s.number for s in steps if s.begin_ns <= moment < s.end_ns), NO_STEP)
+    """The number of the step at a moment, of steps in the order of their begins."""
+    place = bisect_right(steps, moment, key=lambda step: step.begin_ns) - 1
+    return steps[place].number if place >= 0 and moment < steps[place].end_ns else NO_STEP

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unet_dist.config import DataConfig
-from unet_dist.data.colours import CLASS_COLOURS, OVERLAY_COLOUR, class_colours
+from unet_dist.data.colours import mask_colours
 from unet_dist.data.dataset import Dataset, ImageCache
 from unet_dist.data.sample import IGNORE, Example, Sample
 from unet_dist.evaluate.outputs import write_files
@@ -42,7 +42,9 @@ def write_contact_sheet(dataset: Dataset, path: Path, *, title: str) -> None:
     draw = ImageDraw.Draw(sheet)
     small, large = ImageFont.load_default(13), ImageFont.load_default(18)
     draw.text((GAP, GAP), title[-120:], fill="#111111", font=large)
-    end = _draw_legend(draw, dataset.config.names, colours_of(dataset.config.names), HEAD, small)
+    end = _draw_legend(
+        draw, dataset.config.names, mask_colours(dataset.config.classes), HEAD, small
+    )
     if dataset.config.even_light:
         draw.text((end, HEAD + 3), false_colours(dataset.config), fill="#111111", font=small)
     top = 2 * HEAD
@@ -53,7 +55,7 @@ def write_contact_sheet(dataset: Dataset, path: Path, *, title: str) -> None:
         for index, sample in enumerate(samples):
             left = GAP + index % COLUMNS * (SIDE + GAP)
             row = top + index // COLUMNS * (SIDE + LINE + GAP)
-            picture = thumbnail(once.read_native(sample), colours_of(dataset.config.names))
+            picture = thumbnail(once.read_native(sample), mask_colours(dataset.config.classes))
             sheet.paste(Image.fromarray(picture), (left, row))
             draw.text((left, row + SIDE + 2), caption(sample.id, small), fill="#333333", font=small)
         top += lines[part] * (SIDE + LINE + GAP)
@@ -72,11 +74,6 @@ def false_colours(config: DataConfig) -> str:
     """What is to be said of images whose light was evened (``data.light``)."""
     each = " in each channel by itself: false colours" if config.in_channels > 1 else ""
     return f"the light is evened (data.even_light={config.even_light:g}){each}"
-
-
-def colours_of(names: Sequence[str]) -> NDArray[np.uint8]:
-    two = (CLASS_COLOURS[0], OVERLAY_COLOUR)
-    return np.array(two if len(names) == 2 else class_colours(len(names)), np.uint8)
 
 
 def thumbnail(example: Example, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -58,6 +58,8 @@ class Capture:
     _folder: Path = field(default_factory=Path)
     _profiler: Profiler | None = None
     _steps: list[Step] = field(default_factory=list)
+    _number: int = 0
+    """Of the step that runs."""
     _begin_ns: int = 0
     _waits: list[tuple[int, int]] = field(default_factory=list)
     _memory: list[tuple[int, float]] = field(default_factory=list)
@@ -70,7 +72,7 @@ class Capture:
     def step_begins(self, number: int, waited_s: float) -> None:
         """Its batch has come, after so long a wait."""
         now = time.time_ns()
-        self._begin_ns = now - round(waited_s * 1e9)
+        self._number, self._begin_ns = number, now - round(waited_s * 1e9)
         length = self._due(number)
         if not self._until and length:
             self._start(number, number + length - 1)
@@ -158,7 +160,7 @@ class Capture:
             Collective(
                 name=f"hcom_allReduce_{what.replace(' ', '_')}_{number}",
                 group="Group 0",
-                step=self._steps[-1].number + 1 if self._steps else 0,
+                step=self._number,
                 begin_ns=begin_ns,
                 end_ns=end_ns,
             )

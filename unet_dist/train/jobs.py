@@ -49,9 +49,9 @@ def run_job(
     stop_requested: Callable[[], bool],
 ) -> None:
     run = RunDir(Path(job["run"]))
-    config = run.load_config()
+    config = stored = run.load_config()
     if job.get("tta"):
-        config = with_tta(config, job["tta"])
+        config = with_tta(stored, job["tta"])
     dataset, normalisation = read_manifest(run.dataset, config.data)
     if job["kind"] == "predict":
         with RecordWriter(run.records(comm.rank)) as records:
@@ -102,7 +102,7 @@ def run_job(
     split = job["split"] or next(name for name in SPLITS if splits[name])
     with RecordWriter(run.records(comm.rank)) as records:
         trained = load_trained(run, config, normalisation, records)
-        if trained.source == "validation" and config != run.load_config():
+        if trained.source == "validation" and config != stored:
             # Other views, which the threshold was not chosen with.
             phase = "choosing the threshold"
             told = _progress(comm, records, trained.step, phase, len(splits["val"]))

@@ -202,6 +202,18 @@ def test_a_trace_may_be_a_list_an_object_or_packed(tmp_path, ts):
         assert track.texts() == ["work"]
 
 
+def test_events_that_are_none_are_left_out_and_told(tmp_path):
+    wrong = [
+        event(ts=1, pid=[1]),
+        event(ts=1, args={"transport type": "SDMA", "size(Byte)": "much"}),
+        {"ph": "M", "name": "thread_name", "pid": {}, "tid": 0},
+    ]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps([*wrong, event(ts=5)]))
+    found = read_trace(tmp_path / "a.json")
+    assert [5000, 6000] in found.tracks[0].time_ns.tolist()
+    assert found.fault == "a.json: 3 events are none, and left out"
+
+
 def test_names_without_end_do_not_fill_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("unet_dist.profiling.trace.MOST_NAMES", 10)
     (tmp_path / "a.json").write_text(

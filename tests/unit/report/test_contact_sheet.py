@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from unet_dist.config import DataConfig
-from unet_dist.data.colours import OVERLAY_COLOUR, class_colours
+from unet_dist.data.colours import OVERLAY_COLOUR, class_colours, mask_colours
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.sample import IGNORE, Example
 from unet_dist.data.synthetic import write_synthetic
@@ -15,7 +15,6 @@ from unet_dist.report.contact_sheet import (
     MOST_OF_A_PART,
     SIDE,
     caption,
-    colours_of,
     false_colours,
     thumbnail,
     write_contact_sheet,
@@ -39,7 +38,7 @@ def has(picture, colour):
 
 
 def test_outline_follows_the_mask_and_dark_images_are_brightened():
-    picture = thumbnail(example(), colours_of(("background", "foreground")))
+    picture = thumbnail(example(), mask_colours(2))
     assert picture.shape == (SIDE // 2, SIDE, 3)
     rows, columns = np.nonzero(has(picture, OVERLAY_COLOUR))
     factor = SIDE / 200
@@ -53,7 +52,7 @@ def test_thin_lines_stay_seen_and_left_out_pixels_are_not_drawn():
     one.target_hw[:] = 0
     one.target_hw[:, 300] = 2
     one.target_hw[400:] = IGNORE
-    picture = thumbnail(one, colours_of(("background", "a", "b")))
+    picture = thumbnail(one, mask_colours(3))
     drawn = has(picture, class_colours(3)[2])
     assert drawn[:155].any(axis=1).all()
     assert not drawn[165:].any()
@@ -62,7 +61,7 @@ def test_thin_lines_stay_seen_and_left_out_pixels_are_not_drawn():
 def test_pixels_outside_of_the_view_are_dimmed():
     one = example(size=(240, 240))
     one.fov_hw[:, :120] = False
-    picture = thumbnail(one, colours_of(("background", "foreground")))
+    picture = thumbnail(one, mask_colours(2))
     assert picture[200, 10, 0] == pytest.approx(0.4 * 255, abs=2)
     assert picture[200, 230, 0] == 255
 

@@ -246,15 +246,21 @@ def test_an_ending_whose_answer_was_lost_is_an_ending(
     assert opened(tmp_path).load() == [trial(0, state=State.REFUSED)]
 
 
-@pytest.mark.parametrize("claimed_again", [False, True])
-def test_a_controller_that_was_suspended_writes_nothing_of_what_it_lost(
-    tmp_path: Path, claimed_again: bool
-) -> None:
+def suspended_and_other(tmp_path: Path) -> tuple[Database, Database]:
+    """Two controllers of a study, of which the first runs its only trial."""
     suspended, other = opened(tmp_path), opened(tmp_path)
     suspended.shared = other.shared = True
     suspended.create(trial(0), trial)
     suspended.claim(trial(0))
     suspended.save(trial(0, state=State.RUNNING, granted=3))
+    return suspended, other
+
+
+@pytest.mark.parametrize("claimed_again", [False, True])
+def test_a_controller_that_was_suspended_writes_nothing_of_what_it_lost(
+    tmp_path: Path, claimed_again: bool
+) -> None:
+    suspended, other = suspended_and_other(tmp_path)
     # It never said a word that the other heard, so it counts as gone.
     other.take_over()
     assert other.take_over() == 1
@@ -272,11 +278,7 @@ def test_a_controller_that_was_suspended_writes_nothing_of_what_it_lost(
 
 
 def test_a_controller_that_was_suspended_is_told_what_it_lost(tmp_path: Path) -> None:
-    suspended, other = opened(tmp_path), opened(tmp_path)
-    suspended.shared = other.shared = True
-    suspended.create(trial(0), trial)
-    suspended.claim(trial(0))
-    suspended.save(trial(0, state=State.RUNNING, granted=3))
+    suspended, other = suspended_and_other(tmp_path)
     other.take_over()
     other.take_over()
     suspended.load()
