@@ -42,9 +42,8 @@ def write_contact_sheet(dataset: Dataset, path: Path, *, title: str) -> None:
     draw = ImageDraw.Draw(sheet)
     small, large = ImageFont.load_default(13), ImageFont.load_default(18)
     draw.text((GAP, GAP), title[-120:], fill="#111111", font=large)
-    end = _draw_legend(
-        draw, dataset.config.names, mask_colours(dataset.config.classes), HEAD, small
-    )
+    colours = mask_colours(dataset.config.classes)
+    end = _draw_legend(draw, dataset.config.names, colours, HEAD, small)
     if dataset.config.even_light:
         draw.text((end, HEAD + 3), false_colours(dataset.config), fill="#111111", font=small)
     top = 2 * HEAD
@@ -55,7 +54,7 @@ def write_contact_sheet(dataset: Dataset, path: Path, *, title: str) -> None:
         for index, sample in enumerate(samples):
             left = GAP + index % COLUMNS * (SIDE + GAP)
             row = top + index // COLUMNS * (SIDE + LINE + GAP)
-            picture = thumbnail(once.read_native(sample), mask_colours(dataset.config.classes))
+            picture = thumbnail(once.read_native(sample), colours)
             sheet.paste(Image.fromarray(picture), (left, row))
             draw.text((left, row + SIDE + 2), caption(sample.id, small), fill="#333333", font=small)
         top += lines[part] * (SIDE + LINE + GAP)

@@ -91,6 +91,7 @@ def run_job(
             until_dice=job.get("until_dice", 0.0),
             stop_requested=stop_requested,
             rungs=Rungs(epochs=tuple(job.get("rungs", ()))),
+            is_trial=job.get("trial", False),
             profile=CapturePlan.of_json(job["profile"]) if job.get("profile") else None,
         )
         if outcome.stopped or job.get("trial", False):

@@ -58,6 +58,8 @@ class Training:
     board: TensorBoard | None
     """On rank 0."""
     capture: Capture
+    is_trial: bool
+    """Of a search, which may ask for the latency."""
 
 
 def train(
@@ -72,6 +74,7 @@ def train(
     stop_requested: Callable[[], bool],
     rungs: Rungs = NO_RUNGS,
     profile: CapturePlan | None = None,
+    is_trial: bool = False,
 ) -> Outcome:
     """Trains until the last step, until some rank is asked to stop, or until a search pauses it at
     a rung, and checkpoints there.
@@ -125,6 +128,7 @@ def train(
             records=records,
             board=board,
             capture=capture,
+            is_trial=is_trial,
         )
         for warning in warnings:
             records.write("warning", step=state.step, message=warning)
@@ -316,7 +320,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
         threshold=threshold,
         dice_by_threshold=threshold_curve(scores),
         images=summary.images,
-        latency_ms=training.predictor.members[0].latency_ms(),
+        latency_ms=training.predictor.members[0].latency_ms() if training.is_trial else None,
         best=best,
         duration_s=time.monotonic() - started,
     )
