@@ -124,6 +124,7 @@ class _Beginning:
     site: "Site"
     prepare: "Callable[[], SearchSpec]"
     """Fills the folder; the search as it stands there."""
+    is_new: bool = False
 
 
 def _misplaced(
@@ -199,8 +200,9 @@ def _new(
         points, _ = points_of(source, spec.searched)
         spec = spec.model_copy(update={"first": (*spec.first, *points)})
     return _Beginning(
-        study=study, spec=spec, site=site, prepare=lambda: begin_study(study, spec, file, site)
-    )
+        study=study, spec=spec, site=site, prepare=lambda: begin_study(study, spec, file, site),
+        is_new=not site.storage,
+    )  # fmt: skip
 
 
 def _lead(
@@ -221,6 +223,10 @@ def _lead(
         )  # fmt: skip
         try:
             result = job.lead()
+        except UserError:
+            if begin.is_new and not study.status.exists():
+                study.discard()  # the images don't fit, so nothing has begun
+            raise
         finally:
             view.close()
     told = {"state": result.state, "run": str(study.path), "why": result.why}

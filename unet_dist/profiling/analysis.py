@@ -72,6 +72,7 @@ class RankSummary:
     """Nanoseconds by part; empty if nothing is known of a step."""
     memory: MemoryUse | None
     missing: tuple[str, ...]
+    is_cut: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,8 @@ class Analysis:
     simulated: bool
     ranks: tuple[RankSummary, ...]
     typical: int
-    """The rank whose step is in the middle: its parts and operators are shown."""
+    """The rank whose step is in the middle, of those whose timeline is whole if there are any: its
+    parts and operators are shown."""
     clocks: tuple[Clock, ...]
     stragglers: tuple[Straggler, ...]
     collectives: tuple[CollectiveRow, ...]
@@ -125,7 +127,10 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
     clocks = align(profiles)
     profiles = divided_by_arrival(profiles, clocks)
     ranks = tuple(_summary(profile) for profile in profiles)
-    known = sorted((one for one in ranks if one.median), key=lambda one: one.median["step"])
+    known = sorted(
+        (one for one in ranks if one.median), key=lambda one: (one.is_cut, one.median["step"])
+    )
+    known = [one for one in known if one.is_cut == known[0].is_cut]
     typical = known[(len(known) - 1) // 2] if known else ranks[0]
     stragglers, rows = _stragglers(profiles, ranks, clocks, typical)
     links = links_of(profiles)
@@ -219,6 +224,7 @@ def _summary(profile: RankProfile) -> RankSummary:
         median=median_parts(kept) if kept else {},
         memory=memory_use(profile),
         missing=profile.missing,
+        is_cut=profile.is_cut,
     )
 
 

@@ -155,3 +155,5 @@ class RankProfile:
     """Rows of step_trace_time.csv in microseconds, by step: what the profiler itself says."""
     missing: tuple[str, ...] = ()
     """What was not there or not whole, a sentence each."""
+    is_cut: bool = False
+    """Whether the timeline ends before the profile does: what lies after it looks idle."""

@@ -42,6 +42,7 @@ def timeline_of(
         "data_waits": merged(*trace.times_named(DATA.search)),
         "beside": beside_of(trace),
         "collectives": collectives,
+        "is_cut": bool(trace.fault),
     }
 
 

@@ -1,5 +1,6 @@
 """The folder of a study: the only place that spells its file names."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,3 +72,11 @@ class StudyDir:
 
     def is_study(self) -> bool:
         return self.spec.is_file()
+
+    def discard(self) -> None:
+        """Takes back what a study writes before its first trial; nothing else is touched."""
+        for path in (self.spec, self.base, self.place, self.path / ".lock"):
+            path.unlink(missing_ok=True)
+        for folder in (self.path / "data", self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()

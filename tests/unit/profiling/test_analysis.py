@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -96,3 +97,10 @@ def test_the_command_tells_writes_and_exits_by_what_it_could_read(tmp_path):
     done = CliRunner().invoke(app, ["profile", "analyze", str(tmp_path)])
     assert done.exit_code == 1
     assert "missing: rank 1: no kernel_details.csv" in done.output
+
+
+def test_a_rank_whose_timeline_is_cut_off_does_not_speak_for_the_job():
+    whole, cut = profile_of(0), replace(profile_of(1), computing=NOTHING, is_cut=True)
+    assert analyse([whole, cut]).typical == 0
+    assert analyse([replace(whole, computing=NOTHING, is_cut=True), profile_of(1)]).typical == 1
+    assert analyse([cut]).typical == 1
