@@ -71,6 +71,7 @@ def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path) -> None:
         assert call.duration_ns > 900_000
     assert profile.kernels is not None
     assert profile.kernels.of(profile.kernels.type) == ["Conv2D"]
+    assert profile.kernels.step.tolist() == [3]
     assert len(profile.data_waits) == 3
     assert profile.memory[0].allocated_mb.min() > 10
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]

@@ -70,8 +70,7 @@ def advise(seen: Seen) -> list[Advice]:
 
 def _late_ranks(seen: Seen) -> Iterator[Advice]:
     remedies = {
-        "host": "bind its processes to cores of their own (--cores), and look what else runs on "
-        "that host",
+        "host": "look what else runs on that host, and leave --bind-cores on",
         "data": "train.prefetch, data.cache_mb, and where its images lie",
         "compute": "look at the card's clock and temperature (npu-smi info), and start without it",
         "unknown": "profile longer (--profile steps=A:B) to see what it does meanwhile",
@@ -158,8 +157,7 @@ def _host(seen: Seen) -> Iterator[Advice]:
             f"{tiny:.0%} of {seen.launches.kernels} kernels are shorter than 10 us",
         ),
         setting="larger train.batch"
-        + (", graph kernel fusion (enable_graph_kernel)" if tiny > TINY_SHARE else "")
-        + ", and cores of its own for each rank (--cores)",
+        + (", graph kernel fusion (enable_graph_kernel)" if tiny > TINY_SHARE else ""),
         disproof="twice the batch takes twice as long",
     )
 

@@ -165,7 +165,7 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
     return Kernels(
         time_ns=times,
         wait_ns=np.zeros(len(rows), np.int64),
-        step=np.array([step_at(steps, int(row[0])) for row in rows], np.int64),
+        step=np.full(len(rows), NO_STEP, np.int64),
         name=np.array([code(row[3]) for row in rows], np.int32),
         type=np.array([code(row[4]) for row in rows], np.int32),
         core=np.array([code(row[5]) for row in rows], np.int32),
@@ -176,7 +176,7 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
             name: np.array([counters.get(int(row[2]), {}).get(name, math.nan) for row in rows])
             for name in names
         },
-    )
+    ).with_steps(steps)
 
 
 def _tasks(db: sqlite3.Connection, texts: dict[int, str]) -> list[CommunicationTask]:

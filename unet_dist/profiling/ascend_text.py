@@ -107,7 +107,7 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         simulated=about.get("simulated") is True,
         host=str(about.get("host", "")),
         world=int(about.get("world") or 0),
-        kernels=kernels,
+        kernels=kernels and kernels.with_steps(timeline["steps"]),
         computing=computing,
         transfers=tuple(transfers),
         memory=memory,

@@ -21,7 +21,7 @@ IS_NO_WORK = re.compile(r"EVENT_|PROFILING_|NOTIFY|Free$", re.IGNORECASE)
 def read_chrome(path: Path, rank: int) -> RankProfile:
     """Raises UserError if it is no trace at all."""
     trace = read_trace(path)
-    kernels = kernels_of(trace)
+    kernels, timeline = kernels_of(trace), timeline_of(trace)
     computing = computing_of(trace)
     if not len(computing):
         computing = merged(kernels.time_ns)
@@ -32,10 +32,10 @@ def read_chrome(path: Path, rank: int) -> RankProfile:
         rank=rank,
         source=str(path),
         format="chrome trace",
-        kernels=kernels if len(kernels) else None,
+        kernels=kernels.with_steps(timeline["steps"]) if len(kernels) else None,
         computing=computing,
         missing=tuple(missing),
-        **timeline_of(trace),
+        **timeline,
     )
 
 

@@ -73,5 +73,5 @@ def _growth(curve: MemoryCurve, steps: Sequence[Step]) -> float:
     if len(ends) < 3:
         return 0.0
     rises = np.diff(ends)
-    least = GROWS * float(np.nanmax(curve.allocated_mb)) / len(ends)
+    least = GROWS * float(np.nanmax(curve.allocated_mb))
     return ends[-1] - ends[0] if (rises > least).all() else 0.0

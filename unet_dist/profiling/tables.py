@@ -5,7 +5,7 @@ All times are nanoseconds of the clock of the rank's host, which differs from th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -44,6 +44,24 @@ class Kernels:
 
     def of(self, codes: NDArray[np.int32]) -> list[str]:
         return [self.texts[code] for code in codes]
+
+    def with_steps(self, steps: Sequence["Step"]) -> "Kernels":
+        """Those of no step get the one in which they begin, if there is one.
+
+        Args:
+            steps: in the order of their begins.
+        """
+        if not steps:
+            return self
+        begins, ends, numbers = (
+            np.array(column, np.int64)
+            for column in zip(*((s.begin_ns, s.end_ns, s.number) for s in steps), strict=True)
+        )
+        at = self.time_ns[:, 0]
+        place = np.searchsorted(begins, at, side="right") - 1
+        inside = (place >= 0) & (at < ends[place])
+        found = np.where(inside, numbers[place], NO_STEP)
+        return replace(self, step=np.where(self.step == NO_STEP, found, self.step))
 
 
 @dataclass(frozen=True, kw_only=True)

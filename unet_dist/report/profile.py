@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_dist.profiling.analysis import PART_NAMES, Analysis
+from unet_dist.profiling.analysis import PART_NAMES, Analysis, divided_by_arrival
 from unet_dist.profiling.describe import lines_of, missing_lines
 from unet_dist.profiling.steps import PARTS
 from unet_dist.profiling.tables import RankProfile
@@ -75,12 +75,13 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
 
 def _charts(analysis: Analysis, profiles: Sequence[RankProfile]) -> list[dict[str, Any]]:
     clocks = {clock.rank: clock for clock in analysis.clocks}
+    divided = divided_by_arrival(profiles, clocks)
     charts = []
     if analysis.parts:
         charts.append(("Where a step goes", "Every moment is in one part.", parts_png(analysis)))
     if any(len(profile.computing) for profile in profiles):
         caption = "The last step by one clock; colours as above."
-        charts.append(("Timeline", caption, timeline_png(profiles, clocks)))
+        charts.append(("Timeline", caption, timeline_png(divided, clocks)))
     if analysis.collectives:
         caption = "A collective ends for all when the last rank has come."
         charts.append(("Who comes late", caption, lateness_png(analysis)))

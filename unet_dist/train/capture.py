@@ -178,7 +178,7 @@ class Capture:
                 host=socket.gethostname(),
                 world=self.comm.world,
                 steps=tuple(self._steps),
-                kernels=kernels,
+                kernels=kernels and kernels.with_steps(self._steps),
                 computing=merged(kernels.time_ns) if kernels is not None else merged(),
                 communicating=times_of(self._collectives),
                 data_waits=merged(of_pairs(self._waits)),

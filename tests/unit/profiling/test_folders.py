@@ -90,6 +90,7 @@ def test_columns_of_other_versions_are_read_as_well(folder):
     assert np.array_equal(bare.kernels.time_ns, new.kernels.time_ns)
     assert bare.kernels.of(bare.kernels.type) == bare.kernels.of(bare.kernels.name)
     assert bare.kernels.counters == {}
+    assert np.array_equal(bare.kernels.step, new.kernels.step)
 
 
 def test_a_torn_last_row_is_left_out_and_told(folder):
@@ -138,6 +139,7 @@ def test_without_a_table_of_kernels_the_timeline_tells_them(folder):
     [found] = read(folder)
     assert len(found.kernels) == 9
     assert found.kernels.of(found.kernels.type)[0] == "Conv2D"
+    assert found.kernels.step.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_missing_files_are_named_with_what_cannot_be_told(folder):
