@@ -201,8 +201,10 @@ class ModelConfig(Section):
     passes: Literal[1, 2] = 1
     """2: a second U-Net sees the image and the first one's probabilities, and both are trained
     (W-Net of Galdran et al., arXiv:2009.01907), at twice the cost."""
-    norm: Literal["batch", "sync_batch", "group", "instance"] = "group"
-    """Normalisation after each convolution. sync_batch: statistics over all ranks."""
+    norm: Literal["batch", "sync_batch", "group", "instance", "none"] = "group"
+    """Normalisation after each convolution. sync_batch: statistics over all ranks; none: a bias."""
+    fake_quant: bool = False
+    """Convolutions see weights and inputs rounded to 8 bits (quantisation-aware training)."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the deepest level's channels that are dropped in training."""
     upsample: Literal["transpose", "resize"] = "transpose"
@@ -256,6 +258,9 @@ class TrainConfig(Section):
     """Last learning rate of the cosine, as a share of lr."""
     clip_norm: NonNegative = 1.0
     """Largest global norm of the gradients; 0 for no limit."""
+    start_from: str = ""
+    """Run folder whose best weights the training starts from, or a safetensors file; empty for
+    random ones. Ranges of fake_quant may be missing there."""
     ema: float = Field(0.98, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which is what is evaluated;
     0 evaluates the weights themselves."""
@@ -347,6 +352,11 @@ class Config(Section):
                 f"evaluate.threshold is {self.evaluate.threshold:g}, but of {classes} classes the "
                 "most probable one wins: leave it at 0 (only the objects of "
                 "data.mask=instances_border have one)"
+            )
+        if self.model.fake_quant and self.train.amp != "off":
+            raise ValueError(
+                f"model.fake_quant needs train.amp: off, not {self.train.amp}: half precision "
+                "would round a second time"
             )
         if self.train.batch % self.train.accumulation:
             raise ValueError(
