@@ -39,7 +39,7 @@ def test_all_faults_are_told_at_once_with_the_closest_key() -> None:
     assert text.startswith("a.yaml: 6 problems")
     assert "train.lrr: unknown key; did you mean train.lr?" in text
     assert "train.epochs" in text
-    assert "'batch', 'sync_batch', 'group' or 'instance', not 'layer'" in text
+    assert "'group', 'instance' or 'none', not 'layer'" in text
     assert "'seed' is not of the form key=value" in text
     assert "train.batch" in text
     assert "trian: unknown key" in text
