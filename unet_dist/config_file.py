@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from unet_dist.config import Config, Section
+from unet_dist.config import Config
+from unet_dist.config_data import Section
 from unet_dist.errors import UserError
 
 MAX_YAML_BYTES = 1_000_000

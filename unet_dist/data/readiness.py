@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from unet_dist.config import AugmentConfig, Config, SplitConfig
+from unet_dist.config import AugmentConfig, Config
+from unet_dist.config_data import SplitConfig
 from unet_dist.data.balance import interval_warnings, stack_warnings
 from unet_dist.data.check import check_and_open
 from unet_dist.data.dataset import Dataset, ImageCache, resized

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unet_dist.config import Config, DataConfig
+from unet_dist.config import Config
+from unet_dist.config_data import DataConfig
 from unet_dist.config_file import build_config, dump_config, known_keys, load_config
 from unet_dist.errors import UserError
 
