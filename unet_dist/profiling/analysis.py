@@ -9,7 +9,7 @@ from typing import Any
 from unet_dist.profiling.advice import Advice, Seen, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
 from unet_dist.profiling.finite import finite
-from unet_dist.profiling.intervals import merged, of_pairs, total_ns
+from unet_dist.profiling.intervals import common, merged, of_pairs, total_ns
 from unet_dist.profiling.links import Link, links_of, slow_links
 from unet_dist.profiling.memory import MemoryUse, memory_use
 from unet_dist.profiling.operators import (
@@ -35,6 +35,7 @@ from unet_dist.profiling.steps import (
 from unet_dist.profiling.stragglers import (
     Straggler,
     arrivals,
+    decisive,
     explained,
     stragglers_of,
     stragglers_of_tables,
@@ -42,8 +43,8 @@ from unet_dist.profiling.stragglers import (
 from unet_dist.profiling.tables import RankProfile
 
 SCHEMA = 1
-RECOMPILED = 3.0
-"""Steps that take so many times the median, with no more work on the device."""
+RECOMPILED = 2.0
+"""Times as long as usual takes a step that compiles, by what the device idles in it."""
 PART_NAMES: Mapping[str, str] = {
     "computing": "computing",
     "transfer": "data moving between ranks",
@@ -91,8 +92,8 @@ class Analysis:
     simulated: bool
     ranks: tuple[RankSummary, ...]
     typical: int
-    """The rank whose step is in the middle, of those whose timeline is whole if there are any: its
-    parts and operators are shown."""
+    """The rank whose step is in the middle, of those whose timeline is whole and that are not late,
+    if there are any: its parts and operators are shown."""
     clocks: tuple[Clock, ...]
     stragglers: tuple[Straggler, ...]
     collectives: tuple[CollectiveRow, ...]
@@ -127,12 +128,9 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
     clocks = align(profiles)
     profiles = divided_by_arrival(profiles, clocks)
     ranks = tuple(_summary(profile) for profile in profiles)
-    known = sorted(
-        (one for one in ranks if one.median), key=lambda one: (one.is_cut, one.median["step"])
-    )
-    known = [one for one in known if one.is_cut == known[0].is_cut]
-    typical = known[(len(known) - 1) // 2] if known else ranks[0]
+    typical = _typical(ranks, ())
     stragglers, rows = _stragglers(profiles, ranks, clocks, typical)
+    typical = _typical(ranks, [late.rank for late in stragglers])
     links = links_of(profiles)
     slow = slow_links(links)
     profile = next(one for one in profiles if one.rank == typical.rank)
@@ -155,6 +153,7 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
             for name, each in profile.beside.items()
         },
         absent=_absent(profiles),
+        hidden_transfer_ns=total_ns(common(profile.transferring, profile.computing)) / steps,
         recompiled=_recompiled(typical.steps if profile.steps else ()),
         num_steps=len(typical.steps),
         simulated=simulated,
@@ -178,6 +177,23 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
         advice=tuple(advice),
         verdict=_verdict(seen, advice, len(ranks)),
     )
+
+
+def _typical(ranks: Sequence[RankSummary], late: Sequence[int]) -> RankSummary:
+    """In the middle of those whose timeline is whole, and that keep nobody waiting."""
+    known = [one for one in ranks if one.median]
+    if not known:
+        return ranks[0]
+    preferred = sorted(
+        known, key=lambda one: (one.is_cut, one.rank in late, one.median["step"], one.rank)
+    )
+    first = preferred[0]
+    alike = [
+        one
+        for one in preferred
+        if (one.is_cut, one.rank in late) == (first.is_cut, first.rank in late)
+    ]
+    return alike[(len(alike) - 1) // 2]
 
 
 def divided_by_arrival(
@@ -215,6 +231,7 @@ def _summary(profile: RankProfile) -> RankSummary:
     if not parts or not any(one.computing_ns for one in parts):
         parts = told_parts(profile) or parts
     kept = steady(parts)
+    numbers = {one.step for one in kept}
     return RankSummary(
         rank=profile.rank,
         source=profile.source,
@@ -222,7 +239,7 @@ def _summary(profile: RankProfile) -> RankSummary:
         steps=tuple(kept),
         left_out=len(parts) - len(kept),
         median=median_parts(kept) if kept else {},
-        memory=memory_use(profile),
+        memory=memory_use(profile, [s for s in profile.steps if s.number in numbers]),
         missing=profile.missing,
         is_cut=profile.is_cut,
     )
@@ -239,13 +256,14 @@ def _stragglers(
         return stragglers_of_tables([one.steps[-1] for one in ranks if one.steps]), []
     begins_cr, keys = arrivals(aligned, clocks)
     step_ns = typical.median.get("step", 0.0)
+    chosen = decisive(aligned, begins_cr, keys)
     found = stragglers_of(
-        begins_cr,
+        begins_cr[chosen],
         [profile.rank for profile in aligned],
         step_ns=step_ns,
         num_steps=max(1, len(typical.steps)),
     )
-    return explained(aligned, found, begins_cr, keys), _rows(aligned, begins_cr, keys)
+    return explained(aligned, found, begins_cr, keys, chosen), _rows(aligned, begins_cr, keys)
 
 
 def _rows(
@@ -279,17 +297,16 @@ def _absent(profiles: Sequence[RankProfile]) -> list[int]:
 
 
 def _recompiled(kept: Sequence[StepParts]) -> dict[int, int]:
-    """Of the steps that do not warm up, those that compile, and by how many nanoseconds each is
-    longer than usual."""
+    """Of the steps that do not warm up, those that compile, and for how many nanoseconds: the host
+    keeps the device waiting for longer than a whole step, which no launch of a kernel takes."""
     if len(kept) < 4:
         return {}
-    lengths = {one.step: one.step_ns - one.beside_ns for one in kept}
-    usual = statistics.median(lengths.values())
-    work = statistics.median(one.computing_ns for one in kept)
+    usual = statistics.median(one.step_ns - one.beside_ns for one in kept)
+    idle = statistics.median(one.idle_ns for one in kept)
     return {
-        one.step: round(lengths[one.step] - usual)
+        one.step: round(one.idle_ns - idle)
         for one in kept
-        if lengths[one.step] > RECOMPILED * usual and one.computing_ns < 1.5 * max(work, 1)
+        if one.idle_ns - idle > (RECOMPILED - 1) * usual
     }
 
 

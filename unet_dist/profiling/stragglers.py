@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.profiling.clocks import Clock, occurrences
-from unet_dist.profiling.intervals import clipped, common, gaps, total_ns
+from unet_dist.profiling.intervals import common, measured_ns, merged, of_pairs, without
 from unet_dist.profiling.steps import StepParts
 from unet_dist.profiling.tables import RankProfile
 
@@ -59,6 +59,25 @@ def arrivals(
         for key in keys
     ]
     return np.array(begins, np.float64).reshape(len(keys), len(profiles)), keys
+
+
+def decisive(
+    profiles: Sequence[RankProfile],
+    begins_cr: NDArray[np.float64],
+    keys: Sequence[tuple[str, int]],
+) -> NDArray[np.intp]:
+    """Places of the collectives whose lateness counts: of those between two moments at which all
+    ranks are level, the one with the largest. A rank that begins a step late is late for each part
+    of its gradients as long as computing hides them, and that costs the step only once."""
+    own = occurrences(profiles[0])
+    steps = np.array([own[key].step for key in keys], np.int64)
+    apart = np.append(False, np.diff(steps) != 0)[: len(keys)]
+    apart[1:] |= np.array(_levels(profiles, keys)[:-1], np.bool_)
+    groups = np.cumsum(apart)
+    spread = (begins_cr - _usual(begins_cr)[:, None]).max(axis=1)
+    order = np.lexsort((-spread, groups))
+    _, firsts = np.unique(groups[order], return_index=True)
+    return np.asarray(order[firsts])
 
 
 def stragglers_of(
@@ -110,22 +129,32 @@ def explained(
     found: Sequence[tuple[int, float, float]],
     begins_cr: NDArray[np.float64],
     keys: Sequence[tuple[str, int]],
+    chosen: NDArray[np.intp],
 ) -> list[Straggler]:
-    """With what each of them did while the others waited already: since the collective before, the
-    late rank computed, waited for data, or did neither, longer than the median rank."""
-    before = [_since_last(profile, keys) for profile in profiles]
-    late_cr = begins_cr - _usual(begins_cr)[:, None]
+    """With what each of them did while the others waited already: since all ranks were level the
+    last time, the late rank computed, waited for data, or did neither, longer than the median
+    rank.
+
+    Args:
+        chosen: as ``decisive`` gives them.
+    """
+    if not found:
+        return []
+    levels = _levels(profiles, keys)
+    before = [_since_level(profile, keys, levels) for profile in profiles]
+    before = [[own[place] for place in chosen] for own in before]
+    late_cr = (begins_cr - _usual(begins_cr)[:, None])[chosen]
     culprits = {rank for rank, _, _ in found}
     told = []
     for rank, late_ns, cost_ns in found:
         place = next(i for i, profile in enumerate(profiles) if profile.rank == rank)
-        chosen = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
-        late = float(late_cr[chosen, place].sum())
+        latest = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
+        late = float(late_cr[latest, place].sum())
         excess = {}
         for cause in ("compute", "data", "host"):
-            own = sum(before[place][number][cause] for number in chosen)
+            own = sum(before[place][number][cause] for number in latest)
             others = [
-                sum(before[i][number][cause] for number in chosen)
+                sum(before[i][number][cause] for number in latest)
                 for i, profile in enumerate(profiles)
                 if profile.rank not in culprits
             ] or [0]
@@ -138,32 +167,49 @@ def explained(
                 late_ns=late_ns,
                 cost_ns=cost_ns,
                 cause=cause if named else "unknown",
-                evidence=_evidence(excess, late, len(chosen)),
+                evidence=_evidence(excess, late, len(latest)),
             )
         )
     return told
 
 
-def _since_last(profile: RankProfile, keys: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
-    """What the rank did between the end of the collective before and the begin of this one."""
+def _levels(profiles: Sequence[RankProfile], keys: Sequence[tuple[str, int]]) -> list[bool]:
+    """Whether ranks are level when a collective ends: they are if none of them computes meanwhile.
+    One that is hidden behind computing leaves who is late as late as before."""
+    computes = np.zeros(len(keys), np.bool_)
+    for profile in profiles:
+        own = occurrences(profile)
+        ends = np.array([own[key].end_ns for key in keys], np.int64)
+        computes |= measured_ns(profile.computing, ends - 1, ends) > 0
+    return [bool(one) for one in ~computes]
+
+
+def _since_level(
+    profile: RankProfile, keys: Sequence[tuple[str, int]], levels: Sequence[bool]
+) -> list[dict[str, int]]:
+    """What the rank did between the last moment at which all were level and the begin of each
+    collective."""
     own = occurrences(profile)
-    steps = [step.begin_ns for step in profile.steps]
-    found, last = [], min(steps, default=0)
-    for key in keys:
-        begin = own[key].begin_ns
-        low = min(max([last, *(s for s in steps if s <= begin)], default=begin), begin)
-        computing = clipped(profile.computing, low, begin)
-        idle = gaps(computing, low, begin)
-        data = common(idle, profile.data_waits)
-        found.append(
-            {
-                "compute": total_ns(computing),
-                "data": total_ns(data),
-                "host": total_ns(idle) - total_ns(data),
-            }
-        )
-        last = own[key].end_ns
-    return found
+    calls = [own[key] for key in keys]
+    steps = np.array([step.begin_ns for step in profile.steps], np.int64)
+    begins, lows, last = [], [], min((s.begin_ns for s in profile.steps), default=0)
+    for call, is_level in zip(calls, levels, strict=True):
+        place = int(np.searchsorted(steps, call.begin_ns, side="right")) - 1
+        low = max(last, int(steps[place])) if place >= 0 else last
+        begins.append(call.begin_ns)
+        lows.append(min(low, call.begin_ns) if low else call.begin_ns)
+        last = call.end_ns if is_level else last
+    low_n, high_n = np.array(lows, np.int64), np.array(begins, np.int64)
+    busy = merged(profile.computing, profile.communicating)
+    whole = of_pairs([(int(low_n.min()), int(high_n.max()))])
+    idle = without(merged(whole), busy)
+    computed = measured_ns(profile.computing, low_n, high_n)
+    idled = measured_ns(idle, low_n, high_n)
+    waited = measured_ns(common(idle, profile.data_waits), low_n, high_n)
+    return [
+        {"compute": int(c), "data": int(d), "host": int(i - d)}
+        for c, d, i in zip(computed, waited, idled, strict=True)
+    ]
 
 
 def _evidence(excess: Mapping[str, float], late: float, collectives: int) -> str:

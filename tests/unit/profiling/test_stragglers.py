@@ -85,7 +85,7 @@ def test_the_cause_is_what_the_late_rank_did_meanwhile(cause):
     ]
     found_cr, keys = arrivals(profiles, align(profiles))
     late = stragglers_of(found_cr, range(4), step_ns=100e6, num_steps=20)
-    [culprit] = explained(profiles, late, found_cr, keys)
+    [culprit] = explained(profiles, late, found_cr, keys, np.arange(len(keys)))
     assert (culprit.rank, culprit.cause) == (2, cause)
     assert culprit.cost_ns == pytest.approx(10e6, rel=0.01)
 
