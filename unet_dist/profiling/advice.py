@@ -148,9 +148,13 @@ def _slow_link_ns(seen: Seen) -> float:
 
 
 def _exposed(seen: Seen) -> Iterator[Advice]:
-    moved = max(0.0, seen.parts["transfer"] - _slow_link_ns(seen))
+    # What would stay exposed if each kernel came as soon as it could.
+    moved = seen.parts["transfer"] - _slow_link_ns(seen)
     if seen.memory is not None:
-        moved = max(0.0, moved - seen.memory.churn.sending_ns)
+        moved -= seen.memory.churn.sending_ns
+    if seen.launches is not None:
+        moved -= seen.launches.sending_ns
+    moved = max(0.0, moved)
     hidden = seen.parts["overlapped"] / max(1.0, seen.parts["overlapped"] + moved)
     yield Advice(
         rule="exposed_transfer",
@@ -167,7 +171,8 @@ def _host(seen: Seen) -> Iterator[Advice]:
     if seen.launches is None or not seen.launches.kernels:
         return
     tiny = seen.launches.tiny / seen.launches.kernels
-    idle = min(seen.parts["free"], float(seen.launches.gaps_ns))
+    sending = seen.launches.sending_ns
+    idle = min(seen.parts["free"], float(seen.launches.gaps_ns - sending)) + sending
     if seen.memory is not None:
         idle = max(0.0, idle - seen.memory.churn.stalled_ns)
     evidence = (
@@ -191,8 +196,8 @@ def _host(seen: Seen) -> Iterator[Advice]:
         what="the host launches kernels later than the device could run them",
         gain_ns=idle,
         evidence=evidence,
-        setting="leave --bind-cores on, look what else runs on that host, and keep what Python does "
-        "between operators within the compiled graph (jit_level O2, sink steps)",
+        setting="leave --bind-cores on, look what else runs on that host, and keep what Python "
+        "does between operators within one compiled graph",
         disproof="twice the batch takes twice as long",
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.profiling.intervals import Intervals, gaps, merged, total_ns
+from unet_dist.profiling.intervals import Intervals, common, gaps, merged, total_ns, without
 from unet_dist.profiling.tables import NO_STEP, Kernels
 
 COMMUNICATION = ("HCCL", "COMMUNICATION")
@@ -57,7 +57,9 @@ class Launches:
     """Shorter than ``TINY_NS``."""
     tiny_ns: int
     gaps_ns: int
-    """Between kernels, the device being idle: the host had not launched the next one."""
+    """Between kernels, nothing being computed: the host had not launched the next one."""
+    sending_ns: int
+    """Of these, while ranks communicate and the next kernel does not wait for that."""
     largest_gap_ns: int
     largest_gap_before: str
     """The kernel that came late."""
@@ -70,6 +72,7 @@ class Launches:
             tiny=round(self.tiny / steps),
             tiny_ns=round(self.tiny_ns / steps),
             gaps_ns=round(self.gaps_ns / steps),
+            sending_ns=round(self.sending_ns / steps),
         )
 
 
@@ -136,11 +139,14 @@ def launches_of(kernels: Kernels, communicating: Intervals) -> Launches:
     lengths = (kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]).astype(np.int64)
     tiny = lengths < TINY_NS
     idle = [
-        gaps(merged(times, communicating), int(times[0, 0]), int(times[:, 1].max()))
+        gaps(merged(times), int(times[0, 0]), int(times[:, 1].max()))
         for step in np.unique(kernels.step[rows])
         if len(times := kernels.time_ns[rows[kernels.step[rows] == step]])
     ]
-    free = np.concatenate([np.empty((0, 2), np.int64), *idle])
+    nothing = np.concatenate([np.empty((0, 2), np.int64), *idle])
+    # A kernel that begins while ranks still communicate has not waited for it.
+    excused = without(communicating, _going_on(communicating, nothing[:, 1]))
+    free = without(nothing, excused)
     waits = free[:, 1] - free[:, 0]
     before = ""
     if len(waits):
@@ -151,9 +157,19 @@ def launches_of(kernels: Kernels, communicating: Intervals) -> Launches:
         tiny=int(tiny.sum()),
         tiny_ns=int(lengths[tiny].sum()),
         gaps_ns=int(waits.sum()),
+        sending_ns=total_ns(common(free, communicating)),
         largest_gap_ns=int(waits.max(initial=0)),
         largest_gap_before=before,
     )
+
+
+def _going_on(intervals: Intervals, moments: NDArray[np.int64]) -> Intervals:
+    """Those of a merged set in which a moment lies."""
+    if not len(intervals):
+        return intervals
+    place = np.searchsorted(intervals[:, 0], moments, side="left") - 1
+    inside = (place >= 0) & (moments < intervals[np.maximum(place, 0), 1])
+    return intervals[np.unique(place[inside])]
 
 
 def counter_mean(kernels: Kernels, name: str, rows: NDArray[np.intp] | None = None) -> float:

@@ -174,13 +174,15 @@ def _profile(
 
     kernels = _kernels(job, rank, spans([(b, e) for _, b, e in rank.begins]))
     sent_ms = sum(ms for _, ms in job.buckets)
+    moments = spans([call[1:] for call in rank.calls]).reshape(-1, 4).tolist()
     calls = tuple(
         Collective(
-            name=f"hcom_allReduce_{number}", group="0", step=step, begin_ns=at(begin),
-            end_ns=at(end), transfer_ns=at(moved) - at(last),
-            wait_ns=at(end) - at(moved) + at(last) - at(begin), sent_bytes=1000,
+            name=f"hcom_allReduce_{number}", group="0", step=call[0], begin_ns=begin, end_ns=end,
+            transfer_ns=moved - last, wait_ns=end - moved + last - begin, sent_bytes=1000,
         )
-        for number, (step, begin, last, moved, end) in enumerate(rank.calls)
+        for number, (call, (begin, last, moved, end)) in enumerate(
+            zip(rank.calls, moments, strict=True)
+        )
     )  # fmt: skip
     curve = sorted(rank.memory)
     return RankProfile(
@@ -209,14 +211,14 @@ def _profile(
         ),
         memory=(
             MemoryCurve(
-                component="MindSpore", at_ns=np.array([at(one[0]) for one in curve], np.int64),
+                component="MindSpore", at_ns=spans([one[:2] for one in curve])[:, 0],
                 allocated_mb=np.array([one[1] for one in curve]),
                 reserved_mb=np.array([one[2] for one in curve]),
             ),
         ),
         allocations=tuple(
-            Allocation(operator=job.works[place].type, size_kb=1024, begin_ns=at(b), end_ns=at(e))
-            for place, b, e in rank.begins
+            Allocation(operator="net", size_kb=1024, begin_ns=begin, end_ns=end)
+            for begin, end in kernels.time_ns.tolist()
         ),
     )  # fmt: skip
 
