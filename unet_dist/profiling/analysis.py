@@ -137,7 +137,11 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
     kernels = profile.kernels
     steps = num_steps(kernels) if kernels else 1
     types = by_type(kernels) if kernels else []
-    launches = launches_of(kernels, profile.communicating).of_one_step(steps) if kernels else None
+    launches = (
+        launches_of(kernels, profile.communicating, profile.transferring).of_one_step(steps)
+        if kernels
+        else None
+    )
     simulated = any(one.simulated for one in profiles)
     seen = Seen(
         parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),

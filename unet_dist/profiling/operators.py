@@ -59,7 +59,7 @@ class Launches:
     gaps_ns: int
     """Between kernels, nothing being computed: the host had not launched the next one."""
     sending_ns: int
-    """Of these, while ranks communicate and the next kernel does not wait for that."""
+    """Of these, while data moves between ranks and the next kernel does not wait for it."""
     largest_gap_ns: int
     largest_gap_before: str
     """The kernel that came late."""
@@ -133,7 +133,7 @@ def float32_ns(kernels: Kernels) -> int:
     return total_ns(kernels.time_ns[chosen])
 
 
-def launches_of(kernels: Kernels, communicating: Intervals) -> Launches:
+def launches_of(kernels: Kernels, communicating: Intervals, transferring: Intervals) -> Launches:
     """Over the steps of the profile; what lies between two steps is no gap."""
     rows = computing_rows(kernels)
     lengths = (kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]).astype(np.int64)
@@ -144,9 +144,8 @@ def launches_of(kernels: Kernels, communicating: Intervals) -> Launches:
         if len(times := kernels.time_ns[rows[kernels.step[rows] == step]])
     ]
     nothing = np.concatenate([np.empty((0, 2), np.int64), *idle])
-    # A kernel that begins while ranks still communicate has not waited for it.
-    excused = without(communicating, _going_on(communicating, nothing[:, 1]))
-    free = without(nothing, excused)
+    # A kernel that begins while data still moves has not waited for it.
+    free = without(nothing, without(communicating, _going_on(transferring, nothing[:, 1])))
     waits = free[:, 1] - free[:, 0]
     before = ""
     if len(waits):
