@@ -59,6 +59,9 @@ def analyze(
     html: Annotated[
         Path | None, typer.Option(help="Write a page that needs no other file here.")
     ] = None,
+    chip: Annotated[
+        str, typer.Option(help="910A or 910B: whose peaks tell what bounds a kernel.")
+    ] = "910B",
     as_json: Json = False,
 ) -> None:
     """Say where the time of a step goes, which rank is late and why, and what to change.
@@ -79,10 +82,12 @@ def analyze(
         tables_of,
     )
     from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.roofline import CHIPS
 
+    one_of("--chip", chip, tuple(CHIPS))
     console = console_for(as_json)
     profiles = read_profiles(find_profiles(folders))
-    analysis = analyse(profiles)
+    analysis = analyse(profiles, chip=chip)
     if csv_folder is not None:
         _write_tables(analysis, csv_folder)
     if html is not None:

@@ -24,6 +24,7 @@ from unet_dist.profiling.operators import (
     layout_ns,
     num_steps,
 )
+from unet_dist.profiling.roofline import CHIPS
 from unet_dist.profiling.steps import (
     PARTS,
     StepParts,
@@ -90,6 +91,8 @@ class CollectiveRow:
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
     simulated: bool
+    chip: str
+    """Whose nominal peaks bound kernels (``roofline.CHIPS``)."""
     ranks: tuple[RankSummary, ...]
     typical: int
     """The rank whose step is in the middle, of those whose timeline is whole and that are not late,
@@ -119,11 +122,12 @@ class Analysis:
         return {"schema": SCHEMA, **finite(asdict(self))}
 
 
-def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
+def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B") -> Analysis:
     """Of one job; at least one profile.
 
     Args:
         amp: of the run's configuration, if it is known.
+        chip: of ``roofline.CHIPS``, whose peaks bound kernels.
     """
     clocks = align(profiles)
     profiles = divided_by_arrival(profiles, clocks)
@@ -132,54 +136,60 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
     stragglers, rows = _stragglers(profiles, ranks, clocks, typical)
     typical = _typical(ranks, [late.rank for late in stragglers])
     links = links_of(profiles)
-    slow = slow_links(links)
     profile = next(one for one in profiles if one.rank == typical.rank)
-    kernels = profile.kernels
-    steps = num_steps(kernels) if kernels else 1
-    types = by_type(kernels) if kernels else []
-    launches = (
-        launches_of(kernels, profile.communicating, profile.transferring).of_one_step(steps)
-        if kernels
-        else None
-    )
-    simulated = any(one.simulated for one in profiles)
-    seen = Seen(
-        parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),
-        stragglers=stragglers,
-        types=[group.of_one_step(steps) for group in types],
-        layout_ns=layout_ns(kernels) / steps if kernels else 0.0,
-        launches=launches,
-        float32_ns=float32_ns(kernels) / steps if kernels else 0.0,
-        slow_links=slow,
-        memory=typical.memory,
-        beside={
-            name: total_ns(each) / max(1, len(profile.steps))
-            for name, each in profile.beside.items()
-        },
-        absent=_absent(profiles),
-        hidden_transfer_ns=total_ns(common(profile.transferring, profile.computing)) / steps,
-        recompiled=_recompiled(typical.steps if profile.steps else ()),
-        num_steps=len(typical.steps),
-        simulated=simulated,
-        amp=amp,
-    )
+    kernels, peaks = profile.kernels, CHIPS[chip]
+    seen = _seen(profiles, profile, typical, stragglers, slow_links(links), amp)
     advice = advise(seen)
     return Analysis(
-        simulated=simulated,
+        simulated=seen.simulated,
+        chip=chip,
         ranks=ranks,
         typical=typical.rank,
         clocks=tuple(clocks.values()),
         stragglers=tuple(stragglers),
         collectives=tuple(rows),
         links=tuple(links),
-        slow_links=tuple(slow),
-        types=tuple(types),
-        shapes=tuple(by_shape(kernels)) if kernels else (),
-        scopes=tuple(by_scope(kernels)) if kernels else (),
-        launches=launches,
+        slow_links=tuple(seen.slow_links),
+        types=tuple(by_type(kernels, peaks)) if kernels else (),
+        shapes=tuple(by_shape(kernels, peaks)) if kernels else (),
+        scopes=tuple(by_scope(kernels, peaks)) if kernels else (),
+        launches=seen.launches,
         cube_utilisation=cube_utilisation(kernels) if kernels else math.nan,
         advice=tuple(advice),
         verdict=_verdict(seen, advice, len(ranks)),
+    )
+
+
+def _seen(
+    profiles: Sequence[RankProfile],
+    profile: RankProfile,
+    typical: RankSummary,
+    stragglers: Sequence[Straggler],
+    slow: Sequence[tuple[Link, float]],
+    amp: str,
+) -> Seen:
+    """What advice is given by; of one rank but for what concerns them all."""
+    kernels, marked = profile.kernels, max(1, len(profile.steps))
+    steps, launches = 1, None
+    if kernels:
+        steps = num_steps(kernels)
+        launches = launches_of(kernels, profile.communicating, profile.transferring)
+    return Seen(
+        parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),
+        stragglers=stragglers,
+        types=[group.of_one_step(steps) for group in by_type(kernels)] if kernels else [],
+        layout_ns=layout_ns(kernels) / steps if kernels else 0.0,
+        launches=launches and launches.of_one_step(steps),
+        float32_ns=float32_ns(kernels) / steps if kernels else 0.0,
+        slow_links=slow,
+        memory=typical.memory,
+        beside={name: total_ns(each) / marked for name, each in profile.beside.items()},
+        absent=_absent(profiles),
+        hidden_transfer_ns=total_ns(common(profile.transferring, profile.computing)) / marked,
+        recompiled=_recompiled(typical.steps if profile.steps else ()),
+        num_steps=len(typical.steps),
+        simulated=any(one.simulated for one in profiles),
+        amp=amp,
     )
 
 
