@@ -32,6 +32,9 @@ def start(
     run: Annotated[Path, typer.Argument(help="Run folder of a training that runs.")],
     steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="From the next one on.")] = 5,
     ranks: Annotated[str, typer.Option(help="all, or like 0,3.")] = "all",
+    stack: Annotated[
+        bool, typer.Option("--stack", help="With stacks of Python, on cards alone.")
+    ] = False,
 ) -> None:
     """Profile the next steps of a training without starting it again.
 
@@ -43,7 +46,7 @@ def start(
     if folder.state() != "running":
         raise UserError(str(run), "does not run, so nothing would be profiled")
     plan = CapturePlan.parse(f"steps=1:{steps}", ranks)
-    request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks)
+    request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks, stacks=stack)
     write_text_atomically(folder.profile_request, request.to_text())
     console_for(False).print(
         f"asked for {steps} steps; then: unet-dist profile analyze {folder.profiles}", markup=False
