@@ -211,10 +211,18 @@ def scale(
     from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.predictions import predict_cards, prediction_lines
     from unet_dist.profiling.scaling import TOPOLOGIES
-    from unet_dist.profiling.workload import Profiled, from_shapes, measured, run_of
+    from unet_dist.profiling.workload import (
+        Profiled,
+        from_shapes,
+        link_between,
+        measured,
+        run_of,
+        with_link,
+    )
 
     one_of("--topology", topology, tuple(TOPOLOGIES))
     numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
+    cluster, links = TOPOLOGIES[topology], "nominal links"
     if source.is_file() and source.suffix in (".yaml", ".yml"):
         config = load_config(source)
         known = Profiled(images=max(1, config.train.batch), config=config)
@@ -224,15 +232,17 @@ def scale(
         if found is None:
             raise UserError(str(source), "lies in no run folder, so its images are not known")
         known = found
-        workload = measured(analyse(read_profiles(find_profiles([source]))), known)
+        profiles = read_profiles(find_profiles([source]))
+        workload = measured(analyse(profiles), known)
+        cluster, links = with_link(cluster, link_between(profiles), len(profiles))
     told = predict_cards(
-        workload, numbers, TOPOLOGIES[topology], images=known.images, batch=batch,
+        workload, numbers, cluster, images=known.images, batch=batch,
         memory_bytes=memory_gb * 1e9,
     )  # fmt: skip
     answer(
         console_for(as_json),
         as_json,
-        "\n".join(prediction_lines(told)),
+        "\n".join(prediction_lines(told, links)),
         [t.to_json() for t in told],
     )
 
