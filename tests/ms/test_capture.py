@@ -47,7 +47,14 @@ class Traced:
 def capture_of(folder: Path, plan: CapturePlan | None, records: RecordWriter) -> Capture:
     comm = Alone()
     comm.heartbeat = Heartbeat()
-    return Capture(plan=plan, run=RunDir(folder), comm=comm, records=records, make_profiler=Traced)
+    return Capture(
+        plan=plan,
+        run=RunDir(folder),
+        comm=comm,
+        records=records,
+        simulated=True,
+        make_profiler=Traced,
+    )
 
 
 def train(capture: Capture, steps: int) -> None:
@@ -94,7 +101,7 @@ def test_stacks_are_asked_of_the_profiler_of_cards(monkeypatch: pytest.MonkeyPat
     from mindspore import profiler
 
     asked = []
-    monkeypatch.setattr("unet_dist.train.capture.on_cpu", lambda: False)
+    monkeypatch.setattr("unet_dist.model.target.on_cpu", lambda: False)
     monkeypatch.setattr(profiler, "profile", lambda **settings: asked.append(settings))
     for stacks in (True, False):
         mindspore_profiler(Path("x"), stacks)
@@ -131,12 +138,10 @@ def test_a_request_to_a_running_training_is_answered_once(tmp_path: Path) -> Non
     assert [record["steps"] for record in done] == [2]
 
 
-def test_a_profiler_that_writes_nothing_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("unet_dist.train.capture.on_cpu", lambda: False)
+def test_a_profiler_that_writes_nothing_is_told(tmp_path: Path) -> None:
     with RecordWriter(tmp_path / "records.jsonl") as records:
         capture = capture_of(tmp_path, CapturePlan.parse("steps=1:2", "all"), records)
+        capture.simulated = False
         capture.make_profiler = lambda folder, stacks: Traced(folder, stacks, fails=True)
         train(capture, 3)
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]

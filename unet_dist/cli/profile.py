@@ -207,7 +207,8 @@ def scale(
     """
     from unet_dist.cluster.tables.edit import parse_numbers
     from unet_dist.config_file import load_config
-    from unet_dist.profiling.analysis import analyse
+    from unet_dist.profiling.analysis import analyse, divided_by_arrival
+    from unet_dist.profiling.clocks import align
     from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.predictions import predict_cards, prediction_lines
     from unet_dist.profiling.scaling import TOPOLOGIES
@@ -234,7 +235,8 @@ def scale(
         known = found
         profiles = read_profiles(find_profiles([source]))
         workload = measured(analyse(profiles), known)
-        cluster, links = with_link(cluster, link_between(profiles), len(profiles))
+        divided = divided_by_arrival(profiles, align(profiles))
+        cluster, links = with_link(cluster, link_between(divided), len(profiles))
     told = predict_cards(
         workload, numbers, cluster, images=known.images, batch=batch,
         memory_bytes=memory_gb * 1e9,

@@ -230,11 +230,21 @@ def divided_by_arrival(
             (own[key].begin_ns, min(last, own[key].end_ns), own[key].end_ns)
             for key, last in zip(keys, moments, strict=True)
         ]
+        parts = {
+            (own[key].name, own[key].begin_ns): (end - last, last - begin)
+            for key, (begin, last, end) in zip(keys, pairs, strict=True)
+        }
         divided.append(
             replace(
                 profile,
                 awaiting=merged(of_pairs((begin, last) for begin, last, _ in pairs)),
                 transferring=merged(of_pairs((last, end) for _, last, end in pairs)),
+                collectives=tuple(
+                    replace(call, transfer_ns=found[0], wait_ns=found[1])
+                    if (found := parts.get((call.name, call.begin_ns)))
+                    else call
+                    for call in profile.collectives
+                ),
             )
         )
     return divided

@@ -20,7 +20,6 @@ import numpy as np
 
 from unet_dist.comm import Communicator
 from unet_dist.errors import UserError
-from unet_dist.model.target import on_cpu
 from unet_dist.profiling.ascend_text import OUTPUT
 from unet_dist.profiling.capture import CapturePlan, CaptureRequest
 from unet_dist.profiling.chrome import read_chrome
@@ -53,6 +52,8 @@ class Capture:
     run: RunDir
     comm: Communicator
     records: RecordWriter
+    simulated: bool
+    """Whether this rank is no card."""
     make_profiler: Callable[[Path, bool], Profiler]
     """Into a folder, with stacks of Python or without."""
     _until: int = 0
@@ -112,7 +113,7 @@ class Capture:
         assert self._profiler is not None
         self._profiler.stop()
         self._until = 0
-        if on_cpu():
+        if self.simulated:
             self._write_simulated()
         missing = "" if self._is_there() else "MindSpore's profiler wrote no files"
         lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
@@ -150,7 +151,7 @@ class Capture:
 
     def _start(self, first: int, last: int, *, stacks: bool) -> None:
         self._until = last
-        self._note = NO_STACKS if stacks and on_cpu() else ""
+        self._note = NO_STACKS if stacks and self.simulated else ""
         self._steps, self._waits, self._collectives, self._memory = [], [], [], []
         self._beside = {}
         self._folder = self.run.profile(first) / f"rank_{self.comm.rank:03d}_ascend_ms"
@@ -160,7 +161,7 @@ class Capture:
         self._profiler.start()
         self.comm.heartbeat.on_wait = self._waited
 
-    def _waited(self, what: str, begin_ns: int, end_ns: int) -> None:
+    def _waited(self, what: str, begin_ns: int, end_ns: int, sent_bytes: int | None) -> None:
         number = len(self._collectives)
         self._collectives.append(
             Collective(
@@ -169,6 +170,7 @@ class Capture:
                 step=self._number,
                 begin_ns=begin_ns,
                 end_ns=end_ns,
+                sent_bytes=sent_bytes,
             )
         )
 
@@ -222,6 +224,8 @@ class Capture:
 def mindspore_profiler(folder: Path, stacks: bool) -> Profiler:
     """Its errors are logged and not raised, so that only the files tell whether it worked."""
     from mindspore import profiler
+
+    from unet_dist.model.target import on_cpu
 
     activities = [profiler.ProfilerActivity.CPU]
     settings: dict[str, Any] = {}
