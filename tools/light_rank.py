@@ -4,7 +4,9 @@ and the tests of profiles.
 It waits for images, computes for so long for each, sums gradients with the other ranks by MPI, and
 is profiled by the program's own capture.
 
-    unet-dist launch --simulate 4 --run X -- python tools/light_rank.py X --data-ms 40
+    unet-dist launch --simulate 4 --run X -- python tools/light_rank.py X --phases data=60 late=2:60
+
+profiles some steps in which images come 60 ms late, then some in which rank 2 does.
 """
 
 import argparse
@@ -54,6 +56,17 @@ class SleepProfiler:
         path.write_text(json.dumps([head, *spans]))
 
 
+class Fault:
+    """``none``, ``data=MS`` of all ranks, or ``late=RANK:MS``."""
+
+    def __init__(self, text: str) -> None:
+        kind, _, value = text.partition("=")
+        rank, _, ms = value.rpartition(":")
+        self.rank = int(rank) if kind == "late" else -1
+        self.data_s = float(ms) / 1e3 if kind == "data" else 0.0
+        self.late_s = float(ms) / 1e3 if kind == "late" else 0.0
+
+
 def us(ns: int) -> str:
     return f"{ns // 1000}.{ns % 1000:03d}"
 
@@ -65,13 +78,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="of a rank")
     parser.add_argument("--fixed-ms", type=float, default=4.0)
     parser.add_argument("--image-ms", type=float, default=4.0)
-    parser.add_argument("--data-ms", type=float, default=0.0)
+    parser.add_argument("--phases", nargs="+", type=Fault, default=[Fault("none")])
     parser.add_argument("--kb", default="256", help="of gradients, one after the other of these")
     asked = parser.parse_args()
     comm, run = MpiCommunicator(Heartbeat.of_this_rank()), RunDir(asked.run)
     sums = [np.ones(int(kb) * 256, np.float32) for kb in asked.kb.split(",")]
     seconds = (asked.fixed_ms + asked.images * asked.image_ms) / 1e3
-    plan = CapturePlan.parse(f"steps={WARM_UP + 1}:{WARM_UP + asked.steps}", "all")
+    length = WARM_UP + asked.steps  # of a phase
+    plan = CapturePlan.parse(
+        f"steps={WARM_UP + 1}:{length},every={length},repeat={len(asked.phases)}", "all"
+    )
     profiler = SleepProfiler(Path(), False)
 
     def make_profiler(folder: Path, _: bool) -> SleepProfiler:
@@ -87,11 +103,13 @@ def main() -> None:
             )
         ) as capture,
     ):  # fmt: skip
-        for step in range(1, WARM_UP + asked.steps + 1):
+        for step in range(1, length * len(asked.phases) + 1):
+            fault = asked.phases[(step - 1) // length]
             began = time.monotonic()
-            time.sleep(asked.data_ms / 1e3)
+            time.sleep(fault.data_s)
             capture.step_begins(step, time.monotonic() - began)
             comm.heartbeat.beat("step", step=step)
+            time.sleep(fault.late_s if comm.rank == fault.rank else 0)
             profiler.compute(seconds)
             comm.host_sum(sums[step % len(sums)].copy())
             capture.step_ends(step)

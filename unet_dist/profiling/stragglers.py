@@ -6,8 +6,9 @@ the time, however little, and one that comes late seldom, but then by much.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ LEAST_SHARE = 0.01
 """Of the step: culprits that cost less are not named."""
 SELDOM_SHARE = 0.01
 """Of the step, and half of all waiting: what a rank must cost that is late seldom."""
+OFTEN = 0.1
+"""Of the mean: a median above it is no chance, and tells more than a mean that one stall moves."""
 EXPLAINS = 0.8
 """Share of the lateness that a cause must explain to be named."""
 
@@ -95,14 +98,17 @@ def stragglers_of(
     # Each rank's own jitter: two late ranks do not widen that of the others.
     jitter = NORMAL_MAD * np.median(np.abs(late_cr - medians), axis=0)
     error = MEDIAN_ERROR * np.median(jitter) / np.sqrt(len(late_cr))
-    costs = np.array([_saved(late_cr, place) for place in range(len(ranks))]) / max(1, num_steps)
+    costs = np.array([_saved(late_cr, place).sum() for place in range(len(ranks))])
+    costs /= max(1, num_steps)
     waiting = float(late_cr.max(axis=1).clip(0).sum()) / max(1, num_steps)
     found = []
     for place, rank in enumerate(ranks):
         often = medians[place] > LATE_BY * error and medians[place] > 0 and len(late_cr) >= 10
         seldom = costs[place] > max(SELDOM_SHARE * step_ns, waiting / 2)
         if (often and _worth(medians[place], len(late_cr), num_steps, step_ns)) or seldom:
-            found.append((rank, float(medians[place]), float(costs[place])))
+            saved = _saved(late_cr, place)
+            cost = float(_middle(saved)(saved)) * len(saved) / max(1, num_steps)
+            found.append((rank, float(medians[place]), cost))
     return sorted(found, key=lambda one: -one[2])
 
 
@@ -118,10 +124,16 @@ def _worth(late_ns: float, collectives: int, num_steps: int, step_ns: float) -> 
     return late_ns * collectives / max(1, num_steps) > LEAST_SHARE * step_ns
 
 
-def _saved(late_cr: NDArray[np.float64], place: int) -> float:
-    """Summed over the collectives, how much earlier the last rank would come."""
+def _saved(late_cr: NDArray[np.float64], place: int) -> NDArray[np.float64]:
+    """Of each collective, how much earlier the last rank would come."""
     others = np.delete(late_cr, place, axis=1).max(axis=1)
-    return float((late_cr.max(axis=1) - np.maximum(others, 0)).clip(0).sum())
+    return np.asarray((late_cr.max(axis=1) - np.maximum(others, 0)).clip(0))
+
+
+def _middle(values: NDArray[np.float64]) -> Callable[..., Any]:
+    """The median, which a single stall does not move, for what is there most of the time; for what
+    is there seldom the mean."""
+    return np.median if np.median(values) >= OFTEN * values.mean() else np.mean
 
 
 def explained(
@@ -149,16 +161,16 @@ def explained(
     for rank, late_ns, cost_ns in found:
         place = next(i for i, profile in enumerate(profiles) if profile.rank == rank)
         latest = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
-        late = float(late_cr[latest, place].sum())
-        excess = {}
+        middle = _middle(late_cr[:, place].clip(0))
+        late, excess = float(middle(late_cr[latest, place])), {}
         for cause in ("compute", "data", "host"):
-            own = sum(before[place][number][cause] for number in latest)
             others = [
-                sum(before[i][number][cause] for number in latest)
-                for i, profile in enumerate(profiles)
+                [own[number][cause] for number in latest]
+                for own, profile in zip(before, profiles, strict=True)
                 if profile.rank not in culprits
-            ] or [0]
-            excess[cause] = own - statistics.median(others)
+            ] or [[0] * len(latest)]
+            own = np.array([before[place][number][cause] for number in latest])
+            excess[cause] = float(middle(own - np.median(others, axis=0)))
         cause, most = max(excess.items(), key=lambda item: item[1])
         named = late > 0 and most >= EXPLAINS * late
         told.append(
@@ -215,7 +227,7 @@ def _since_level(
 def _evidence(excess: Mapping[str, float], late: float, collectives: int) -> str:
     parts = ", ".join(f"{name} {value / 1e6:+.2f} ms" for name, value in excess.items())
     return (
-        f"before the {collectives} collectives where it was latest (by {late / 1e6:.2f} ms in all) "
+        f"before the {collectives} collectives where it was latest (by {late / 1e6:.2f} ms each) "
         f"it differs from the median rank by {parts}"
     )
 
