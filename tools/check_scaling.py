@@ -15,10 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from unet_dist.profiling.analysis import Analysis, analyse, divided_by_arrival
+from unet_dist.profiling.analysis import Analysis, analyse
 from unet_dist.profiling.clocks import align
 from unet_dist.profiling.load import find_profiles, read_profiles
 from unet_dist.profiling.scaling import LinkModel, Split, Topology, Workload, predict
+from unet_dist.profiling.stragglers import divided_by_arrival
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.workload import link_between
 from unet_dist.runs import RunDir

@@ -13,7 +13,11 @@ from unet_dist.profiling.finite import finite
 from unet_dist.runs import RunDir, write_text_atomically
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from unet_dist.profiling.analysis import Analysis
+    from unet_dist.profiling.scaling import Topology
+    from unet_dist.profiling.workload import KnownStep
 
 Folders = Annotated[
     list[Path],
@@ -78,12 +82,7 @@ def analyze(
     """
     # Here, since other commands do without NumPy and SciPy.
     from unet_dist.profiling.analysis import analyse
-    from unet_dist.profiling.describe import (
-        advice_lines,
-        lines_of,
-        missing_lines,
-        tables_of,
-    )
+    from unet_dist.profiling.describe import missing_lines
     from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.roofline import CHIPS
 
@@ -98,13 +97,7 @@ def analyze(
 
         write_text_atomically(html, profile_html(analysis, profiles))
     if not as_json:
-        console.print(analysis.verdict, markup=False)
-        for table in tables_of(analysis):
-            console.print(table)
-        step_ns = analysis.parts.get("step", 0.0)
-        advice = advice_lines(analysis.advice, step_ns)
-        for line in (*lines_of(analysis), "", *(advice or ["nothing gains 3 % of a step"])):
-            console.print(line, markup=False)
+        _tell(analysis, console)
     for line in missing_lines(analysis):
         console.print(f"missing: {line}", markup=False)
     if as_json:
@@ -206,14 +199,33 @@ def scale(
       unet-dist profile scale configs/chasedb1.yaml --cards 8,64 --batch 512
     """
     from unet_dist.cluster.tables.edit import parse_numbers
-    from unet_dist.config_file import load_config
-    from unet_dist.profiling.analysis import analyse, divided_by_arrival
-    from unet_dist.profiling.clocks import align
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.predictions import predict_cards, prediction_lines
     from unet_dist.profiling.scaling import TOPOLOGIES
+
+    one_of("--topology", topology, tuple(TOPOLOGIES))
+    numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
+    step = _step_of(source, TOPOLOGIES[topology], peak_tflops)
+    told = predict_cards(
+        step.workload, numbers, step.topology, images=step.images, batch=batch,
+        memory_bytes=memory_gb * 1e9,
+    )  # fmt: skip
+    answer(
+        console_for(as_json),
+        as_json,
+        "\n".join(prediction_lines(told, step.links)),
+        [t.to_json() for t in told],
+    )
+
+
+def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownStep":
+    """What is known of a step, from a configuration or from a profile."""
+    from unet_dist.config_file import load_config
+    from unet_dist.profiling.analysis import analyse
+    from unet_dist.profiling.clocks import align
+    from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.stragglers import divided_by_arrival
     from unet_dist.profiling.workload import (
-        Profiled,
+        KnownStep,
         from_shapes,
         link_between,
         measured,
@@ -221,32 +233,36 @@ def scale(
         with_link,
     )
 
-    one_of("--topology", topology, tuple(TOPOLOGIES))
-    numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
-    cluster, links = TOPOLOGIES[topology], "nominal links"
     if source.is_file() and source.suffix in (".yaml", ".yml"):
         config = load_config(source)
-        known = Profiled(images=max(1, config.train.batch), config=config)
-        workload = from_shapes(config, peak_tflops=peak_tflops)
-    else:
-        found = run_of(source)
-        if found is None:
-            raise UserError(str(source), "lies in no run folder, so its images are not known")
-        known = found
-        profiles = read_profiles(find_profiles([source]))
-        workload = measured(analyse(profiles), known)
-        divided = divided_by_arrival(profiles, align(profiles))
-        cluster, links = with_link(cluster, link_between(divided), len(profiles))
-    told = predict_cards(
-        workload, numbers, cluster, images=known.images, batch=batch,
-        memory_bytes=memory_gb * 1e9,
-    )  # fmt: skip
-    answer(
-        console_for(as_json),
-        as_json,
-        "\n".join(prediction_lines(told, links)),
-        [t.to_json() for t in told],
+        return KnownStep(
+            workload=from_shapes(config, peak_tflops=peak_tflops),
+            images=max(1, config.train.batch),
+            topology=topology,
+        )
+    known = run_of(source)
+    if known is None:
+        raise UserError(str(source), "lies in no run folder, so its images are not known")
+    profiles = read_profiles(find_profiles([source]))
+    link = link_between(divided_by_arrival(profiles, align(profiles)))
+    measured_topology, links = with_link(topology, link, len(profiles))
+    return KnownStep(
+        workload=measured(analyse(profiles), known),
+        images=known.images,
+        topology=measured_topology,
+        links=links,
     )
+
+
+def _tell(analysis: "Analysis", console: "Console") -> None:
+    from unet_dist.profiling.describe import advice_lines, lines_of, tables_of
+
+    console.print(analysis.verdict, markup=False)
+    for table in tables_of(analysis):
+        console.print(table)
+    advice = advice_lines(analysis.advice, analysis.parts.get("step", 0.0))
+    for line in (*lines_of(analysis), "", *(advice or ["nothing gains 3 % of a step"])):
+        console.print(line, markup=False)
 
 
 def _write_tables(analysis: "Analysis", folder: Path) -> None:

@@ -3,13 +3,13 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from unet_dist.profiling.advice import Advice, Seen, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
 from unet_dist.profiling.finite import finite
-from unet_dist.profiling.intervals import common, merged, of_pairs, total_ns
+from unet_dist.profiling.intervals import common, total_ns
 from unet_dist.profiling.links import Link, links_of, slow_links
 from unet_dist.profiling.memory import MemoryUse, memory_use
 from unet_dist.profiling.operators import (
@@ -37,6 +37,7 @@ from unet_dist.profiling.stragglers import (
     Straggler,
     arrivals,
     decisive,
+    divided_by_arrival,
     explained,
     stragglers_of,
     stragglers_of_tables,
@@ -208,46 +209,6 @@ def _typical(ranks: Sequence[RankSummary], late: Sequence[int]) -> RankSummary:
         if (one.is_cut, one.rank in late) == (first.is_cut, first.rank in late)
     ]
     return alike[(len(alike) - 1) // 2]
-
-
-def divided_by_arrival(
-    profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]
-) -> list[RankProfile]:
-    """Where all ranks of a job are there and nothing tells of transfers, a collective is waiting
-    until the last rank has come, and transfer from then on."""
-    told = any(len(p.transferring) or len(p.awaiting) for p in profiles)
-    if told or not all(p.world == len(profiles) > 1 for p in profiles):
-        return list(profiles)
-    begins_cr, keys = arrivals(profiles, clocks)
-    divided = []
-    for place, profile in enumerate(profiles):
-        own = occurrences(profile)
-        moments = [
-            own[key].begin_ns + round(float(begins.max() - begins[place]))
-            for key, begins in zip(keys, begins_cr, strict=True)
-        ]
-        pairs = [
-            (own[key].begin_ns, min(last, own[key].end_ns), own[key].end_ns)
-            for key, last in zip(keys, moments, strict=True)
-        ]
-        parts = {
-            (own[key].name, own[key].begin_ns): (end - last, last - begin)
-            for key, (begin, last, end) in zip(keys, pairs, strict=True)
-        }
-        divided.append(
-            replace(
-                profile,
-                awaiting=merged(of_pairs((begin, last) for begin, last, _ in pairs)),
-                transferring=merged(of_pairs((last, end) for _, last, end in pairs)),
-                collectives=tuple(
-                    replace(call, transfer_ns=found[0], wait_ns=found[1])
-                    if (found := parts.get((call.name, call.begin_ns)))
-                    else call
-                    for call in profile.collectives
-                ),
-            )
-        )
-    return divided
 
 
 def _summary(profile: RankProfile) -> RankSummary:

@@ -64,13 +64,19 @@ def lines_of(analysis: Analysis) -> list[str]:
             f"{link.kind} link {link.source} to {link.target}: {link.gb_per_s:.1f} GB/s, usual "
             f"{usual:.1f}"
         )
+    return [*lines, *_memory_lines(analysis), *_kernel_lines(analysis)]
+
+
+def _memory_lines(analysis: Analysis) -> list[str]:
+    lines = []
     for one in analysis.ranks:
         if one.rank == analysis.typical and (memory := one.memory):
             churn = memory.churn
-            lines.append(
-                f"memory of rank {one.rank} in a step: {churn.allocations:.0f} allocations, "
-                f"{churn.frees:.0f} frees, the pool resized {churn.resizes:.1f} times"
-            )
+            if not analysis.simulated:  # a process has no pool
+                lines.append(
+                    f"memory of rank {one.rank} in a step: {churn.allocations:.0f} allocations, "
+                    f"{churn.frees:.0f} frees, the pool resized {churn.resizes:.1f} times"
+                )
             lines.append(
                 f"memory of rank {one.rank} ({memory.component}): peak "
                 f"{memory.peak_allocated_mb:.1f} MB allocated, {memory.peak_reserved_mb:.1f} MB "
@@ -79,6 +85,11 @@ def lines_of(analysis: Analysis) -> list[str]:
             if memory.holders:
                 held = ", ".join(f"{name} {size:.0f} MB" for name, size in memory.holders[:4])
                 lines.append(f"  held at the peak by {held}")
+    return lines
+
+
+def _kernel_lines(analysis: Analysis) -> list[str]:
+    lines = []
     if analysis.types and not has_scopes(analysis):
         lines.append("the names of kernels carry no scope: nothing is said of the network's levels")
     if any(group.roof != "unknown" for group in analysis.types):

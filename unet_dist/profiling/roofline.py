@@ -174,11 +174,13 @@ def least_seconds(kernels: Kernels, chip: Chip) -> NDArray[np.float64]:
     table = np.full((len(kernels), 4), math.nan)
     if kernels.signature is None or not len(kernels):
         return table
-    pairs = np.stack([kernels.type, kernels.signature], axis=1)
-    unique, places = np.unique(pairs, axis=0, return_inverse=True)
+    # As one number: a million pairs are sorted faster so than by rows.
+    pairs = kernels.type.astype(np.int64) * len(kernels.texts) + kernels.signature
+    unique, places = np.unique(pairs, return_inverse=True)
     rows = np.full((len(unique), 4), math.nan)
-    for number, (kind, signature) in enumerate(unique):
+    for number, pair in enumerate(unique.tolist()):
+        kind, signature = divmod(pair, len(kernels.texts))
         work = work_of(kernels.texts[kind], kernels.texts[signature])
         if work is not None:
             rows[number] = (work.flop, work.moved_bytes, *work.seconds(chip))
-    return np.asarray(rows[places.reshape(-1)])
+    return np.asarray(rows[places])

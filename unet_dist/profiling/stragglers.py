@@ -7,7 +7,7 @@ the time, however little, and one that comes late seldom, but then by much.
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,46 @@ def arrivals(
         for key in keys
     ]
     return np.array(begins, np.float64).reshape(len(keys), len(profiles)), keys
+
+
+def divided_by_arrival(
+    profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]
+) -> list[RankProfile]:
+    """Where all ranks of a job are there and nothing tells of transfers, a collective is waiting
+    until the last rank has come, and transfer from then on."""
+    told = any(len(p.transferring) or len(p.awaiting) for p in profiles)
+    if told or not all(p.world == len(profiles) > 1 for p in profiles):
+        return list(profiles)
+    begins_cr, keys = arrivals(profiles, clocks)
+    divided = []
+    for place, profile in enumerate(profiles):
+        own = occurrences(profile)
+        moments = [
+            own[key].begin_ns + round(float(begins.max() - begins[place]))
+            for key, begins in zip(keys, begins_cr, strict=True)
+        ]
+        pairs = [
+            (own[key].begin_ns, min(last, own[key].end_ns), own[key].end_ns)
+            for key, last in zip(keys, moments, strict=True)
+        ]
+        parts = {
+            (own[key].name, own[key].begin_ns): (end - last, last - begin)
+            for key, (begin, last, end) in zip(keys, pairs, strict=True)
+        }
+        divided.append(
+            replace(
+                profile,
+                awaiting=merged(of_pairs((begin, last) for begin, last, _ in pairs)),
+                transferring=merged(of_pairs((last, end) for _, last, end in pairs)),
+                collectives=tuple(
+                    replace(call, transfer_ns=found[0], wait_ns=found[1])
+                    if (found := parts.get((call.name, call.begin_ns)))
+                    else call
+                    for call in profile.collectives
+                ),
+            )
+        )
+    return divided
 
 
 def decisive(

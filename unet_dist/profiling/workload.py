@@ -38,6 +38,17 @@ class Profiled:
     config: Config
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnownStep:
+    """A step to be predicted, and the links to predict it with."""
+
+    workload: Workload
+    images: int
+    """Of a card."""
+    topology: Topology
+    links: str = "nominal links"
+
+
 def run_of(folder: Path) -> Profiled | None:
     """Of a profile within a run folder; None outside of one."""
     for place in (folder, *folder.resolve().parents):

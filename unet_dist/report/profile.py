@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_dist.profiling.analysis import PART_NAMES, Analysis, divided_by_arrival
+from unet_dist.profiling.analysis import PART_NAMES, Analysis
 from unet_dist.profiling.describe import has_scopes, lines_of, missing_lines, roof_text
 from unet_dist.profiling.operators import OperatorGroup
 from unet_dist.profiling.steps import PARTS
+from unet_dist.profiling.stragglers import divided_by_arrival
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.report.profile_charts import (
     kernels_png,
