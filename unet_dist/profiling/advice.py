@@ -12,8 +12,8 @@ from unet_dist.profiling.stragglers import Straggler
 
 LEAST_SHARE = 0.03
 """Of a step: what gains less is not worth a change."""
-TINY_SHARE = 0.25
-"""Of all kernels shorter than 10 us from which the host is said to be what bounds them."""
+TINY_SHARE = 0.5
+"""Of all kernels shorter than 10 us: with more of them the work is too small, whatever the host."""
 WASTED = 0.2
 """Of reserved memory that nothing uses."""
 
@@ -196,8 +196,8 @@ def _host(seen: Seen) -> Iterator[Advice]:
         what="the host launches kernels later than the device could run them",
         gain_ns=idle,
         evidence=evidence,
-        setting="leave --bind-cores on, look what else runs on that host, and keep what Python "
-        "does between operators within one compiled graph",
+        setting="leave --bind-cores on, look what else runs on that host, keep what Python does "
+        "between operators within one compiled graph; larger train.batch",
         disproof="twice the batch takes twice as long",
     )
 

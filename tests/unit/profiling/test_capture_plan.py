@@ -1,5 +1,7 @@
 import pytest
+from typer.testing import CliRunner
 
+from unet_dist.cli import app
 from unet_dist.errors import UserError
 from unet_dist.profiling.capture import CapturePlan, CaptureRequest
 
@@ -42,3 +44,9 @@ def test_a_request_survives_its_file_and_asks_for_no_more_than_allowed():
     for text in ("", "[]", '{"number": 1}', '{"number": "a", "steps": 1, "ranks": null}'):
         with pytest.raises((ValueError, KeyError, TypeError)):
             CaptureRequest.of_text(text)
+
+
+@pytest.mark.parametrize("option", [["--profile-stack"], ["--profile-ranks", "0"]])
+def test_options_of_a_profile_that_is_not_asked_for_are_refused(option):
+    done = CliRunner().invoke(app, ["train", "nowhere.yaml", *option])
+    assert "has no effect without --profile" in str(done.exception)

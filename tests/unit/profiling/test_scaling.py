@@ -1,14 +1,16 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.unit.profiling.made import profile_of
+from tests.unit.profiling.made import BEGIN, MS, profile_of
 from unet_dist.cli import app
 from unet_dist.config import AugmentConfig, Config
+from unet_dist.profiling.intervals import NOTHING
 from unet_dist.profiling.model_costs import costs_of
 from unet_dist.profiling.scaling import (
     TOPOLOGIES,
@@ -25,6 +27,9 @@ from unet_dist.profiling.scaling import (
 )
 from unet_dist.profiling.tables import Collective
 from unet_dist.profiling.workload import link_between, with_link
+from unet_dist.profiling.write import write_text_folder
+from unet_dist.records import RecordWriter
+from unet_dist.runs import RunDir
 
 FREE = LinkModel(alpha_s=0.0, bytes_per_s=math.inf)
 FLAT = Topology(
@@ -276,3 +281,27 @@ def test_the_command_predicts_a_model_and_recommends(tmp_path):
     assert CliRunner().invoke(app, [*command, "--topology", "torus"]).exit_code != 0
     lone = CliRunner().invoke(app, ["profile", "scale", str(tmp_path)])
     assert "lies in no run folder" in str(lone.exception)
+
+
+def test_the_command_predicts_a_profile_with_the_links_that_it_measured(tmp_path):
+    run = RunDir(tmp_path)
+    run.config.write_text("data: {root: images}\ntrain: {batch: 16}\naugment: {crop: 256}\n")
+    with RecordWriter(run.records(0), resume_step=0) as records:
+        records.write("start", step=0, images_per_rank=4)
+    sizes = [1e6, 2e6, 4e6, 8e6, 12e6, 16e6]
+    calls = [
+        replace(call, begin_ns=BEGIN + number * MS, end_ns=BEGIN + (number + 1) * MS)
+        for number, call in enumerate(calls_of(sizes, alpha_s=5e-5, bytes_per_s=1e10, ranks=2))
+    ]
+    for rank in range(2):
+        # Without single tasks in the trace communication.json tells sizes and times.
+        made = profile_of(rank, collectives=tuple(calls), transferring=NOTHING, awaiting=NOTHING)
+        write_text_folder(run.profile(5) / f"rank_00{rank}_ascend_ms", made)
+    command = ["profile", "scale", str(run.profiles), "--cards", "1,2"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "measured over 12 collectives (50.0 us, 10.0 GB/s)" in done.output
+    [alone, _] = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
+    # Of a step of 100 ms 60 compute, for 4 images.
+    assert alone["plain"]["computing_s"] == pytest.approx(0.060)
+    assert alone["plain"]["split"]["images"] == 4
