@@ -42,8 +42,9 @@ class Heartbeat:
     def __init__(self, path: Path | None = None) -> None:
         self._beat = Beat()
         self._file: int | None = None
-        self.on_wait: Callable[[str, int, int], None] | None = None
-        """Told of each wait what it was for, and from when to when (ns since 1970)."""
+        self.on_wait: Callable[[str, int, int, int | None], None] | None = None
+        """Told of each wait what it was for, from when to when (ns since 1970), and how many bytes
+        this rank sent, if that is known."""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -59,7 +60,7 @@ class Heartbeat:
         self._write()
 
     @contextlib.contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
+    def waiting(self, what: str, *, sent_bytes: int | None = None) -> Iterator[None]:
         """Around a collective operation, in which this rank waits for the others."""
         before = self._beat
         count = before.collectives + 1
@@ -68,7 +69,7 @@ class Heartbeat:
         began_ns = time.time_ns()
         yield  # not marked as left if it fails: then it was the last thing this rank did
         if self.on_wait is not None:
-            self.on_wait(what, began_ns, time.time_ns())
+            self.on_wait(what, began_ns, time.time_ns(), sent_bytes)
         self._beat = replace(before, collectives=count)
         self._write()
 

@@ -206,4 +206,5 @@ def profile_line(record: dict[str, Any]) -> str:
     cost = record["overhead"]
     told = "" if cost is None else f" (time of a step {cost:+.0%})"
     folder = Path(record["folder"]).parent
-    return f"profile of {record['steps']} steps{told}: unet-dist profile analyze {folder}"
+    note = f" ({record['note']})" if record.get("note") else ""
+    return f"profile of {record['steps']} steps{told}: unet-dist profile analyze {folder}{note}"

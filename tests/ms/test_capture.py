@@ -11,15 +11,16 @@ from unet_dist.heartbeat import Heartbeat
 from unet_dist.profiling.ascend_text import OUTPUT
 from unet_dist.profiling.capture import CapturePlan, CaptureRequest
 from unet_dist.profiling.load import find_profiles, read_profiles
+from unet_dist.progress import profile_line
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.runs import RunDir
-from unet_dist.train.capture import Capture
+from unet_dist.train.capture import Capture, mindspore_profiler
 
 
 class Traced:
     """Writes a trace with one operator, as MindSpore's profiler does on the CPU."""
 
-    def __init__(self, folder: Path, *, fails: bool = False) -> None:
+    def __init__(self, folder: Path, stacks: bool, *, fails: bool = False) -> None:
         self.folder, self.fails, self.begin_ns = folder, fails, 0
 
     def start(self) -> None:
@@ -46,7 +47,14 @@ class Traced:
 def capture_of(folder: Path, plan: CapturePlan | None, records: RecordWriter) -> Capture:
     comm = Alone()
     comm.heartbeat = Heartbeat()
-    return Capture(plan=plan, run=RunDir(folder), comm=comm, records=records, make_profiler=Traced)
+    return Capture(
+        plan=plan,
+        run=RunDir(folder),
+        comm=comm,
+        records=records,
+        simulated=True,
+        make_profiler=Traced,
+    )
 
 
 def train(capture: Capture, steps: int) -> None:
@@ -80,6 +88,27 @@ def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path) -> None:
     assert capture.comm.heartbeat.on_wait is None
 
 
+def test_stacks_that_simulated_ranks_do_not_have_are_told(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        plan = CapturePlan.parse("steps=1:2", "all", stacks=True)
+        train(capture_of(tmp_path, plan, records), 3)
+    [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert record["note"].startswith("no stacks of Python")
+    assert record["note"] in profile_line(record)
+
+
+def test_stacks_are_asked_of_the_profiler_of_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mindspore import profiler
+
+    asked = []
+    monkeypatch.setattr("unet_dist.model.target.on_cpu", lambda: False)
+    monkeypatch.setattr(profiler, "profile", lambda **settings: asked.append(settings))
+    for stacks in (True, False):
+        mindspore_profiler(Path("x"), stacks)
+    assert [settings["with_stack"] for settings in asked] == [True, False]
+    assert profiler.ProfilerActivity.CPU in asked[0]["activities"]  # without it stacks are empty
+
+
 def test_a_training_that_ends_in_the_middle_leaves_what_there_is(tmp_path: Path) -> None:
     with RecordWriter(tmp_path / "records.jsonl") as records:
         capture = capture_of(tmp_path, CapturePlan.parse("steps=3:50", "all"), records)
@@ -109,13 +138,11 @@ def test_a_request_to_a_running_training_is_answered_once(tmp_path: Path) -> Non
     assert [record["steps"] for record in done] == [2]
 
 
-def test_a_profiler_that_writes_nothing_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("unet_dist.train.capture.on_cpu", lambda: False)
+def test_a_profiler_that_writes_nothing_is_told(tmp_path: Path) -> None:
     with RecordWriter(tmp_path / "records.jsonl") as records:
         capture = capture_of(tmp_path, CapturePlan.parse("steps=1:2", "all"), records)
-        capture.make_profiler = lambda folder: Traced(folder, fails=True)
+        capture.simulated = False
+        capture.make_profiler = lambda folder, stacks: Traced(folder, stacks, fails=True)
         train(capture, 3)
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
     assert record["fault"] == "MindSpore's profiler wrote no files"

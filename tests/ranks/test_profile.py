@@ -3,14 +3,18 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 from tests.conftest import json_of, run_program
+from unet_dist.profiling.analysis import analyse
 from unet_dist.profiling.load import find_profiles, read_profiles
 from unet_dist.profiling.steps import PARTS, step_parts
 from unet_dist.runs import RunDir
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_a_training_is_profiled_and_a_rank_that_is_held_up_is_named(
@@ -59,6 +63,25 @@ def test_a_training_is_profiled_and_a_rank_that_is_held_up_is_named(
     assert answer["simulated"] is True
     assert [late["rank"] for late in answer["stragglers"]] == [1]
     assert answer["advice"][0]["rule"] == "late_rank"
+
+
+def test_slow_images_and_a_slow_rank_of_four_are_told_apart(tmp_path: Path) -> None:
+    """By ranks that only sleep, but sum over MPI and are captured as a training is."""
+    done = run_program(
+        "launch", "--simulate", 4, "--run", tmp_path / "run", "--", sys.executable,
+        REPOSITORY / "tools/light_rank.py", tmp_path / "run", "--phases", "data=60", "late=2:60",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    slow_images, slow_rank = sorted(RunDir(tmp_path / "run").profiles.iterdir())
+    profiles = read_profiles(find_profiles([slow_images]))
+    assert [profile.rank for profile in profiles] == [0, 1, 2, 3]
+    assert all(profile.simulated and len(profile.steps) == 10 for profile in profiles)
+    found = analyse(profiles)
+    assert found.advice[0].rule == "data"
+    assert found.parts["data"] > 55e6
+    found = analyse(read_profiles(find_profiles([slow_rank])))
+    assert found.advice[0].rule == "late_rank"
+    assert [(late.rank, late.cause) for late in found.stragglers] == [(2, "host")]
 
 
 def test_nothing_is_asked_of_a_training_that_does_not_run(tmp_path: Path) -> None:

@@ -98,6 +98,9 @@ def train(
         ),
     ] = "",
     profile_ranks: Annotated[str, typer.Option(help="all, or like 0,3.")] = "all",
+    profile_stack: Annotated[
+        bool, typer.Option("--profile-stack", help="With stacks of Python, on cards alone.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Print what would be started.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -138,9 +141,7 @@ def train(
     for option, given in (("--run", run is not None), ("--overfit", overfit)):
         if resume and given:
             raise UserError(option, f"--resume goes on in {target}; leave {option} out")
-    capture = CapturePlan.parse(profile, profile_ranks) if profile else None
-    if capture is None and profile_ranks != "all":
-        raise UserError("--profile-ranks", "has no effect without --profile steps=A:B")
+    capture = _capture_of(profile, profile_ranks, stacks=profile_stack)
     vary = chosen_members(
         target, folds=folds, seeds=seeds, parallel=parallel, resume=resume, overfit=overfit
     )
@@ -206,6 +207,15 @@ class _Beginning:
     Raises:
         UserError: the data set is faulty, or the folder holds another run.
     """
+
+
+def _capture_of(steps: str, ranks: str, *, stacks: bool) -> CapturePlan | None:
+    if steps:
+        return CapturePlan.parse(steps, ranks, stacks=stacks)
+    for option, given in (("--profile-ranks", ranks != "all"), ("--profile-stack", stacks)):
+        if given:
+            raise UserError(option, "has no effect without --profile steps=A:B")
+    return None
 
 
 def _resumed(target: Path, overrides: list[str], placement: Placement) -> _Beginning:

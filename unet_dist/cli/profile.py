@@ -13,7 +13,11 @@ from unet_dist.profiling.finite import finite
 from unet_dist.runs import RunDir, write_text_atomically
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from unet_dist.profiling.analysis import Analysis
+    from unet_dist.profiling.scaling import Topology
+    from unet_dist.profiling.workload import KnownStep
 
 Folders = Annotated[
     list[Path],
@@ -32,6 +36,9 @@ def start(
     run: Annotated[Path, typer.Argument(help="Run folder of a training that runs.")],
     steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="From the next one on.")] = 5,
     ranks: Annotated[str, typer.Option(help="all, or like 0,3.")] = "all",
+    stack: Annotated[
+        bool, typer.Option("--stack", help="With stacks of Python, on cards alone.")
+    ] = False,
 ) -> None:
     """Profile the next steps of a training without starting it again.
 
@@ -43,7 +50,7 @@ def start(
     if folder.state() != "running":
         raise UserError(str(run), "does not run, so nothing would be profiled")
     plan = CapturePlan.parse(f"steps=1:{steps}", ranks)
-    request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks)
+    request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks, stacks=stack)
     write_text_atomically(folder.profile_request, request.to_text())
     console_for(False).print(
         f"asked for {steps} steps; then: unet-dist profile analyze {folder.profiles}", markup=False
@@ -59,6 +66,9 @@ def analyze(
     html: Annotated[
         Path | None, typer.Option(help="Write a page that needs no other file here.")
     ] = None,
+    chip: Annotated[
+        str, typer.Option(help="910A or 910B: whose peaks tell what bounds a kernel.")
+    ] = "910B",
     as_json: Json = False,
 ) -> None:
     """Say where the time of a step goes, which rank is late and why, and what to change.
@@ -72,17 +82,14 @@ def analyze(
     """
     # Here, since other commands do without NumPy and SciPy.
     from unet_dist.profiling.analysis import analyse
-    from unet_dist.profiling.describe import (
-        advice_lines,
-        lines_of,
-        missing_lines,
-        tables_of,
-    )
+    from unet_dist.profiling.describe import missing_lines
     from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.roofline import CHIPS
 
+    one_of("--chip", chip, tuple(CHIPS))
     console = console_for(as_json)
     profiles = read_profiles(find_profiles(folders))
-    analysis = analyse(profiles)
+    analysis = analyse(profiles, chip=chip)
     if csv_folder is not None:
         _write_tables(analysis, csv_folder)
     if html is not None:
@@ -90,13 +97,7 @@ def analyze(
 
         write_text_atomically(html, profile_html(analysis, profiles))
     if not as_json:
-        console.print(analysis.verdict, markup=False)
-        for table in tables_of(analysis):
-            console.print(table)
-        step_ns = analysis.parts.get("step", 0.0)
-        advice = advice_lines(analysis.advice, step_ns)
-        for line in (*lines_of(analysis), "", *(advice or ["nothing gains 3 % of a step"])):
-            console.print(line, markup=False)
+        _tell(analysis, console)
     for line in missing_lines(analysis):
         console.print(f"missing: {line}", markup=False)
     if as_json:
@@ -198,35 +199,70 @@ def scale(
       unet-dist profile scale configs/chasedb1.yaml --cards 8,64 --batch 512
     """
     from unet_dist.cluster.tables.edit import parse_numbers
-    from unet_dist.config_file import load_config
-    from unet_dist.profiling.analysis import analyse
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.predictions import predict_cards, prediction_lines
     from unet_dist.profiling.scaling import TOPOLOGIES
-    from unet_dist.profiling.workload import Profiled, from_shapes, measured, run_of
 
     one_of("--topology", topology, tuple(TOPOLOGIES))
     numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
-    if source.is_file() and source.suffix in (".yaml", ".yml"):
-        config = load_config(source)
-        known = Profiled(images=max(1, config.train.batch), config=config)
-        workload = from_shapes(config, peak_tflops=peak_tflops)
-    else:
-        found = run_of(source)
-        if found is None:
-            raise UserError(str(source), "lies in no run folder, so its images are not known")
-        known = found
-        workload = measured(analyse(read_profiles(find_profiles([source]))), known)
+    step = _step_of(source, TOPOLOGIES[topology], peak_tflops)
     told = predict_cards(
-        workload, numbers, TOPOLOGIES[topology], images=known.images, batch=batch,
+        step.workload, numbers, step.topology, images=step.images, batch=batch,
         memory_bytes=memory_gb * 1e9,
     )  # fmt: skip
     answer(
         console_for(as_json),
         as_json,
-        "\n".join(prediction_lines(told)),
+        "\n".join(prediction_lines(told, step.links)),
         [t.to_json() for t in told],
     )
+
+
+def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownStep":
+    """What is known of a step, from a configuration or from a profile."""
+    from unet_dist.config_file import load_config
+    from unet_dist.profiling.analysis import analyse
+    from unet_dist.profiling.clocks import align
+    from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.stragglers import divided_by_arrival
+    from unet_dist.profiling.workload import (
+        KnownStep,
+        from_shapes,
+        link_between,
+        measured,
+        run_of,
+        with_link,
+    )
+
+    if source.is_file() and source.suffix in (".yaml", ".yml"):
+        config = load_config(source)
+        return KnownStep(
+            workload=from_shapes(config, peak_tflops=peak_tflops),
+            images=max(1, config.train.batch),
+            topology=topology,
+        )
+    known = run_of(source)
+    if known is None:
+        raise UserError(str(source), "lies in no run folder, so its images are not known")
+    profiles = read_profiles(find_profiles([source]))
+    link = link_between(divided_by_arrival(profiles, align(profiles)))
+    measured_topology, links = with_link(topology, link, len(profiles))
+    return KnownStep(
+        workload=measured(analyse(profiles), known),
+        images=known.images,
+        topology=measured_topology,
+        links=links,
+    )
+
+
+def _tell(analysis: "Analysis", console: "Console") -> None:
+    from unet_dist.profiling.describe import advice_lines, lines_of, tables_of
+
+    console.print(analysis.verdict, markup=False)
+    for table in tables_of(analysis):
+        console.print(table)
+    advice = advice_lines(analysis.advice, analysis.parts.get("step", 0.0))
+    for line in (*lines_of(analysis), "", *(advice or ["nothing gains 3 % of a step"])):
+        console.print(line, markup=False)
 
 
 def _write_tables(analysis: "Analysis", folder: Path) -> None:

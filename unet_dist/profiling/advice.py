@@ -12,10 +12,13 @@ from unet_dist.profiling.stragglers import Straggler
 
 LEAST_SHARE = 0.03
 """Of a step: what gains less is not worth a change."""
-TINY_SHARE = 0.25
-"""Of all kernels shorter than 10 us from which the host is said to be what bounds them."""
+TINY_SHARE = 0.5
+"""Of all kernels shorter than 10 us: with more of them the work is too small, whatever the host."""
 WASTED = 0.2
 """Of reserved memory that nothing uses."""
+
+OFTEN = 0.5
+"""Changes of the pool in a step from which they are no warm-up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class Seen:
 
     parts: Mapping[str, float]
     """By ``steps.PARTS``, and ``step`` and ``overlapped``."""
+    hidden_transfer_ns: float
+    """While it computes, of a mean step."""
     stragglers: Sequence[Straggler]
     types: Sequence[OperatorGroup]
     layout_ns: float
@@ -128,8 +133,28 @@ def _beside(seen: Seen) -> Iterator[Advice]:
         )
 
 
+def _slow_link_ns(seen: Seen) -> float:
+    """What of exposed communication would go if the slowest link were as fast as others of its
+    kind: all links of a ring wait for it, so the ranks beside others see it as waiting."""
+    if not seen.slow_links:
+        return 0.0
+    link, usual = seen.slow_links[0]
+    exposed = seen.parts["transfer"]
+    if not seen.absent:
+        late = sum(one.cost_ns for one in seen.stragglers)
+        exposed += max(0.0, seen.parts["waiting"] - late)
+    whole = exposed + seen.hidden_transfer_ns
+    return min(exposed, whole * (1 - link.gb_per_s / usual))
+
+
 def _exposed(seen: Seen) -> Iterator[Advice]:
-    moved = seen.parts["transfer"]
+    # What would stay exposed if each kernel came as soon as it could.
+    moved = seen.parts["transfer"] - _slow_link_ns(seen)
+    if seen.memory is not None:
+        moved -= seen.memory.churn.sending_ns
+    if seen.launches is not None:
+        moved -= seen.launches.sending_ns
+    moved = max(0.0, moved)
     hidden = seen.parts["overlapped"] / max(1.0, seen.parts["overlapped"] + moved)
     yield Advice(
         rule="exposed_transfer",
@@ -146,18 +171,33 @@ def _host(seen: Seen) -> Iterator[Advice]:
     if seen.launches is None or not seen.launches.kernels:
         return
     tiny = seen.launches.tiny / seen.launches.kernels
-    idle = min(seen.parts["free"], float(seen.launches.gaps_ns))
+    sending = seen.launches.sending_ns
+    idle = min(seen.parts["free"], float(seen.launches.gaps_ns - sending)) + sending
+    if seen.memory is not None:
+        idle = max(0.0, idle - seen.memory.churn.stalled_ns)
+    evidence = (
+        f"{_ms(idle)} of a step lie between kernels, the longest before "
+        f"{seen.launches.largest_gap_before} ({_ms(seen.launches.largest_gap_ns)})",
+        f"{tiny:.0%} of {seen.launches.kernels} kernels are shorter than 10 us",
+    )
+    if tiny > TINY_SHARE:
+        yield Advice(
+            rule="tiny_kernels",
+            what="a step has too little work: its kernels are shorter than their launch takes",
+            gain_ns=idle,
+            evidence=evidence,
+            setting="larger train.batch or augment.crop, then graph kernel fusion "
+            "(enable_graph_kernel)",
+            disproof="twice the batch takes twice as long",
+        )
+        return
     yield Advice(
         rule="host_bound",
         what="the host launches kernels later than the device could run them",
         gain_ns=idle,
-        evidence=(
-            f"{_ms(idle)} of a step lie between kernels, the longest before "
-            f"{seen.launches.largest_gap_before} ({_ms(seen.launches.largest_gap_ns)})",
-            f"{tiny:.0%} of {seen.launches.kernels} kernels are shorter than 10 us",
-        ),
-        setting="larger train.batch"
-        + (", graph kernel fusion (enable_graph_kernel)" if tiny > TINY_SHARE else ""),
+        evidence=evidence,
+        setting="leave --bind-cores on, look what else runs on that host, keep what Python does "
+        "between operators within one compiled graph; larger train.batch",
         disproof="twice the batch takes twice as long",
     )
 
@@ -202,15 +242,21 @@ def _aicpu(seen: Seen) -> Iterator[Advice]:
 
 
 def _links(seen: Seen) -> Iterator[Advice]:
-    for link, usual in seen.slow_links[:3]:
-        yield Advice(
-            rule="slow_link",
-            what=f"the {link.kind} link from rank {link.source} to {link.target} is slow",
-            gain_ns=seen.parts["transfer"] * (1 - link.gb_per_s / usual),
-            evidence=(f"{link.gb_per_s:.1f} GB/s, others of its kind {usual:.1f}",),
-            setting="look at the card and its slot (hccn_tool), and start without it",
-            disproof="the link is as fast as others in the next profile",
-        )
+    if not seen.slow_links:
+        return
+    slowest, _ = seen.slow_links[0]
+    yield Advice(
+        rule="slow_link",
+        what=f"the {slowest.kind} link from rank {slowest.source} to {slowest.target} is slow",
+        gain_ns=_slow_link_ns(seen),
+        evidence=tuple(
+            f"{link.source} to {link.target}: {link.gb_per_s:.1f} GB/s, others of its kind "
+            f"{usual:.1f}"
+            for link, usual in seen.slow_links[:3]
+        ),
+        setting="look at the card and its slot (hccn_tool), and start without it",
+        disproof="the link is as fast as others in the next profile",
+    )
 
 
 def _recompiles(seen: Seen) -> Iterator[Advice]:
@@ -230,6 +276,21 @@ def _memory(seen: Seen) -> Iterator[Advice]:
     memory = seen.memory
     if memory is None:
         return
+    if memory.churn.resizes >= OFTEN:
+        churn = memory.churn
+        yield Advice(
+            rule="memory_churn",
+            what="the device waits while its memory is given back and asked for again",
+            gain_ns=churn.stalled_ns,
+            evidence=(
+                f"the pool grows or shrinks {churn.resizes:.1f} times in a step, and the device "
+                f"idles {_ms(churn.stalled_ns)} meanwhile",
+                f"{churn.allocations:.0f} allocations and {churn.frees:.0f} frees in a step",
+            ),
+            setting="mindspore.runtime.set_memory(init_size=..., increase_size=...) as large as "
+            "the peak, batches of one size, and no empty_cache() between steps",
+            disproof="reserved memory is flat in the next profile, and the step takes as long",
+        )
     if memory.growth_mb > 0:
         yield Advice(
             rule="memory_grows",

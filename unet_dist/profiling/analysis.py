@@ -3,13 +3,13 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from unet_dist.profiling.advice import Advice, Seen, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
 from unet_dist.profiling.finite import finite
-from unet_dist.profiling.intervals import merged, of_pairs, total_ns
+from unet_dist.profiling.intervals import common, total_ns
 from unet_dist.profiling.links import Link, links_of, slow_links
 from unet_dist.profiling.memory import MemoryUse, memory_use
 from unet_dist.profiling.operators import (
@@ -24,6 +24,7 @@ from unet_dist.profiling.operators import (
     layout_ns,
     num_steps,
 )
+from unet_dist.profiling.roofline import CHIPS
 from unet_dist.profiling.steps import (
     PARTS,
     StepParts,
@@ -35,6 +36,8 @@ from unet_dist.profiling.steps import (
 from unet_dist.profiling.stragglers import (
     Straggler,
     arrivals,
+    decisive,
+    divided_by_arrival,
     explained,
     stragglers_of,
     stragglers_of_tables,
@@ -42,8 +45,8 @@ from unet_dist.profiling.stragglers import (
 from unet_dist.profiling.tables import RankProfile
 
 SCHEMA = 1
-RECOMPILED = 3.0
-"""Steps that take so many times the median, with no more work on the device."""
+RECOMPILED = 2.0
+"""Times as long as usual takes a step that compiles, by what the device idles in it."""
 PART_NAMES: Mapping[str, str] = {
     "computing": "computing",
     "transfer": "data moving between ranks",
@@ -89,10 +92,12 @@ class CollectiveRow:
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
     simulated: bool
+    chip: str
+    """Whose nominal peaks bound kernels (``roofline.CHIPS``)."""
     ranks: tuple[RankSummary, ...]
     typical: int
-    """The rank whose step is in the middle, of those whose timeline is whole if there are any: its
-    parts and operators are shown."""
+    """The rank whose step is in the middle, of those whose timeline is whole and that are not late,
+    if there are any: its parts and operators are shown."""
     clocks: tuple[Clock, ...]
     stragglers: tuple[Straggler, ...]
     collectives: tuple[CollectiveRow, ...]
@@ -118,96 +123,92 @@ class Analysis:
         return {"schema": SCHEMA, **finite(asdict(self))}
 
 
-def analyse(profiles: Sequence[RankProfile], *, amp: str = "") -> Analysis:
+def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B") -> Analysis:
     """Of one job; at least one profile.
 
     Args:
         amp: of the run's configuration, if it is known.
+        chip: of ``roofline.CHIPS``, whose peaks bound kernels.
     """
     clocks = align(profiles)
     profiles = divided_by_arrival(profiles, clocks)
     ranks = tuple(_summary(profile) for profile in profiles)
-    known = sorted(
-        (one for one in ranks if one.median), key=lambda one: (one.is_cut, one.median["step"])
-    )
-    known = [one for one in known if one.is_cut == known[0].is_cut]
-    typical = known[(len(known) - 1) // 2] if known else ranks[0]
+    typical = _typical(ranks, ())
     stragglers, rows = _stragglers(profiles, ranks, clocks, typical)
+    typical = _typical(ranks, [late.rank for late in stragglers])
     links = links_of(profiles)
-    slow = slow_links(links)
     profile = next(one for one in profiles if one.rank == typical.rank)
-    kernels = profile.kernels
-    steps = num_steps(kernels) if kernels else 1
-    types = by_type(kernels) if kernels else []
-    launches = launches_of(kernels, profile.communicating).of_one_step(steps) if kernels else None
-    simulated = any(one.simulated for one in profiles)
-    seen = Seen(
-        parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),
-        stragglers=stragglers,
-        types=[group.of_one_step(steps) for group in types],
-        layout_ns=layout_ns(kernels) / steps if kernels else 0.0,
-        launches=launches,
-        float32_ns=float32_ns(kernels) / steps if kernels else 0.0,
-        slow_links=slow,
-        memory=typical.memory,
-        beside={
-            name: total_ns(each) / max(1, len(profile.steps))
-            for name, each in profile.beside.items()
-        },
-        absent=_absent(profiles),
-        recompiled=_recompiled(typical.steps if profile.steps else ()),
-        num_steps=len(typical.steps),
-        simulated=simulated,
-        amp=amp,
-    )
+    kernels, peaks = profile.kernels, CHIPS[chip]
+    seen = _seen(profiles, profile, typical, stragglers, slow_links(links), amp)
     advice = advise(seen)
     return Analysis(
-        simulated=simulated,
+        simulated=seen.simulated,
+        chip=chip,
         ranks=ranks,
         typical=typical.rank,
         clocks=tuple(clocks.values()),
         stragglers=tuple(stragglers),
         collectives=tuple(rows),
         links=tuple(links),
-        slow_links=tuple(slow),
-        types=tuple(types),
-        shapes=tuple(by_shape(kernels)) if kernels else (),
-        scopes=tuple(by_scope(kernels)) if kernels else (),
-        launches=launches,
+        slow_links=tuple(seen.slow_links),
+        types=tuple(by_type(kernels, peaks)) if kernels else (),
+        shapes=tuple(by_shape(kernels, peaks)) if kernels else (),
+        scopes=tuple(by_scope(kernels, peaks)) if kernels else (),
+        launches=seen.launches,
         cube_utilisation=cube_utilisation(kernels) if kernels else math.nan,
         advice=tuple(advice),
         verdict=_verdict(seen, advice, len(ranks)),
     )
 
 
-def divided_by_arrival(
-    profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]
-) -> list[RankProfile]:
-    """Where all ranks of a job are there and nothing tells of transfers, a collective is waiting
-    until the last rank has come, and transfer from then on."""
-    told = any(len(p.transferring) or len(p.awaiting) for p in profiles)
-    if told or not all(p.world == len(profiles) > 1 for p in profiles):
-        return list(profiles)
-    begins_cr, keys = arrivals(profiles, clocks)
-    divided = []
-    for place, profile in enumerate(profiles):
-        own = occurrences(profile)
-        moments = [
-            own[key].begin_ns + round(float(begins.max() - begins[place]))
-            for key, begins in zip(keys, begins_cr, strict=True)
-        ]
-        pairs = [
-            (own[key].begin_ns, min(last, own[key].end_ns), own[key].end_ns)
-            for key, last in zip(keys, moments, strict=True)
-        ]
-        divided.append(
-            replace(
-                profile,
-                awaiting=merged(of_pairs((begin, last) for begin, last, _ in pairs)),
-                transferring=merged(of_pairs((last, end) for _, last, end in pairs)),
-            )
-        )
-    return divided
+def _seen(
+    profiles: Sequence[RankProfile],
+    profile: RankProfile,
+    typical: RankSummary,
+    stragglers: Sequence[Straggler],
+    slow: Sequence[tuple[Link, float]],
+    amp: str,
+) -> Seen:
+    """What advice is given by; of one rank but for what concerns them all."""
+    kernels, marked = profile.kernels, max(1, len(profile.steps))
+    steps, launches = 1, None
+    if kernels:
+        steps = num_steps(kernels)
+        launches = launches_of(kernels, profile.communicating, profile.transferring)
+    return Seen(
+        parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),
+        stragglers=stragglers,
+        types=[group.of_one_step(steps) for group in by_type(kernels)] if kernels else [],
+        layout_ns=layout_ns(kernels) / steps if kernels else 0.0,
+        launches=launches and launches.of_one_step(steps),
+        float32_ns=float32_ns(kernels) / steps if kernels else 0.0,
+        slow_links=slow,
+        memory=typical.memory,
+        beside={name: total_ns(each) / marked for name, each in profile.beside.items()},
+        absent=_absent(profiles),
+        hidden_transfer_ns=total_ns(common(profile.transferring, profile.computing)) / marked,
+        recompiled=_recompiled(typical.steps if profile.steps else ()),
+        num_steps=len(typical.steps),
+        simulated=any(one.simulated for one in profiles),
+        amp=amp,
+    )
+
+
+def _typical(ranks: Sequence[RankSummary], late: Sequence[int]) -> RankSummary:
+    """In the middle of those whose timeline is whole, and that keep nobody waiting."""
+    known = [one for one in ranks if one.median]
+    if not known:
+        return ranks[0]
+    preferred = sorted(
+        known, key=lambda one: (one.is_cut, one.rank in late, one.median["step"], one.rank)
+    )
+    first = preferred[0]
+    alike = [
+        one
+        for one in preferred
+        if (one.is_cut, one.rank in late) == (first.is_cut, first.rank in late)
+    ]
+    return alike[(len(alike) - 1) // 2]
 
 
 def _summary(profile: RankProfile) -> RankSummary:
@@ -215,6 +216,7 @@ def _summary(profile: RankProfile) -> RankSummary:
     if not parts or not any(one.computing_ns for one in parts):
         parts = told_parts(profile) or parts
     kept = steady(parts)
+    numbers = {one.step for one in kept}
     return RankSummary(
         rank=profile.rank,
         source=profile.source,
@@ -222,7 +224,7 @@ def _summary(profile: RankProfile) -> RankSummary:
         steps=tuple(kept),
         left_out=len(parts) - len(kept),
         median=median_parts(kept) if kept else {},
-        memory=memory_use(profile),
+        memory=memory_use(profile, [s for s in profile.steps if s.number in numbers]),
         missing=profile.missing,
         is_cut=profile.is_cut,
     )
@@ -239,13 +241,14 @@ def _stragglers(
         return stragglers_of_tables([one.steps[-1] for one in ranks if one.steps]), []
     begins_cr, keys = arrivals(aligned, clocks)
     step_ns = typical.median.get("step", 0.0)
+    chosen = decisive(aligned, begins_cr, keys)
     found = stragglers_of(
-        begins_cr,
+        begins_cr[chosen],
         [profile.rank for profile in aligned],
         step_ns=step_ns,
         num_steps=max(1, len(typical.steps)),
     )
-    return explained(aligned, found, begins_cr, keys), _rows(aligned, begins_cr, keys)
+    return explained(aligned, found, begins_cr, keys, chosen), _rows(aligned, begins_cr, keys)
 
 
 def _rows(
@@ -279,17 +282,16 @@ def _absent(profiles: Sequence[RankProfile]) -> list[int]:
 
 
 def _recompiled(kept: Sequence[StepParts]) -> dict[int, int]:
-    """Of the steps that do not warm up, those that compile, and by how many nanoseconds each is
-    longer than usual."""
+    """Of the steps that do not warm up, those that compile, and for how many nanoseconds: the host
+    keeps the device waiting for longer than a whole step, which no launch of a kernel takes."""
     if len(kept) < 4:
         return {}
-    lengths = {one.step: one.step_ns - one.beside_ns for one in kept}
-    usual = statistics.median(lengths.values())
-    work = statistics.median(one.computing_ns for one in kept)
+    usual = statistics.median(one.step_ns - one.beside_ns for one in kept)
+    idle = statistics.median(one.idle_ns for one in kept)
     return {
-        one.step: round(lengths[one.step] - usual)
+        one.step: round(one.idle_ns - idle)
         for one in kept
-        if lengths[one.step] > RECOMPILED * usual and one.computing_ns < 1.5 * max(work, 1)
+        if one.idle_ns - idle > (RECOMPILED - 1) * usual
     }
 
 

@@ -150,13 +150,16 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
             counters.setdefault(int(task), {})[texts.get(name, "")] = float(value)
     codes: dict[str, int] = {}
 
+    def text_of(key: Any) -> str:
+        return key if isinstance(key, str) else texts.get(key, "")
+
     def code(key: Any) -> int:
-        text = texts.get(key, "") if not isinstance(key, str) else key
-        return codes.setdefault(text, len(codes))
+        return codes.setdefault(text_of(key), len(codes))
 
     rows = db.execute(
         "select t.startNs, t.endNs, t.globalTaskId, c.name, c.opType, c.taskType, c.inputShapes, "
-        "c.inputDataTypes from COMPUTE_TASK_INFO c join TASK t using (globalTaskId) "
+        "c.inputDataTypes, c.inputFormats, c.outputShapes, c.outputDataTypes, c.outputFormats "
+        "from COMPUTE_TASK_INFO c join TASK t using (globalTaskId) "
         "order by t.startNs limit ?",
         (MOST_KERNELS,),
     ).fetchall()
@@ -171,6 +174,9 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
         core=np.array([code(row[5]) for row in rows], np.int32),
         shapes=np.array([code(texts.get(row[6], "").replace('"', "")) for row in rows], np.int32),
         dtypes=np.array([code(row[7]) for row in rows], np.int32),
+        signature=np.array(
+            [code("|".join(text_of(c).replace('"', "") for c in row[6:])) for row in rows], np.int32
+        ),
         texts=tuple(codes) or ("",),
         counters={
             name: np.array([counters.get(int(row[2]), {}).get(name, math.nan) for row in rows])

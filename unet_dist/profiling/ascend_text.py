@@ -19,6 +19,7 @@ from unet_dist.profiling.cells import open_table
 from unet_dist.profiling.chrome import kernels_of
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.moments import ns_of_us, number_of
+from unet_dist.profiling.roofline import SIGNATURE
 from unet_dist.profiling.tables import (
     NO_STEP,
     Allocation,
@@ -161,8 +162,9 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
     codes = Codes()
     numbers: dict[str, array[int]] = {
         name: array("q")
-        for name in ("begin", "end", "wait", "step", "name", "type", "core", "shapes", "dtypes")
-    }
+        for name in ("begin", "end", "wait", "step", "name", "type", "core", "shapes", "dtypes",
+                     "signature")
+    }  # fmt: skip
     with open_table(path, faults) as table:
         names = [c for c in table.columns if c.startswith(("aic", "aiv", "cube_", "memory_bound"))]
         counters = {name: array("f") for name in names}
@@ -186,6 +188,7 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
                 "core": codes(core if core not in ("", "N/A") else "unknown"),
                 "shapes": codes(row["Input Shapes"].replace('"', "")),
                 "dtypes": codes(row["Input Data Types"]),
+                "signature": codes("|".join(row[c].replace('"', "") for c in SIGNATURE)),
             }
             for name, value in values.items():
                 numbers[name].append(value)
@@ -209,6 +212,7 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
         dtypes=column("dtypes", np.int32),
         texts=tuple(codes.texts),
         counters={name: np.array(values)[order] for name, values in counters.items()},
+        signature=column("signature", np.int32) if SIGNATURE[3] in table.columns else None,
     )
 
 

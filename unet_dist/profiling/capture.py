@@ -26,9 +26,11 @@ class CapturePlan:
     repeat: int = 1
     ranks: tuple[int, ...] | None = None
     """None: all."""
+    stacks: bool = False
+    """Whether calls of Python are recorded too, which takes time; on cards alone."""
 
     @classmethod
-    def parse(cls, steps: str, ranks: str) -> Self:
+    def parse(cls, steps: str, ranks: str, *, stacks: bool = False) -> Self:
         """Of ``steps=20:25``, ``steps=20:25,every=500,repeat=3``; ``all`` or ``0,3``.
 
         Raises:
@@ -52,7 +54,9 @@ class CapturePlan:
         if faults:
             raise UserError("--profile", faults)
         chosen = None if ranks == "all" else tuple(sorted({int(r) for r in ranks.split(",")}))
-        return cls(first=first, last=last, every=every, repeat=max(1, repeat), ranks=chosen)
+        return cls(
+            first=first, last=last, every=every, repeat=max(1, repeat), ranks=chosen, stacks=stacks
+        )
 
     def covers(self, rank: int) -> bool:
         return self.ranks is None or rank in self.ranks
@@ -79,6 +83,7 @@ class CapturePlan:
             every=int(tree["every"]),
             repeat=int(tree["repeat"]),
             ranks=None if ranks is None else tuple(map(int, ranks)),
+            stacks=tree.get("stacks") is True,
         )
 
 
@@ -90,6 +95,7 @@ class CaptureRequest:
     """Each one is answered once."""
     steps: int
     ranks: tuple[int, ...] | None = None
+    stacks: bool = False
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))
@@ -103,6 +109,7 @@ class CaptureRequest:
             number=int(tree["number"]),
             steps=min(MOST_STEPS, max(1, int(tree["steps"]))),
             ranks=None if ranks is None else tuple(map(int, ranks)),
+            stacks=tree.get("stacks") is True,
         )
 
     def covers(self, rank: int) -> bool:

@@ -120,7 +120,8 @@ def _clock(rank: int, reference: Mapping[Key, int], own: Mapping[Key, int]) -> C
         fit = stats.theilslopes(ahead[few], since[few], alpha=SURE)
         if not fit.low_slope <= 0 <= fit.high_slope:
             drift = float(fit.slope)
-    offset = float(stats.trim_mean(ahead - drift * since, TRIMMED))
+    cut = int(TRIMMED * len(shared))
+    offset = float(np.sort(ahead - drift * since)[cut : len(shared) - cut].mean())
     left = np.abs(ahead - offset - drift * since)
     spread = float(left.max() if len(shared) < 10 else np.median(left))
     return Clock(

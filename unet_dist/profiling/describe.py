@@ -8,7 +8,8 @@ from rich.table import Table
 
 from unet_dist.profiling.advice import Advice
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
-from unet_dist.profiling.operators import OperatorGroup
+from unet_dist.profiling.operators import ELSEWHERE, OperatorGroup
+from unet_dist.profiling.roofline import CHIPS
 from unet_dist.profiling.steps import PARTS
 
 SHOWN_RANKS = 16
@@ -22,10 +23,19 @@ def tables_of(analysis: Analysis) -> list[Table]:
         found.append(_steps(analysis))
     if analysis.types:
         found.append(_operators("kernels by type", analysis.types))
-    scopes = [group for group in analysis.scopes if group.name != "elsewhere"]
-    if scopes:
+    if has_scopes(analysis):
         found.append(_operators("kernels by place in the network", analysis.scopes))
     return found
+
+
+def has_scopes(analysis: Analysis) -> bool:
+    return any(group.name != ELSEWHERE for group in analysis.scopes)
+
+
+def roof_text(group: OperatorGroup) -> str:
+    """``memory, 63%``: what bounds it, and how much of its time that explains."""
+    share = "" if math.isnan(group.roof_share) else f", {group.roof_share:.0%}"
+    return f"{group.roof}{share}"
 
 
 def lines_of(analysis: Analysis) -> list[str]:
@@ -54,8 +64,19 @@ def lines_of(analysis: Analysis) -> list[str]:
             f"{link.kind} link {link.source} to {link.target}: {link.gb_per_s:.1f} GB/s, usual "
             f"{usual:.1f}"
         )
+    return [*lines, *_memory_lines(analysis), *_kernel_lines(analysis)]
+
+
+def _memory_lines(analysis: Analysis) -> list[str]:
+    lines = []
     for one in analysis.ranks:
         if one.rank == analysis.typical and (memory := one.memory):
+            churn = memory.churn
+            if not analysis.simulated:  # a process has no pool
+                lines.append(
+                    f"memory of rank {one.rank} in a step: {churn.allocations:.0f} allocations, "
+                    f"{churn.frees:.0f} frees, the pool resized {churn.resizes:.1f} times"
+                )
             lines.append(
                 f"memory of rank {one.rank} ({memory.component}): peak "
                 f"{memory.peak_allocated_mb:.1f} MB allocated, {memory.peak_reserved_mb:.1f} MB "
@@ -64,6 +85,19 @@ def lines_of(analysis: Analysis) -> list[str]:
             if memory.holders:
                 held = ", ".join(f"{name} {size:.0f} MB" for name, size in memory.holders[:4])
                 lines.append(f"  held at the peak by {held}")
+    return lines
+
+
+def _kernel_lines(analysis: Analysis) -> list[str]:
+    lines = []
+    if analysis.types and not has_scopes(analysis):
+        lines.append("the names of kernels carry no scope: nothing is said of the network's levels")
+    if any(group.roof != "unknown" for group in analysis.types):
+        chip = CHIPS[analysis.chip]
+        lines.append(
+            f"roofline by the nominal peaks of {chip.name}: {chip.cube_flops / 1e12:.0f} TFLOP/s "
+            f"of float16, {chip.bytes_per_s / 1e12:.1f} TB/s; shares are of the time taken"
+        )
     if not math.isnan(analysis.cube_utilisation):
         lines.append(f"cube unit used to {analysis.cube_utilisation:.1f} % by its kernels")
     return lines
@@ -108,11 +142,12 @@ def _steps(analysis: Analysis) -> Table:
 
 def _operators(title: str, groups: Sequence[OperatorGroup]) -> Table:
     table = Table(box=SIMPLE, title=title)
-    for column in ("", "core", "count", "ms", "share", "bound by"):
-        table.add_column(column, justify="left" if column in ("", "core", "bound by") else "right")
+    for column in ("", "core", "count", "ms", "share", "busy pipe", "roofline"):
+        right = column in ("count", "ms", "share")
+        table.add_column(column, justify="right" if right else "left")
     for group in groups[:SHOWN_GROUPS]:
         table.add_row(
             group.name, group.core, f"{group.count:,}", f"{group.total_ns / 1e6:.3f}",
-            f"{group.share:.1%}", group.bound,
+            f"{group.share:.1%}", group.bound, roof_text(group),
         )  # fmt: skip
     return table

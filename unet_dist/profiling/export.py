@@ -32,6 +32,10 @@ def csv_tables(analysis: Analysis) -> dict[str, str]:
                 "longest_us": group.longest_ns / 1e3,
                 "share": group.share,
                 "bound": group.bound,
+                "flop": group.flop,
+                "moved_bytes": group.moved_bytes,
+                "roof": group.roof,
+                "roof_share": group.roof_share,
             }
             for group in analysis.shapes
         ],

@@ -72,5 +72,22 @@ def clipped(intervals: Intervals, low: int, high: int) -> Intervals:
     return np.clip(intervals[first : max(first, last)], low, high)
 
 
+def measured_ns(
+    intervals: Intervals, lows: NDArray[np.int64], highs: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """What of a merged set lies between pairs of moments, of all pairs at once."""
+    if not len(intervals):
+        return np.zeros(len(lows), np.int64)
+    before = np.concatenate([[0], np.cumsum(intervals[:, 1] - intervals[:, 0])])
+
+    def until(moments: NDArray[np.int64]) -> NDArray[np.int64]:
+        place = np.searchsorted(intervals[:, 0], moments, side="right")
+        last = np.maximum(place - 1, 0)
+        open_ns = np.clip(moments - intervals[last, 1], None, 0)  # of one that goes on
+        return np.asarray(before[place] + np.where(place > 0, open_ns, 0))
+
+    return until(np.maximum(highs, lows)) - until(lows)
+
+
 def of_pairs(pairs: Iterable[tuple[int, int]]) -> Intervals:
     return np.array(list(pairs), np.int64).reshape(-1, 2)

@@ -1,15 +1,44 @@
-"""Memory of a device: its peak, what holds it, what is reserved in vain, and whether it grows."""
+"""Memory of a device: its peak, what holds it, what is reserved in vain, whether it grows, and how
+often it changes hands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from unet_dist.profiling.intervals import (
+    Intervals,
+    common,
+    gaps,
+    merged,
+    of_pairs,
+    total_ns,
+    without,
+)
 from unet_dist.profiling.tables import MemoryCurve, RankProfile, Step
 
 GROWS = 0.01
 """Share of the peak by which each step must end higher than the one before to be called growth."""
 HOLDERS = 10
+RESIZED_MB = 0.01
+"""Less is rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Churn:
+    """How memory changes hands in a mean step."""
+
+    allocations: float
+    """Of tensors, from the pool."""
+    frees: float
+    resizes: float
+    """Of the pool: it asks the device for memory, or gives some back. A step that is like the last
+    one needs none."""
+    stalled_ns: float
+    """While the device computes nothing around them, since it must not to give memory back."""
+    sending_ns: float
+    """Of that, while data moves between ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +54,15 @@ class MemoryUse:
     """Operators whose allocations are alive at the peak, and their MB, the largest first."""
     growth_mb: float
     """From the first step's end to the last one's, if every step ends higher; else 0."""
+    churn: Churn
 
 
-def memory_use(profile: RankProfile) -> MemoryUse | None:
-    """Of the framework's own pool; None if the profile tells none."""
+def memory_use(profile: RankProfile, steps: Sequence[Step]) -> MemoryUse | None:
+    """Of the framework's own pool; None if the profile tells none.
+
+    Args:
+        steps: those that do not warm up, over which churn is looked for.
+    """
     curve = _framework(profile.memory)
     if curve is None:
         return None
@@ -43,6 +77,54 @@ def memory_use(profile: RankProfile) -> MemoryUse | None:
         gap_share=(reserved - most) / reserved if reserved > 0 else 0.0,
         holders=_holders(profile, int(curve.at_ns[place])),
         growth_mb=_growth(curve, profile.steps),
+        churn=churn_of(profile, curve, steps),
+    )
+
+
+def churn_of(profile: RankProfile, curve: MemoryCurve, steps: Sequence[Step]) -> Churn:
+    """Allocations are those of single tensors if the profile has them, else rises of the curve."""
+    number = max(1, len(steps))
+    moments = curve.at_ns[1:]
+    if profile.allocations:
+        begins = np.array([one.begin_ns for one in profile.allocations], np.int64)
+        ends = np.array([o.end_ns for o in profile.allocations if o.end_ns is not None], np.int64)
+    else:
+        change = np.diff(curve.allocated_mb)
+        begins, ends = moments[change > RESIZED_MB], moments[change < -RESIZED_MB]
+    resized = moments[np.abs(np.diff(curve.reserved_mb)) > RESIZED_MB]
+    stalls = _stalls(profile, resized, steps) if len(resized) else merged()
+    return Churn(
+        allocations=_within(begins, steps) / number,
+        frees=_within(ends, steps) / number,
+        resizes=_within(resized, steps) / number,
+        stalled_ns=total_ns(stalls) / number,
+        sending_ns=total_ns(common(stalls, profile.transferring)) / number,
+    )
+
+
+def _stalls(profile: RankProfile, resized: NDArray[np.int64], steps: Sequence[Step]) -> Intervals:
+    """While nothing is computed around the moments at which the pool changed: all of a gap in which
+    the device does nothing, and of one in which it communicates what lies between two changes,
+    since the rest may be waiting for that."""
+    if not steps:
+        return merged()
+    low, high = steps[0].begin_ns, steps[-1].end_ns
+    inside = merged(of_pairs((step.begin_ns, step.end_ns) for step in steps))
+    nothing = without(gaps(profile.computing, low, high), merged(*profile.beside.values()))
+    nothing = common(without(nothing, profile.data_waits), inside)
+    first = np.searchsorted(resized, nothing[:, 0], side="left")
+    after = np.searchsorted(resized, nothing[:, 1], side="right")
+    chosen = first < after
+    found = nothing[chosen]
+    between = np.column_stack([resized[first[chosen]], resized[after[chosen] - 1]])
+    return merged(without(found, profile.communicating), between)
+
+
+def _within(moments: NDArray[np.int64], steps: Sequence[Step]) -> int:
+    ordered = np.sort(moments)
+    return sum(
+        int(np.searchsorted(ordered, step.end_ns) - np.searchsorted(ordered, step.begin_ns))
+        for step in steps
     )
 
 

@@ -20,6 +20,13 @@ class ModelCosts:
     """Of an image as the network sees it (``augment.crop``)."""
     activation_bytes: float
     """Kept of an image until its backward pass."""
+    halo_bytes: float
+    """Of an image that is cut into strips: what a card with a neighbour on both sides sends them,
+    forward and backward: the row that each 3x3 convolution reads beyond the own strip."""
+    exchanges: int
+    """Of rows, one after the other: of each such convolution, forward and backward."""
+    rows: int
+    """Of the deepest level, into which an image can be cut."""
 
     @property
     def step_flop(self) -> float:
@@ -41,6 +48,7 @@ def costs_of(config: Config) -> ModelCosts:
     model = config.model
     side = config.augment.crop / model.stride
     values = parameters = multiplications = 0.0
+    rows = _rows_beyond(config, side)
     for level in range(model.depth + 1):
         channels = model.width * 2**level
         pixels = (side / 2**level) ** 2
@@ -57,4 +65,25 @@ def costs_of(config: Config) -> ModelCosts:
         parameters=parameters * model.passes,
         forward_flop=2 * multiplications * model.passes,
         activation_bytes=values * model.passes * bytes_per_value,
+        # Of both neighbours; the input's row forward, the output's gradient backward.
+        halo_bytes=2 * bytes_per_value * model.passes * sum(i + o for i, o in rows),
+        exchanges=2 * len(rows) * model.passes,
+        rows=max(1, int(side / 2**model.depth)),
     )
+
+
+def _rows_beyond(config: Config, side: float) -> list[tuple[float, float]]:
+    """Values of one row of the input and of the output of each 3x3 convolution. Convolutions whose
+    stride is their size, and those of 1x1, read nothing beyond a strip."""
+    model = config.model
+    found = []
+    for level in range(model.depth + 1):
+        channels, width = model.width * 2**level, side / 2**level
+        first = channels / 2 if level else config.data.in_channels * model.stride**2
+        convolutions = [(first, channels), (channels, channels)]
+        if level < model.depth:
+            convolutions += [(2 * channels, channels), (channels, channels)]
+            if model.upsample == "resize":
+                convolutions.append((2 * channels, channels))
+        found += [(inputs * width, outputs * width) for inputs, outputs in convolutions]
+    return found

@@ -1,14 +1,19 @@
 """What the device's time was spent on: by type of kernel, by shape, by place in the network."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.profiling.intervals import Intervals, gaps, merged, total_ns
+from unet_dist.profiling.intervals import Intervals, common, gaps, merged, total_ns, without
+from unet_dist.profiling.roofline import CHIPS, Chip, least_seconds
 from unet_dist.profiling.tables import NO_STEP, Kernels
+
+USUAL = CHIPS["910B"]
 
 COMMUNICATION = ("HCCL", "COMMUNICATION")
 """Cores of rows that are no computing."""
@@ -22,10 +27,21 @@ TINY_NS = 10_000
 BUSY = 0.8
 """Share of a kernel's time in a pipe from which that pipe bounds it: msprof's rule for the cube."""
 SCOPE = re.compile(
-    r"(?:^|/|\.|-)(?P<part>down|up|encoder|decoder|bottom|bridge|stem|head|out)[a-z]*[_./-]?"
-    r"(?P<level>\d+)?",
+    r"(?:^|[/.])(?P<part>encoder|enc|down|decoder|dec|upsampling|up|bottom|bottleneck|bridge|stem|"
+    r"head|pool)s?(?:-(?:CellList|SequentialCell|ModuleList|Sequential)|_(?:block|stage|level|layer))?"
+    r"(?:[_./-]*(?P<level>\d+))?(?=[-_./]|$)",
     re.IGNORECASE,
 )
+"""A level as MindSpore names it (``encoder-CellList/2-ConvBlock/``), or as people do (``down_2/``,
+``encoder.2/``)."""
+PARTS: Mapping[str, str] = {
+    "enc": "encoder", "down": "encoder", "dec": "decoder", "up": "decoder", "upsampling": "decoder",
+    "bottleneck": "bottom", "bridge": "bottom",
+}  # fmt: skip
+LEVELS = ("encoder", "decoder")
+SECOND_PASS = re.compile(r"[/.]refine[-/.]")
+"""Of a network that looks at its own first answer."""
+ELSEWHERE = "elsewhere"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +57,23 @@ class OperatorGroup:
     """Of the time of all kernels."""
     bound: str
     """cube, vector, memory, scalar, none (waiting for each other), or unknown without counters."""
+    flop: float
+    """Of those whose shapes tell it, NaN if none do; so too the next ones."""
+    moved_bytes: float
+    roof: str
+    """compute, memory, or unknown: what takes longer at the nominal peaks of the chip."""
+    roof_share: float
+    """Of the time that they took, what they need at those peaks."""
 
     def of_one_step(self, steps: int) -> "OperatorGroup":
         """Of the mean step."""
-        count = round(self.count / steps)
-        return replace(self, count=count, total_ns=round(self.total_ns / steps))
+        return replace(
+            self,
+            count=round(self.count / steps),
+            total_ns=round(self.total_ns / steps),
+            flop=self.flop / steps,
+            moved_bytes=self.moved_bytes / steps,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +85,9 @@ class Launches:
     """Shorter than ``TINY_NS``."""
     tiny_ns: int
     gaps_ns: int
-    """Between kernels, the device being idle: the host had not launched the next one."""
+    """Between kernels, nothing being computed: the host had not launched the next one."""
+    sending_ns: int
+    """Of these, while data moves between ranks and the next kernel does not wait for it."""
     largest_gap_ns: int
     largest_gap_before: str
     """The kernel that came late."""
@@ -70,6 +100,7 @@ class Launches:
             tiny=round(self.tiny / steps),
             tiny_ns=round(self.tiny_ns / steps),
             gaps_ns=round(self.gaps_ns / steps),
+            sending_ns=round(self.sending_ns / steps),
         )
 
 
@@ -80,38 +111,40 @@ def computing_rows(kernels: Kernels) -> NDArray[np.intp]:
     return np.flatnonzero(~(communication[kernels.core] | hcom[kernels.type]))
 
 
-def by_type(kernels: Kernels) -> list[OperatorGroup]:
+def by_type(kernels: Kernels, chip: Chip = USUAL) -> list[OperatorGroup]:
     """The longest in all first."""
     rows = computing_rows(kernels)
-    return _grouped(kernels, rows, [kernels.texts[code] for code in kernels.type[rows]])
+    return _grouped(kernels, rows, [kernels.texts[code] for code in kernels.type[rows]], chip)
 
 
-def by_shape(kernels: Kernels) -> list[OperatorGroup]:
+def by_shape(kernels: Kernels, chip: Chip = USUAL) -> list[OperatorGroup]:
     rows = computing_rows(kernels)
     names = [
         f"{kernels.texts[kind]} {kernels.texts[shapes]}".strip()
         for kind, shapes in zip(kernels.type[rows], kernels.shapes[rows], strict=True)
     ]
-    return _grouped(kernels, rows, names)
+    return _grouped(kernels, rows, names, chip)
 
 
-def by_scope(kernels: Kernels) -> list[OperatorGroup]:
+def by_scope(kernels: Kernels, chip: Chip = USUAL) -> list[OperatorGroup]:
     """By the level of the encoder or decoder that the framework's names tell, forward and backward
     apart; kernels whose names tell none are together."""
     rows = computing_rows(kernels)
-    return _grouped(kernels, rows, [scope_of(kernels.texts[code]) for code in kernels.name[rows]])
+    scopes = {code: scope_of(kernels.texts[code]) for code in np.unique(kernels.name[rows])}
+    return _grouped(kernels, rows, [scopes[code] for code in kernels.name[rows]], chip)
 
 
 def scope_of(name: str) -> str:
     """``backward decoder 2`` of ``Gradients/Default/net/up_2/gradConv2D/...``."""
     found = SCOPE.search(name)
     if found is None:
-        return "elsewhere"
+        return ELSEWHERE
     part = found["part"].lower()
-    part = {"down": "encoder", "up": "decoder", "bridge": "bottom"}.get(part, part)
-    level = f" {found['level']}" if found["level"] else ""
+    part = PARTS.get(part, part)
+    level = f" {found['level']}" if found["level"] and part in LEVELS else ""
+    second = "second pass, " if SECOND_PASS.search(name) else ""
     backward = "backward " if re.search(r"grad", name, re.IGNORECASE) else ""
-    return f"{backward}{part}{level}"
+    return f"{second}{backward}{part}{level}"
 
 
 def layout_ns(kernels: Kernels) -> int:
@@ -130,17 +163,20 @@ def float32_ns(kernels: Kernels) -> int:
     return total_ns(kernels.time_ns[chosen])
 
 
-def launches_of(kernels: Kernels, communicating: Intervals) -> Launches:
+def launches_of(kernels: Kernels, communicating: Intervals, transferring: Intervals) -> Launches:
     """Over the steps of the profile; what lies between two steps is no gap."""
     rows = computing_rows(kernels)
     lengths = (kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]).astype(np.int64)
     tiny = lengths < TINY_NS
     idle = [
-        gaps(merged(times, communicating), int(times[0, 0]), int(times[:, 1].max()))
+        gaps(merged(times), int(times[0, 0]), int(times[:, 1].max()))
         for step in np.unique(kernels.step[rows])
         if len(times := kernels.time_ns[rows[kernels.step[rows] == step]])
     ]
-    free = np.concatenate([np.empty((0, 2), np.int64), *idle])
+    nothing = np.concatenate([np.empty((0, 2), np.int64), *idle])
+    # A kernel that begins while data still moves has not waited for it.
+    unneeded = common(nothing[_inside(transferring, nothing[:, 1])], transferring)
+    free = without(nothing, without(communicating, unneeded))
     waits = free[:, 1] - free[:, 0]
     before = ""
     if len(waits):
@@ -151,9 +187,18 @@ def launches_of(kernels: Kernels, communicating: Intervals) -> Launches:
         tiny=int(tiny.sum()),
         tiny_ns=int(lengths[tiny].sum()),
         gaps_ns=int(waits.sum()),
+        sending_ns=total_ns(common(free, communicating)),
         largest_gap_ns=int(waits.max(initial=0)),
         largest_gap_before=before,
     )
+
+
+def _inside(intervals: Intervals, moments: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each moment lies within one of a merged set, its ends apart."""
+    if not len(intervals):
+        return np.zeros(len(moments), np.bool_)
+    place = np.searchsorted(intervals[:, 0], moments, side="left") - 1
+    return np.asarray((place >= 0) & (moments < intervals[np.maximum(place, 0), 1]))
 
 
 def counter_mean(kernels: Kernels, name: str, rows: NDArray[np.intp] | None = None) -> float:
@@ -183,9 +228,12 @@ def num_steps(kernels: Kernels) -> int:
     return max(1, len(set(kernels.step.tolist()) - {NO_STEP}))
 
 
-def _grouped(kernels: Kernels, rows: NDArray[np.intp], names: Sequence[str]) -> list[OperatorGroup]:
+def _grouped(
+    kernels: Kernels, rows: NDArray[np.intp], names: Sequence[str], chip: Chip
+) -> list[OperatorGroup]:
     lengths = kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]
     whole = max(1, int(lengths.sum()))
+    least = least_seconds(kernels, chip)[rows]
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         places.setdefault(name, []).append(place)
@@ -203,9 +251,29 @@ def _grouped(kernels: Kernels, rows: NDArray[np.intp], names: Sequence[str]) -> 
                 longest_ns=int(lengths[inside].max()),
                 share=total / whole,
                 bound=_bound(kernels, rows[inside]),
+                **_roof(least[inside], lengths[inside]),
             )
         )
     return sorted(groups, key=lambda group: (-group.total_ns, group.name))
+
+
+def _roof(least: NDArray[np.float64], lengths: NDArray[np.int64]) -> dict[str, Any]:
+    """Args:
+    least: as ``least_seconds`` gives it, of the same kernels.
+    """
+    known = np.isfinite(least).all(axis=1)
+    if not known.any():
+        return {
+            "flop": math.nan, "moved_bytes": math.nan, "roof": "unknown", "roof_share": math.nan,
+        }  # fmt: skip
+    flop, moved, arithmetic_s, memory_s = (float(column) for column in least[known].sum(axis=0))
+    needed_s = float(least[known][:, 2:].max(axis=1).sum())
+    return {
+        "flop": flop,
+        "moved_bytes": moved,
+        "roof": "memory" if memory_s > arithmetic_s else "compute",
+        "roof_share": needed_s * 1e9 / max(1, int(lengths[known].sum())),
+    }
 
 
 def _most_frequent(codes: NDArray[np.int32]) -> int:

@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unet_dist.profiling.model_costs import BACKWARD
 from unet_dist.profiling.scaling import (
+    WORTH,
     Prediction,
     Split,
     Topology,
     Workload,
-    best_buckets,
     best_split,
     predict,
 )
-
-WORTH = 0.01
-"""Of a step: what saves less is not recommended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +21,6 @@ class CardsPrediction:
     """As many images on each card as now, or an even share of the batch."""
     best: Prediction | None
     """Of the ways to divide the same images that fit into memory; None if none does."""
-    buckets: int
-    """Parts of the gradients that are best sent one after the other."""
-    bucket_exposed_s: float
     why: str
 
     def to_json(self) -> dict[str, Any]:
@@ -45,47 +38,47 @@ def predict_cards(
 ) -> list[CardsPrediction]:
     """Args:
     images: of a card, where ``batch`` is 0.
-    batch: of all cards; numbers of cards that do not divide it are left out.
+    batch: of all cards; numbers of cards that cannot share it evenly are left out.
     """
     found = []
     for number in cards:
-        if batch and batch % number:
-            continue
         each = batch // number if batch else images
-        plain = predict(workload, Split(cards=number, images=each), topology)
-        best = best_split(workload, number, each * number, topology, memory_bytes=memory_bytes)
-        backward = plain.computing_s * BACKWARD / (1 + BACKWARD)
-        buckets, exposed = best_buckets(
-            workload.gradient_bytes, number, topology, backward_s=backward
+        best = best_split(
+            workload, number, batch or each * number, topology, memory_bytes=memory_bytes
         )
-        found.append(
-            CardsPrediction(
-                plain=plain,
-                best=best,
-                buckets=buckets,
-                bucket_exposed_s=exposed,
-                why=_why(plain, best, exposed, memory_bytes),
-            )
-        )
+        if batch and batch % number:
+            # Cards that share images may divide a batch that single cards cannot.
+            if best is None:
+                continue
+            plain = best
+        else:
+            plain = predict(workload, Split(cards=number, images=each), topology)
+        found.append(CardsPrediction(plain=plain, best=best, why=_why(plain, best, memory_bytes)))
     return found
 
 
-def _why(plain: Prediction, best: Prediction | None, exposed: float, memory: float) -> str:
+def _why(plain: Prediction, best: Prediction | None, memory: float) -> str:
     if best is None:
         return f"no division fits into {memory / 1e9:g} GB"
     reasons = []
-    if best.split != plain.split:
+    if plain.memory_bytes > memory:
         needs = plain.memory_bytes / 1e9
         reasons.append(f"{plain.split.images} images at once need {needs:.1f} GB")
+    if best.split.strips > 1:
+        share = best.exchange_s / best.step_s
+        reasons.append(f"the rows that strips exchange are {share:.0%} of the step")
     if plain.communication_s > 0.05 * plain.step_s:
         share = plain.communication_s / plain.step_s
         reasons.append(f"{share:.0%} of the step is exposed communication")
-        if exposed < 0.5 * plain.communication_s:
-            reasons.append("sending gradients in parts would hide most of it")
+    if best.step_s < (1 - WORTH) * plain.step_s:
+        reasons.append(f"{plain.step_s * 1e3:.2f} ms become {best.step_s * 1e3:.2f}")
     return "; ".join(reasons) or "the simplest way is the fastest"
 
 
-def prediction_lines(found: Sequence[CardsPrediction]) -> list[str]:
+def prediction_lines(found: Sequence[CardsPrediction], links: str) -> list[str]:
+    """Args:
+    links: where their speed is known from.
+    """
     lines = [
         " cards    batch   step ms    images/s  efficiency  all-reduce ms  GB a card  by",
     ]
@@ -100,8 +93,8 @@ def prediction_lines(found: Sequence[CardsPrediction]) -> list[str]:
     for one in found:
         lines.append(f"{one.plain.split.cards} cards: {_recommended(one)} ({one.why})")
     lines.append(
-        "Predicted by the alpha-beta model with nominal links; not measured on cards. Efficiency "
-        "is that of a card against one card alone."
+        f"Predicted by the alpha-beta model with {links}; not measured on cards. Efficiency is "
+        "that of a card against one card alone."
     )
     return lines
 
@@ -115,6 +108,9 @@ def _recommended(one: CardsPrediction) -> str:
         text += f" train.accumulation={split.accumulation}"
     if split.sharded:
         text += ", the optimiser's state divided over the cards"
-    saved = one.plain.communication_s - one.bucket_exposed_s
-    worth = one.buckets > 1 and saved > WORTH * one.plain.step_s
-    return text + (f", gradients in {one.buckets} parts" if worth else "")
+    if split.strips > 1:
+        text += (
+            f", each image cut into {split.strips} strips of a card each (which this program does "
+            "not do)"
+        )
+    return text + (f", gradients in {split.buckets} parts" if split.buckets > 1 else "")

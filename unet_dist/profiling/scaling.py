@@ -13,8 +13,13 @@ and the fastest one is taken, as HCCL does. What the profile measured replaces t
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from unet_dist.profiling.model_costs import BACKWARD
+
+WORTH = 0.01
+"""Of a step: what saves less is not worth another way to divide it."""
 
 Algorithm = Literal["none", "ring", "halving-doubling", "hierarchical"]
 
@@ -121,6 +126,10 @@ class Workload:
     """Of weights, gradients and the optimiser on each card."""
     image_bytes: float
     """Of activations for each image."""
+    halo_bytes: float = 0.0
+    """See ``model_costs``; so too the next ones."""
+    exchanges: int = 0
+    rows: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,14 +138,18 @@ class Split:
 
     cards: int
     images: int
-    """Of each card in each part of the accumulation."""
+    """Of each card, or of the cards that share them, in each part of the accumulation."""
     accumulation: int = 1
     sharded: bool = False
     """Whether the optimiser's state is divided over the cards (parallel optimizer)."""
+    strips: int = 1
+    """Into which each image is cut, a card each."""
+    buckets: int = 1
+    """Parts of the gradients, each sent while the next one is computed."""
 
     @property
     def batch(self) -> int:
-        return self.cards * self.images * self.accumulation
+        return self.cards // self.strips * self.images * self.accumulation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +159,8 @@ class Prediction:
     computing_s: float
     communication_s: float
     """Exposed."""
+    exchange_s: float
+    """Of rows between cards that share images."""
     memory_bytes: float
     images_per_s: float
     efficiency: float
@@ -154,55 +169,126 @@ class Prediction:
 
 
 def predict(workload: Workload, split: Split, topology: Topology) -> Prediction:
-    computing = split.accumulation * (workload.fixed_s + split.images * workload.image_s)
-    whole, algorithm = all_reduce_s(workload.gradient_bytes, split.cards, topology)
-    exposed = whole - min(workload.hidden * whole, computing)
-    step = computing + exposed + workload.other_s
+    part = workload.fixed_s + split.images * workload.image_s / split.strips
+    computing = split.accumulation * part
+    exposed, algorithm = _exposed(workload, split, topology, computing, part)
+    exchange = split.accumulation * exchange_s(workload, split, topology)
+    step = computing + exposed + exchange + workload.other_s
     state = workload.state_bytes / (split.cards if split.sharded else 1)
+    kept = workload.image_bytes / split.strips + _neighbours(split) / 2 * workload.halo_bytes / 2
     alone = computing + workload.other_s
     return Prediction(
         split=split,
         step_s=step,
         computing_s=computing,
         communication_s=exposed,
-        memory_bytes=state + split.images * workload.image_bytes,
+        exchange_s=exchange,
+        memory_bytes=state + split.images * kept,
         images_per_s=split.batch / step,
         efficiency=alone / step,
         algorithm=algorithm,
     )
 
 
-def splits_of(cards: int, batch: int, most_images: int) -> list[Split]:
-    """The ways to give each card the same number of images of a batch."""
+def _exposed(
+    workload: Workload, split: Split, topology: Topology, computing: float, last: float
+) -> tuple[float, Algorithm]:
+    """Args:
+    last: seconds of the last part of the accumulation, whose backward pass hides parts.
+    """
+    whole, algorithm = all_reduce_s(workload.gradient_bytes, split.cards, topology)
+    if split.buckets == 1:
+        return whole - min(workload.hidden * whole, computing), algorithm
+    backward = last * BACKWARD / (1 + BACKWARD)
+    sent, algorithm = _in_buckets(
+        workload.gradient_bytes, split.cards, topology, backward, split.buckets
+    )
+    return sent, algorithm
+
+
+def exchange_s(workload: Workload, split: Split, topology: Topology) -> float:
+    """Of the rows at the edges of strips, and of the sums of norms over an image: each convolution
+    waits for both, forward and backward."""
+    if split.strips == 1 or not workload.halo_bytes:
+        return 0.0
+    link = topology.inside if split.strips <= topology.group else topology.between
+    neighbours = _neighbours(split)
+    rows = link.time_s(
+        split.images * workload.halo_bytes,
+        messages=neighbours * workload.exchanges,
+        share=neighbours / 2,
+    )
+    # A norm sums two numbers of each channel: latency alone.
+    sums = workload.exchanges * 2 * math.ceil(math.log2(split.strips))
+    return rows + sums * link.alpha_s
+
+
+def _neighbours(split: Split) -> int:
+    return min(2, split.strips - 1)
+
+
+def splits_of(cards: int, batch: int, most_images: int, *, rows: int = 1) -> list[Split]:
+    """The ways to give each card, or all that share images, the same number of images of a batch.
+
+    Args:
+        rows: into which an image can be cut; strips are of equal height.
+    """
     found = []
-    each, rest = divmod(batch, cards)
-    if rest or not each:
-        return []
-    for accumulation in range(1, each + 1):
-        images, left = divmod(each, accumulation)
-        if not left and images <= most_images:
-            found += [
-                Split(cards=cards, images=images, accumulation=accumulation, sharded=sharded)
-                for sharded in (False, True)
-            ]
+    for strips in range(1, min(cards, rows) + 1):
+        each, rest = divmod(batch, cards // strips)
+        if cards % strips or rows % strips or rest or not each:
+            continue
+        for accumulation in range(1, each + 1):
+            images, left = divmod(each, accumulation)
+            if not left and images <= most_images:
+                found += [
+                    Split(
+                        cards=cards,
+                        images=images,
+                        accumulation=accumulation,
+                        sharded=sharded,
+                        strips=strips,
+                    )
+                    for sharded in (False, True)
+                ]
     return found
 
 
 def best_split(
     workload: Workload, cards: int, batch: int, topology: Topology, *, memory_bytes: float
 ) -> Prediction | None:
-    """The fastest that fits into the memory of a card, of equally fast ones the simplest; None if
-    none does."""
+    """The fastest that fits into the memory of a card; what is no faster by ``WORTH`` is done in
+    the simpler way. None if none fits."""
     fitting = [
         found
-        for split in splits_of(cards, batch, most_images=batch)
-        if (found := predict(workload, split, topology)).memory_bytes <= memory_bytes
+        for split in splits_of(cards, batch, most_images=batch, rows=workload.rows)
+        for found in _with_buckets(workload, split, topology)
+        if found.memory_bytes <= memory_bytes
     ]
+    if not fitting:
+        return None
+    fastest = min(one.step_s for one in fitting)
     return min(
-        fitting,
-        key=lambda one: (one.step_s, one.split.sharded, one.split.accumulation),
-        default=None,
+        (one for one in fitting if one.step_s <= (1 + WORTH) * fastest),
+        key=lambda one: (
+            one.split.strips,
+            one.split.sharded,
+            one.split.buckets,
+            one.split.accumulation,
+            one.step_s,
+        ),
     )
+
+
+def _with_buckets(workload: Workload, split: Split, topology: Topology) -> list[Prediction]:
+    """The gradients as one, and in as many parts as are best."""
+    whole = predict(workload, split, topology)
+    last = whole.computing_s / split.accumulation
+    backward = last * BACKWARD / (1 + BACKWARD)
+    number, _ = best_buckets(workload.gradient_bytes, split.cards, topology, backward_s=backward)
+    if number == 1:
+        return [whole]
+    return [whole, predict(workload, replace(split, buckets=number), topology)]
 
 
 def fitted_link(sizes: Sequence[float], seconds: Sequence[float]) -> LinkModel:
@@ -229,10 +315,17 @@ def best_buckets(
     Each part is sent while the next one is computed, evenly over the backward pass; the last one
     is exposed in any case, and every part pays its own latency.
     """
-    found = []
-    for number in range(1, most + 1):
-        part, _ = all_reduce_s(size / number, cards, topology)
-        hidden = backward_s * (number - 1) / number
-        found.append((max(part, number * part - hidden), number))
+    found = [
+        (_in_buckets(size, cards, topology, backward_s, number)[0], number)
+        for number in range(1, most + 1)
+    ]
     exposed, number = min(found)
     return number, exposed
+
+
+def _in_buckets(
+    size: float, cards: int, topology: Topology, backward_s: float, number: int
+) -> tuple[float, Algorithm]:
+    part, algorithm = all_reduce_s(size / number, cards, topology)
+    hidden = backward_s * (number - 1) / number
+    return max(part, number * part - hidden), algorithm

@@ -6,13 +6,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet_dist.profiling.intervals import (
-    clipped,
+    Intervals,
     common,
     gaps,
+    measured_ns,
     merged,
-    total_ns,
     without,
 )
 from unet_dist.profiling.moments import NS_PER_US
@@ -59,6 +60,11 @@ class StepParts:
     """Communication hidden behind computing; a part of ``computing_ns``, not of the sum."""
 
     @property
+    def idle_ns(self) -> int:
+        """Of the device, for which the host alone answers."""
+        return self.preparing_ns + self.free_ns + self.unattributed_ns
+
+    @property
     def exposed_ns(self) -> int:
         return self.transfer_ns + self.waiting_ns + self.late_ns + self.bubble_ns
 
@@ -74,7 +80,20 @@ PARTS = tuple(
 def step_parts(profile: RankProfile) -> list[StepParts]:
     """Of each step that the profile marks; of one that marks none, of the device's whole time."""
     steps: Sequence[Step] = profile.steps or whole_of(profile)
-    return [_parts_of(profile, step) for step in steps]
+    if not steps:
+        return []
+    lows = np.array([step.begin_ns for step in steps], np.int64)
+    highs = np.array([step.end_ns for step in steps], np.int64)
+    found = _divided(profile, lows, highs)
+    return [
+        StepParts(
+            rank=profile.rank,
+            step=step.number,
+            step_ns=step.end_ns - step.begin_ns,
+            **{name: int(values[place]) for name, values in found.items()},
+        )
+        for place, step in enumerate(steps)
+    ]
 
 
 def whole_of(profile: RankProfile) -> tuple[Step, ...]:
@@ -85,37 +104,57 @@ def whole_of(profile: RankProfile) -> tuple[Step, ...]:
     return (Step(number=NO_STEP, begin_ns=int(busy[0, 0]), end_ns=int(busy[-1, 1])),)
 
 
-def _parts_of(profile: RankProfile, step: Step) -> StepParts:
-    low, high = step.begin_ns, step.end_ns
-    beside = clipped(merged(*profile.beside.values()), low, high)
-    computing = without(clipped(profile.computing, low, high), beside)
-    communicating = without(clipped(profile.communicating, low, high), beside)
+def _divided(
+    profile: RankProfile, lows: NDArray[np.int64], highs: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """The parts of all steps at once, by their names: the sets are made of the whole profile, and
+    only then measured step by step."""
+    beside = merged(*profile.beside.values())
+    computing = without(profile.computing, beside)
+    communicating = without(profile.communicating, beside)
     exposed = without(communicating, computing)
     bubble = common(exposed, profile.bubbles)
     rest = without(exposed, bubble)
     transfer = common(rest, profile.transferring)
     waiting = without(common(rest, profile.awaiting), transfer)
     busy = merged(computing, communicating)
-    idle = without(gaps(busy, low, high), beside)
+    idle = without(gaps(busy, int(lows.min()), int(highs.max())), beside)
     data = common(idle, profile.data_waits)
     idle = without(idle, data)
-    first, last = (int(busy[0, 0]), int(busy[-1, 1])) if len(busy) else (low, low)
-    return StepParts(
-        rank=profile.rank,
-        step=step.number,
-        step_ns=high - low,
-        computing_ns=total_ns(computing),
-        transfer_ns=total_ns(transfer),
-        waiting_ns=total_ns(waiting),
-        late_ns=total_ns(rest) - total_ns(transfer) - total_ns(waiting),
-        bubble_ns=total_ns(bubble),
-        data_ns=total_ns(data),
-        beside_ns=total_ns(beside),
-        preparing_ns=total_ns(clipped(idle, low, first)),
-        free_ns=total_ns(clipped(idle, first, last)),
-        unattributed_ns=total_ns(clipped(idle, last, high)),
-        overlapped_ns=total_ns(communicating) - total_ns(exposed),
-    )
+    first, last = _busy_ends(busy, lows, highs)
+
+    def within(intervals: Intervals) -> NDArray[np.int64]:
+        return measured_ns(intervals, lows, highs)
+
+    return {
+        "computing_ns": within(computing),
+        "transfer_ns": within(transfer),
+        "waiting_ns": within(waiting),
+        "late_ns": within(rest) - within(transfer) - within(waiting),
+        "bubble_ns": within(bubble),
+        "data_ns": within(data),
+        "beside_ns": within(beside),
+        "preparing_ns": measured_ns(idle, lows, first),
+        "free_ns": measured_ns(idle, first, last),
+        "unattributed_ns": measured_ns(idle, last, highs),
+        "overlapped_ns": within(communicating) - within(exposed),
+    }
+
+
+def _busy_ends(
+    busy: Intervals, lows: NDArray[np.int64], highs: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The device's first and last moment of work between pairs of moments; both the low one where
+    it does nothing."""
+    if not len(busy):
+        return lows, lows
+    begins = np.searchsorted(busy[:, 1], lows, side="right")
+    ends = np.searchsorted(busy[:, 0], highs, side="left") - 1
+    works = begins <= ends
+    most = len(busy) - 1
+    first = np.maximum(busy[np.minimum(begins, most), 0], lows)
+    last = np.minimum(busy[np.clip(ends, 0, most), 1], highs)
+    return np.where(works, first, lows), np.where(works, last, lows)
 
 
 def told_parts(profile: RankProfile) -> list[StepParts]:

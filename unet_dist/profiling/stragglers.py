@@ -6,14 +6,15 @@ the time, however little, and one that comes late seldom, but then by much.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.profiling.clocks import Clock, occurrences
-from unet_dist.profiling.intervals import clipped, common, gaps, total_ns
+from unet_dist.profiling.intervals import common, measured_ns, merged, of_pairs, without
 from unet_dist.profiling.steps import StepParts
 from unet_dist.profiling.tables import RankProfile
 
@@ -28,6 +29,8 @@ LEAST_SHARE = 0.01
 """Of the step: culprits that cost less are not named."""
 SELDOM_SHARE = 0.01
 """Of the step, and half of all waiting: what a rank must cost that is late seldom."""
+OFTEN = 0.1
+"""Of the mean: a median above it is no chance, and tells more than a mean that one stall moves."""
 EXPLAINS = 0.8
 """Share of the lateness that a cause must explain to be named."""
 
@@ -61,6 +64,65 @@ def arrivals(
     return np.array(begins, np.float64).reshape(len(keys), len(profiles)), keys
 
 
+def divided_by_arrival(
+    profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]
+) -> list[RankProfile]:
+    """Where all ranks of a job are there and nothing tells of transfers, a collective is waiting
+    until the last rank has come, and transfer from then on."""
+    told = any(len(p.transferring) or len(p.awaiting) for p in profiles)
+    if told or not all(p.world == len(profiles) > 1 for p in profiles):
+        return list(profiles)
+    begins_cr, keys = arrivals(profiles, clocks)
+    divided = []
+    for place, profile in enumerate(profiles):
+        own = occurrences(profile)
+        moments = [
+            own[key].begin_ns + round(float(begins.max() - begins[place]))
+            for key, begins in zip(keys, begins_cr, strict=True)
+        ]
+        pairs = [
+            (own[key].begin_ns, min(last, own[key].end_ns), own[key].end_ns)
+            for key, last in zip(keys, moments, strict=True)
+        ]
+        parts = {
+            (own[key].name, own[key].begin_ns): (end - last, last - begin)
+            for key, (begin, last, end) in zip(keys, pairs, strict=True)
+        }
+        divided.append(
+            replace(
+                profile,
+                awaiting=merged(of_pairs((begin, last) for begin, last, _ in pairs)),
+                transferring=merged(of_pairs((last, end) for _, last, end in pairs)),
+                collectives=tuple(
+                    replace(call, transfer_ns=found[0], wait_ns=found[1])
+                    if (found := parts.get((call.name, call.begin_ns)))
+                    else call
+                    for call in profile.collectives
+                ),
+            )
+        )
+    return divided
+
+
+def decisive(
+    profiles: Sequence[RankProfile],
+    begins_cr: NDArray[np.float64],
+    keys: Sequence[tuple[str, int]],
+) -> NDArray[np.intp]:
+    """Places of the collectives whose lateness counts: of those between two moments at which all
+    ranks are level, the one with the largest. A rank that begins a step late is late for each part
+    of its gradients as long as computing hides them, and that costs the step only once."""
+    own = occurrences(profiles[0])
+    steps = np.array([own[key].step for key in keys], np.int64)
+    apart = np.append(False, np.diff(steps) != 0)[: len(keys)]
+    apart[1:] |= np.array(_levels(profiles, keys)[:-1], np.bool_)
+    groups = np.cumsum(apart)
+    spread = (begins_cr - _usual(begins_cr)[:, None]).max(axis=1)
+    order = np.lexsort((-spread, groups))
+    _, firsts = np.unique(groups[order], return_index=True)
+    return np.asarray(order[firsts])
+
+
 def stragglers_of(
     begins_cr: NDArray[np.float64], ranks: Sequence[int], *, step_ns: float, num_steps: int
 ) -> list[tuple[int, float, float]]:
@@ -76,14 +138,17 @@ def stragglers_of(
     # Each rank's own jitter: two late ranks do not widen that of the others.
     jitter = NORMAL_MAD * np.median(np.abs(late_cr - medians), axis=0)
     error = MEDIAN_ERROR * np.median(jitter) / np.sqrt(len(late_cr))
-    costs = np.array([_saved(late_cr, place) for place in range(len(ranks))]) / max(1, num_steps)
+    costs = np.array([_saved(late_cr, place).sum() for place in range(len(ranks))])
+    costs /= max(1, num_steps)
     waiting = float(late_cr.max(axis=1).clip(0).sum()) / max(1, num_steps)
     found = []
     for place, rank in enumerate(ranks):
         often = medians[place] > LATE_BY * error and medians[place] > 0 and len(late_cr) >= 10
         seldom = costs[place] > max(SELDOM_SHARE * step_ns, waiting / 2)
         if (often and _worth(medians[place], len(late_cr), num_steps, step_ns)) or seldom:
-            found.append((rank, float(medians[place]), float(costs[place])))
+            saved = _saved(late_cr, place)
+            cost = float(_middle(saved)(saved)) * len(saved) / max(1, num_steps)
+            found.append((rank, float(medians[place]), cost))
     return sorted(found, key=lambda one: -one[2])
 
 
@@ -99,10 +164,16 @@ def _worth(late_ns: float, collectives: int, num_steps: int, step_ns: float) -> 
     return late_ns * collectives / max(1, num_steps) > LEAST_SHARE * step_ns
 
 
-def _saved(late_cr: NDArray[np.float64], place: int) -> float:
-    """Summed over the collectives, how much earlier the last rank would come."""
+def _saved(late_cr: NDArray[np.float64], place: int) -> NDArray[np.float64]:
+    """Of each collective, how much earlier the last rank would come."""
     others = np.delete(late_cr, place, axis=1).max(axis=1)
-    return float((late_cr.max(axis=1) - np.maximum(others, 0)).clip(0).sum())
+    return np.asarray((late_cr.max(axis=1) - np.maximum(others, 0)).clip(0))
+
+
+def _middle(values: NDArray[np.float64]) -> Callable[..., Any]:
+    """The median, which a single stall does not move, for what is there most of the time; for what
+    is there seldom the mean."""
+    return np.median if np.median(values) >= OFTEN * values.mean() else np.mean
 
 
 def explained(
@@ -110,26 +181,36 @@ def explained(
     found: Sequence[tuple[int, float, float]],
     begins_cr: NDArray[np.float64],
     keys: Sequence[tuple[str, int]],
+    chosen: NDArray[np.intp],
 ) -> list[Straggler]:
-    """With what each of them did while the others waited already: since the collective before, the
-    late rank computed, waited for data, or did neither, longer than the median rank."""
-    before = [_since_last(profile, keys) for profile in profiles]
-    late_cr = begins_cr - _usual(begins_cr)[:, None]
+    """With what each of them did while the others waited already: since all ranks were level the
+    last time, the late rank computed, waited for data, or did neither, longer than the median
+    rank.
+
+    Args:
+        chosen: as ``decisive`` gives them.
+    """
+    if not found:
+        return []
+    levels = _levels(profiles, keys)
+    before = [_since_level(profile, keys, levels) for profile in profiles]
+    before = [[own[place] for place in chosen] for own in before]
+    late_cr = (begins_cr - _usual(begins_cr)[:, None])[chosen]
     culprits = {rank for rank, _, _ in found}
     told = []
     for rank, late_ns, cost_ns in found:
         place = next(i for i, profile in enumerate(profiles) if profile.rank == rank)
-        chosen = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
-        late = float(late_cr[chosen, place].sum())
-        excess = {}
+        latest = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
+        middle = _middle(late_cr[:, place].clip(0))
+        late, excess = float(middle(late_cr[latest, place])), {}
         for cause in ("compute", "data", "host"):
-            own = sum(before[place][number][cause] for number in chosen)
             others = [
-                sum(before[i][number][cause] for number in chosen)
-                for i, profile in enumerate(profiles)
+                [own[number][cause] for number in latest]
+                for own, profile in zip(before, profiles, strict=True)
                 if profile.rank not in culprits
-            ] or [0]
-            excess[cause] = own - statistics.median(others)
+            ] or [[0] * len(latest)]
+            own = np.array([before[place][number][cause] for number in latest])
+            excess[cause] = float(middle(own - np.median(others, axis=0)))
         cause, most = max(excess.items(), key=lambda item: item[1])
         named = late > 0 and most >= EXPLAINS * late
         told.append(
@@ -138,38 +219,55 @@ def explained(
                 late_ns=late_ns,
                 cost_ns=cost_ns,
                 cause=cause if named else "unknown",
-                evidence=_evidence(excess, late, len(chosen)),
+                evidence=_evidence(excess, late, len(latest)),
             )
         )
     return told
 
 
-def _since_last(profile: RankProfile, keys: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
-    """What the rank did between the end of the collective before and the begin of this one."""
+def _levels(profiles: Sequence[RankProfile], keys: Sequence[tuple[str, int]]) -> list[bool]:
+    """Whether ranks are level when a collective ends: they are if none of them computes meanwhile.
+    One that is hidden behind computing leaves who is late as late as before."""
+    computes = np.zeros(len(keys), np.bool_)
+    for profile in profiles:
+        own = occurrences(profile)
+        ends = np.array([own[key].end_ns for key in keys], np.int64)
+        computes |= measured_ns(profile.computing, ends - 1, ends) > 0
+    return [bool(one) for one in ~computes]
+
+
+def _since_level(
+    profile: RankProfile, keys: Sequence[tuple[str, int]], levels: Sequence[bool]
+) -> list[dict[str, int]]:
+    """What the rank did between the last moment at which all were level and the begin of each
+    collective."""
     own = occurrences(profile)
-    steps = [step.begin_ns for step in profile.steps]
-    found, last = [], min(steps, default=0)
-    for key in keys:
-        begin = own[key].begin_ns
-        low = min(max([last, *(s for s in steps if s <= begin)], default=begin), begin)
-        computing = clipped(profile.computing, low, begin)
-        idle = gaps(computing, low, begin)
-        data = common(idle, profile.data_waits)
-        found.append(
-            {
-                "compute": total_ns(computing),
-                "data": total_ns(data),
-                "host": total_ns(idle) - total_ns(data),
-            }
-        )
-        last = own[key].end_ns
-    return found
+    calls = [own[key] for key in keys]
+    steps = np.array([step.begin_ns for step in profile.steps], np.int64)
+    begins, lows, last = [], [], min((s.begin_ns for s in profile.steps), default=0)
+    for call, is_level in zip(calls, levels, strict=True):
+        place = int(np.searchsorted(steps, call.begin_ns, side="right")) - 1
+        low = max(last, int(steps[place])) if place >= 0 else last
+        begins.append(call.begin_ns)
+        lows.append(min(low, call.begin_ns) if low else call.begin_ns)
+        last = call.end_ns if is_level else last
+    low_n, high_n = np.array(lows, np.int64), np.array(begins, np.int64)
+    busy = merged(profile.computing, profile.communicating)
+    whole = of_pairs([(int(low_n.min()), int(high_n.max()))])
+    idle = without(merged(whole), busy)
+    computed = measured_ns(profile.computing, low_n, high_n)
+    idled = measured_ns(idle, low_n, high_n)
+    waited = measured_ns(common(idle, profile.data_waits), low_n, high_n)
+    return [
+        {"compute": int(c), "data": int(d), "host": int(i - d)}
+        for c, d, i in zip(computed, waited, idled, strict=True)
+    ]
 
 
 def _evidence(excess: Mapping[str, float], late: float, collectives: int) -> str:
     parts = ", ".join(f"{name} {value / 1e6:+.2f} ms" for name, value in excess.items())
     return (
-        f"before the {collectives} collectives where it was latest (by {late / 1e6:.2f} ms in all) "
+        f"before the {collectives} collectives where it was latest (by {late / 1e6:.2f} ms each) "
         f"it differs from the median rank by {parts}"
     )
 

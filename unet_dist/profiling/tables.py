@@ -38,6 +38,9 @@ class Kernels:
     texts: tuple[str, ...]
     counters: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Hardware counters by the profiler's names, NaN where a kernel has none."""
+    signature: NDArray[np.int32] | None = None
+    """Shapes, number formats and layouts of inputs and outputs (``roofline.SIGNATURE``); None where
+    the profiler does not tell outputs."""
 
     def __len__(self) -> int:
         return len(self.time_ns)

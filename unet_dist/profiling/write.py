@@ -11,6 +11,7 @@ from typing import Any
 from unet_dist.profiling.ascend_text import OUTPUT
 from unet_dist.profiling.intervals import Intervals, gaps, merged, without
 from unet_dist.profiling.operators import by_type
+from unet_dist.profiling.roofline import SIGNATURE
 from unet_dist.profiling.steps import StepParts, step_parts
 from unet_dist.profiling.tables import NO_STEP, Collective, Kernels, RankProfile
 from unet_dist.runs import write_files_atomically
@@ -32,6 +33,8 @@ def write_text_folder(folder: Path, profile: RankProfile) -> None:
     if profile.kernels is not None:
         texts[f"{OUTPUT}/kernel_details.csv"] = _csv(_kernel_rows(profile.kernels))
         texts[f"{OUTPUT}/op_statistic.csv"] = _csv(_type_rows(profile.kernels))
+    if profile.allocations:
+        texts[f"{OUTPUT}/operator_memory.csv"] = _csv(_allocation_rows(profile))
     if profile.memory:
         texts[f"{OUTPUT}/memory_record.csv"] = _csv(_memory_rows(profile))
     write_files_atomically(
@@ -136,8 +139,13 @@ def _kernel_rows(kernels: Kernels) -> Iterable[dict[str, Any]]:
         "Input Shapes": kernels.of(kernels.shapes),
         "Input Data Types": kernels.of(kernels.dtypes),
     }
+    signatures = [] if kernels.signature is None else kernels.of(kernels.signature)
     for place, (begin, end) in enumerate(kernels.time_ns.tolist()):
         step = int(kernels.step[place])
+        if signatures:
+            shapes = dict(zip(SIGNATURE, signatures[place].split("|"), strict=True))
+        else:
+            shapes = {name: columns[name][place] for name in SIGNATURE[:2]}
         yield {
             "Step Id": "" if step == NO_STEP else step,
             "Name": columns["Name"][place],
@@ -148,8 +156,7 @@ def _kernel_rows(kernels: Kernels) -> Iterable[dict[str, Any]]:
             "Duration(us)": _us(end - begin),
             "Wait Time(us)": _us(int(kernels.wait_ns[place])),
             "Block Num": 1,
-            "Input Shapes": columns["Input Shapes"][place],
-            "Input Data Types": columns["Input Data Types"][place],
+            **shapes,
             **{name: repr(float(values[place])) for name, values in kernels.counters.items()},
         }
 
@@ -182,6 +189,17 @@ def _memory_rows(profile: RankProfile) -> Iterable[dict[str, Any]]:
                 "Total Active(MB)": allocated,
                 "Device Type": f"simulated:{profile.rank}" if profile.simulated else "NPU:0",
             }
+
+
+def _allocation_rows(profile: RankProfile) -> Iterable[dict[str, Any]]:
+    for one in profile.allocations:
+        yield {
+            "Name": one.operator,
+            "Size(KB)": one.size_kb,
+            "Allocation Time(us)": f"{_us(one.begin_ns)}\t",
+            "Release Time(us)": "" if one.end_ns is None else f"{_us(one.end_ns)}\t",
+            "Device Type": f"simulated:{profile.rank}" if profile.simulated else "NPU:0",
+        }
 
 
 def _communication(profile: RankProfile) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unet_dist.profiling.analysis import PART_NAMES, Analysis, divided_by_arrival
-from unet_dist.profiling.describe import lines_of, missing_lines
+from unet_dist.profiling.analysis import PART_NAMES, Analysis
+from unet_dist.profiling.describe import has_scopes, lines_of, missing_lines, roof_text
+from unet_dist.profiling.operators import OperatorGroup
 from unet_dist.profiling.steps import PARTS
+from unet_dist.profiling.stragglers import divided_by_arrival
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.report.profile_charts import (
     kernels_png,
@@ -52,17 +54,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         typical=analysis.typical,
         charts=_charts(analysis, profiles),
         lines=lines_of(analysis),
-        kernels=[
-            {
-                "name": group.name,
-                "core": group.core,
-                "count": f"{group.count:,}",
-                "ms": f"{group.total_ns / 1e6:.3f}",
-                "share": f"{group.share:.1%}",
-                "bound": group.bound,
-            }
-            for group in analysis.shapes[:ROWS]
-        ],
+        tables=_tables(analysis),
         missing=missing_lines(analysis),
         sources=[
             f"rank {one.rank}: {len(one.steps)} steps"
@@ -71,6 +63,30 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
             for one in analysis.ranks
         ],
     )
+
+
+def _tables(analysis: Analysis) -> list[dict[str, Any]]:
+    found = []
+    if has_scopes(analysis):
+        found.append(("By level of the network", "place", analysis.scopes))
+    if analysis.shapes:
+        found.append(("Kernels by shape", "type and input shapes", analysis.shapes))
+    return [
+        {"title": title, "what": what, "rows": [_row(group) for group in groups[:ROWS]]}
+        for title, what, groups in found
+    ]
+
+
+def _row(group: OperatorGroup) -> dict[str, str]:
+    return {
+        "name": group.name,
+        "core": group.core,
+        "count": f"{group.count:,}",
+        "ms": f"{group.total_ns / 1e6:.3f}",
+        "share": f"{group.share:.1%}",
+        "bound": group.bound,
+        "roof": roof_text(group),
+    }
 
 
 def _charts(analysis: Analysis, profiles: Sequence[RankProfile]) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ import numpy as np
 
 from unet_dist.comm import Communicator
 from unet_dist.errors import UserError
-from unet_dist.model.target import on_cpu
 from unet_dist.profiling.ascend_text import OUTPUT
 from unet_dist.profiling.capture import CapturePlan, CaptureRequest
 from unet_dist.profiling.chrome import read_chrome
@@ -32,6 +31,7 @@ from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir
 
 MB = 1024 * 1024
+NO_STACKS = "no stacks of Python: MindSpore's profiler has them on cards alone"
 USUAL_OF = 20
 """Steps before a capture whose median it is compared with."""
 
@@ -52,7 +52,10 @@ class Capture:
     run: RunDir
     comm: Communicator
     records: RecordWriter
-    make_profiler: Callable[[Path], Profiler]
+    simulated: bool
+    """Whether this rank is no card."""
+    make_profiler: Callable[[Path, bool], Profiler]
+    """Into a folder, with stacks of Python or without."""
     _until: int = 0
     """The last step of the capture that runs; 0 without one."""
     _folder: Path = field(default_factory=Path)
@@ -68,14 +71,16 @@ class Capture:
     _lengths: list[float] = field(default_factory=list)
     """Seconds of steps without a capture, the last ones."""
     _answered: int = -1
+    _note: str = ""
+    """What of a wish is not done."""
 
     def step_begins(self, number: int, waited_s: float) -> None:
         """Its batch has come, after so long a wait."""
         now = time.time_ns()
         self._number, self._begin_ns = number, now - round(waited_s * 1e9)
-        length = self._due(number)
+        length, stacks = self._due(number)
         if not self._until and length:
-            self._start(number, number + length - 1)
+            self._start(number, number + length - 1, stacks=stacks)
         if self._until:
             self._waits.append((self._begin_ns, now))
             self._memory.append((now, resident_mb()))
@@ -108,7 +113,7 @@ class Capture:
         assert self._profiler is not None
         self._profiler.stop()
         self._until = 0
-        if on_cpu():
+        if self.simulated:
             self._write_simulated()
         missing = "" if self._is_there() else "MindSpore's profiler wrote no files"
         lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
@@ -121,18 +126,19 @@ class Capture:
             steps=len(self._steps),
             overhead=overhead,
             fault=missing,
+            note=self._note,
         )
 
-    def _due(self, number: int) -> int:
-        """How many steps are asked for from this one on."""
+    def _due(self, number: int) -> tuple[int, bool]:
+        """How many steps are asked for from this one on, and whether with stacks."""
         rank = self.comm.rank
         if self.plan is not None and self.plan.covers(rank) and self.plan.begins_at(number):
-            return self.plan.length
+            return self.plan.length, self.plan.stacks
         request = self._request()
         if request is None or request.number <= self._answered:
-            return 0
+            return 0, False
         self._answered = request.number
-        return request.steps if request.covers(rank) else 0
+        return (request.steps if request.covers(rank) else 0), request.stacks
 
     def _request(self) -> CaptureRequest | None:
         path = self.run.profile_request
@@ -143,18 +149,19 @@ class Capture:
         except (OSError, ValueError, KeyError, TypeError):
             return None  # half written, or not this program's
 
-    def _start(self, first: int, last: int) -> None:
+    def _start(self, first: int, last: int, *, stacks: bool) -> None:
         self._until = last
+        self._note = NO_STACKS if stacks and self.simulated else ""
         self._steps, self._waits, self._collectives, self._memory = [], [], [], []
         self._beside = {}
         self._folder = self.run.profile(first) / f"rank_{self.comm.rank:03d}_ascend_ms"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        self._profiler = self.make_profiler(self._folder)
+        self._profiler = self.make_profiler(self._folder, stacks)
         self._profiler.start()
         self.comm.heartbeat.on_wait = self._waited
 
-    def _waited(self, what: str, begin_ns: int, end_ns: int) -> None:
+    def _waited(self, what: str, begin_ns: int, end_ns: int, sent_bytes: int | None) -> None:
         number = len(self._collectives)
         self._collectives.append(
             Collective(
@@ -163,6 +170,7 @@ class Capture:
                 step=self._number,
                 begin_ns=begin_ns,
                 end_ns=end_ns,
+                sent_bytes=sent_bytes,
             )
         )
 
@@ -213,15 +221,18 @@ class Capture:
         return any(self._folder.glob(f"**/{OUTPUT}/trace_view.json"))
 
 
-def mindspore_profiler(folder: Path) -> Profiler:
+def mindspore_profiler(folder: Path, stacks: bool) -> Profiler:
     """Its errors are logged and not raised, so that only the files tell whether it worked."""
     from mindspore import profiler
+
+    from unet_dist.model.target import on_cpu
 
     activities = [profiler.ProfilerActivity.CPU]
     settings: dict[str, Any] = {}
     if not on_cpu():
         activities.append(profiler.ProfilerActivity.NPU)
         settings = {
+            "with_stack": stacks,
             "profile_memory": True,
             "record_shapes": True,
             "experimental_config": profiler._ExperimentalConfig(

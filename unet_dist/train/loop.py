@@ -18,6 +18,7 @@ from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
 from unet_dist.evaluate.score import EvalSummary
 from unet_dist.evaluate.thresholds import threshold_curve
+from unet_dist.model.target import on_cpu
 from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
 from unet_dist.profiling.capture import CapturePlan
 from unet_dist.records import RecordWriter
@@ -114,6 +115,7 @@ def train(
                 run=run,
                 comm=comm,
                 records=records,
+                simulated=on_cpu(),
                 make_profiler=mindspore_profiler,
             )
         ) as capture,

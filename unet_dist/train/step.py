@@ -149,6 +149,9 @@ class TrainStep:
         self.parameters = net.trainable_params()
         backward = _Backward(net, loss)
         backward.set_train()
+        # The graph of a function, unlike that of a cell, does not do this by itself: kernels are
+        # named by their place in the network, which profiles tell time by.
+        backward.generate_scope()
         self._state = update = _Update(self.parameters, train)
         gradient_sum = comm.gradient_sum() if comm.world > 1 else None
         self._sums_in_graph = gradient_sum is not None

@@ -1,5 +1,7 @@
 import pytest
+from typer.testing import CliRunner
 
+from unet_dist.cli import app
 from unet_dist.errors import UserError
 from unet_dist.profiling.capture import CapturePlan, CaptureRequest
 
@@ -13,7 +15,7 @@ def test_steps_are_profiled_from_the_first_to_the_last():
 
 
 def test_a_schedule_returns_as_often_as_asked():
-    plan = CapturePlan.parse("steps=20:22,every=50,repeat=3", "0,3")
+    plan = CapturePlan.parse("steps=20:22,every=50,repeat=3", "0,3", stacks=True)
     assert [step for step in range(1, 999) if plan.begins_at(step)] == [20, 70, 120]
     assert [rank for rank in range(8) if plan.covers(rank)] == [0, 3]
     assert CapturePlan.of_json(plan.to_json()) == plan
@@ -36,9 +38,15 @@ def test_what_cannot_be_is_refused(steps, ranks, message):
 
 
 def test_a_request_survives_its_file_and_asks_for_no_more_than_allowed():
-    request = CaptureRequest(number=7, steps=5, ranks=(1,))
+    request = CaptureRequest(number=7, steps=5, ranks=(1,), stacks=True)
     assert CaptureRequest.of_text(request.to_text()) == request
     assert CaptureRequest.of_text('{"number": 1, "steps": 99999, "ranks": null}').steps == 1000
     for text in ("", "[]", '{"number": 1}', '{"number": "a", "steps": 1, "ranks": null}'):
         with pytest.raises((ValueError, KeyError, TypeError)):
             CaptureRequest.of_text(text)
+
+
+@pytest.mark.parametrize("option", [["--profile-stack"], ["--profile-ranks", "0"]])
+def test_options_of_a_profile_that_is_not_asked_for_are_refused(option):
+    done = CliRunner().invoke(app, ["train", "nowhere.yaml", *option])
+    assert "has no effect without --profile" in str(done.exception)

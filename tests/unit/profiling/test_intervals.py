@@ -6,6 +6,7 @@ from unet_dist.profiling.intervals import (
     clipped,
     common,
     gaps,
+    measured_ns,
     merged,
     of_pairs,
     total_ns,
@@ -40,3 +41,10 @@ def test_merged_intervals_are_in_order_and_apart(one):
     assert (found[:, 0] < found[:, 1]).all()
     assert (found[:-1, 1] < found[1:, 0]).all()
     assert np.array_equal(merged(found), found)
+
+
+def test_what_lies_between_pairs_of_moments_is_measured_for_all_at_once():
+    intervals = of_pairs([(10, 20), (30, 50)])
+    lows, highs = np.array([0, 12, 15, 20, 31, 60, 40]), np.array([100, 18, 35, 30, 49, 70, 35])
+    assert measured_ns(intervals, lows, highs).tolist() == [30, 6, 10, 0, 18, 0, 0]
+    assert measured_ns(of_pairs([]), lows, highs).tolist() == [0] * 7

@@ -1,13 +1,16 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tests.unit.profiling.made import BEGIN, MS, profile_of
 from unet_dist.cli import app
 from unet_dist.config import AugmentConfig, Config
+from unet_dist.profiling.intervals import NOTHING
 from unet_dist.profiling.model_costs import costs_of
 from unet_dist.profiling.scaling import (
     TOPOLOGIES,
@@ -22,6 +25,11 @@ from unet_dist.profiling.scaling import (
     predict,
     splits_of,
 )
+from unet_dist.profiling.tables import Collective
+from unet_dist.profiling.workload import link_between, with_link
+from unet_dist.profiling.write import write_text_folder
+from unet_dist.records import RecordWriter
+from unet_dist.runs import RunDir
 
 FREE = LinkModel(alpha_s=0.0, bytes_per_s=math.inf)
 FLAT = Topology(
@@ -138,9 +146,123 @@ def test_costs_of_a_network_are_those_of_its_convolutions():
     assert costs.parameters == 9 * (16**2 * 5.5 + 32**2 * 2)
     assert costs.forward_flop == 2 * 9 * (64**2 * 16**2 * 5.5 + 32**2 * 32**2 * 2)
     assert costs.step_flop == 3 * costs.forward_flop
+    # Rows of 64 and of 32 places: inputs and outputs of four and of two convolutions.
+    row = 64 * ((3 + 16) + (16 + 16) + (32 + 16) + (16 + 16)) + 32 * ((16 + 32) + (32 + 32))
+    assert costs.halo_bytes == 2 * 4 * row
+    assert costs.exchanges == 2 * 6
+    assert costs.rows == 32
     twice = costs_of(config.model_copy(update={"augment": AugmentConfig(crop=128)}))
     assert twice.forward_flop == 4 * costs.forward_flop
     assert twice.parameters == costs.parameters
+
+
+CUT = Workload(**{**vars(WORK), "halo_bytes": 1e6, "exchanges": 20, "rows": 16})
+
+
+def test_strips_divide_the_work_and_exchange_rows():
+    one = predict(CUT, Split(cards=4, images=2), FLAT)
+    assert one.exchange_s == 0
+    # Two cards share two images; each has one neighbour, to which half of the bytes of a card
+    # between two go. A norm sums over two cards in two messages.
+    two = predict(CUT, Split(cards=4, images=2, strips=2), FLAT)
+    assert two.split.batch == 4
+    assert two.computing_s == pytest.approx(0.002 + 2 * 0.005 / 2)
+    assert two.exchange_s == pytest.approx(2 * 1e6 / 2 / 1e10 + 20 * 1e-5 + 20 * 2 * 1e-5)
+    assert two.memory_bytes == 8e6 + 2 * (1e8 / 2 + 1e6 / 4)
+    four = predict(CUT, Split(cards=4, images=2, strips=4), FLAT)
+    assert four.exchange_s == pytest.approx(2 * 1e6 / 1e10 + 2 * 20 * 1e-5 + 20 * 4 * 1e-5)
+    assert four.step_s == pytest.approx(
+        four.computing_s + four.communication_s + four.exchange_s + 0.001
+    )
+
+
+@given(st.integers(1, 4), st.integers(0, 3), st.integers(1, 4), st.sampled_from([1, 2, 7, 64]))
+def test_without_bytes_or_with_perfect_links_only_computing_is_left(images, power, parts, buckets):
+    split = Split(cards=8, images=images, accumulation=parts, strips=2**power, buckets=buckets)
+    perfect = Topology(name="", group=8, inside=FREE, between=FREE)
+    silent = Workload(**{**vars(CUT), "halo_bytes": 0.0, "gradient_bytes": 0.0})
+    for workload, topology in ((CUT, perfect), (silent, FLAT)):
+        found = predict(workload, split, topology)
+        assert found.communication_s == found.exchange_s == 0
+        assert found.step_s == found.computing_s + workload.other_s
+        assert found.efficiency == 1
+
+
+@given(st.floats(0, 1e9), st.integers(0, 4), st.integers(1, 8))
+def test_more_strips_never_compute_longer_and_more_rows_never_travel_faster(halo, power, images):
+    few, many = (
+        predict(
+            Workload(**{**vars(CUT), "halo_bytes": halo}),
+            Split(cards=32, images=images, strips=2**p),
+            FLAT,
+        )
+        for p in (power, power + 1)
+    )
+    assert many.computing_s <= few.computing_s
+    assert many.exchange_s >= few.exchange_s
+    wider = Workload(**{**vars(CUT), "halo_bytes": 2 * halo})
+    assert predict(wider, many.split, FLAT).exchange_s >= many.exchange_s
+
+
+def test_strips_give_work_to_cards_that_a_small_batch_leaves_without():
+    assert splits_of(8, 2, 2) == []
+    assert {s.strips for s in splits_of(8, 2, 2, rows=16)} == {4, 8}
+    assert all(s.batch == 2 for s in splits_of(8, 2, 2, rows=16))
+    assert {s.strips for s in splits_of(8, 2, 2, rows=12)} == {4}  # of equal height
+    best = best_split(CUT, 8, 2, FLAT, memory_bytes=1e12)
+    assert best.split.strips == 4
+    # One image alone is too large for a card, half of it is not.
+    tight = best_split(CUT, 8, 8, FLAT, memory_bytes=8e6 + 0.6e8)
+    assert (tight.split.strips, tight.split.images) == (2, 2 // tight.split.accumulation)
+
+
+def test_gradients_are_sent_in_parts_where_that_is_faster():
+    # 400 MB take 70 ms of 10 GB/s; the backward pass of 2 of 3 parts of 102 ms hides most.
+    large = Workload(**{**vars(WORK), "gradient_bytes": 4e8, "image_s": 0.025})
+    plain = predict(large, Split(cards=8, images=4), FLAT)
+    best = best_split(large, 8, 32, FLAT, memory_bytes=1e12)
+    assert best.split.buckets > 1
+    number, exposed = best_buckets(4e8, 8, FLAT, backward_s=0.102 * 2 / 3)
+    assert (best.split.buckets, best.communication_s) == (number, pytest.approx(exposed))
+    assert best.step_s < plain.step_s
+    tiny = Workload(**{**vars(WORK), "gradient_bytes": 1e3})
+    assert best_split(tiny, 8, 32, FLAT, memory_bytes=1e12).split.buckets == 1
+
+
+def calls_of(sizes, *, alpha_s, bytes_per_s, ranks):
+    """All-reduces as a ring of ranks would time them."""
+    return tuple(
+        Collective(
+            name=f"hcom_allReduce_{number}", group="0", step=0, begin_ns=0, end_ns=10**9,
+            transfer_ns=round(1e9 * (2 * (ranks - 1) * alpha_s + size / bytes_per_s)), wait_ns=0,
+            sent_bytes=round(size),
+        )
+        for number, size in enumerate(sizes)
+    )  # fmt: skip
+
+
+def test_the_links_of_a_profile_are_those_that_it_is_predicted_with():
+    sizes = [1e6, 2e6, 4e6, 8e6, 12e6, 16e6]
+    made = calls_of(sizes, alpha_s=2e-5, bytes_per_s=15e9, ranks=4)
+    profiles = [profile_of(rank, collectives=made) for rank in range(4)]
+    found = link_between(profiles)
+    assert found.collectives == 24
+    assert found.link.alpha_s == pytest.approx(2e-5, rel=1e-3)
+    assert found.link.bytes_per_s == pytest.approx(15e9, rel=1e-3)
+    topology, told = with_link(TOPOLOGIES["910A"], found, 4)
+    assert topology.inside == found.link
+    assert topology.between == TOPOLOGIES["910A"].between
+    assert "measured over 24 collectives (20.0 us, 15.0 GB/s)" in told
+    spread, _ = with_link(TOPOLOGIES["910A"], found, 8)
+    assert spread.inside == TOPOLOGIES["910A"].inside
+    assert spread.between == found.link
+
+
+def test_collectives_of_one_size_leave_links_nominal():
+    alike = calls_of([1e6] * 8, alpha_s=2e-5, bytes_per_s=15e9, ranks=2)
+    assert link_between([profile_of(rank, collectives=alike) for rank in range(2)]) is None
+    assert link_between([profile_of()]) is None
+    assert with_link(FLAT, None, 2) == (FLAT, "nominal links")
 
 
 def test_the_command_predicts_a_model_and_recommends(tmp_path):
@@ -159,3 +281,27 @@ def test_the_command_predicts_a_model_and_recommends(tmp_path):
     assert CliRunner().invoke(app, [*command, "--topology", "torus"]).exit_code != 0
     lone = CliRunner().invoke(app, ["profile", "scale", str(tmp_path)])
     assert "lies in no run folder" in str(lone.exception)
+
+
+def test_the_command_predicts_a_profile_with_the_links_that_it_measured(tmp_path):
+    run = RunDir(tmp_path)
+    run.config.write_text("data: {root: images}\ntrain: {batch: 16}\naugment: {crop: 256}\n")
+    with RecordWriter(run.records(0), resume_step=0) as records:
+        records.write("start", step=0, images_per_rank=4)
+    sizes = [1e6, 2e6, 4e6, 8e6, 12e6, 16e6]
+    calls = [
+        replace(call, begin_ns=BEGIN + number * MS, end_ns=BEGIN + (number + 1) * MS)
+        for number, call in enumerate(calls_of(sizes, alpha_s=5e-5, bytes_per_s=1e10, ranks=2))
+    ]
+    for rank in range(2):
+        # Without single tasks in the trace communication.json tells sizes and times.
+        made = profile_of(rank, collectives=tuple(calls), transferring=NOTHING, awaiting=NOTHING)
+        write_text_folder(run.profile(5) / f"rank_00{rank}_ascend_ms", made)
+    command = ["profile", "scale", str(run.profiles), "--cards", "1,2"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "measured over 12 collectives (50.0 us, 10.0 GB/s)" in done.output
+    [alone, _] = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
+    # Of a step of 100 ms 60 compute, for 4 images.
+    assert alone["plain"]["computing_s"] == pytest.approx(0.060)
+    assert alone["plain"]["split"]["images"] == 4

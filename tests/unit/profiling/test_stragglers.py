@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,9 +87,26 @@ def test_the_cause_is_what_the_late_rank_did_meanwhile(cause):
     ]
     found_cr, keys = arrivals(profiles, align(profiles))
     late = stragglers_of(found_cr, range(4), step_ns=100e6, num_steps=20)
-    [culprit] = explained(profiles, late, found_cr, keys)
+    [culprit] = explained(profiles, late, found_cr, keys, np.arange(len(keys)))
     assert (culprit.rank, culprit.cause) == (2, cause)
     assert culprit.cost_ns == pytest.approx(10e6, rel=0.01)
+
+
+def test_a_single_stall_changes_neither_the_cause_nor_the_cost_of_what_is_there_all_the_time():
+    profiles = [
+        rank_profile(rank, extra_ms=2 if rank == 2 else 0.001 * rank, cause="host")
+        for rank in range(4)
+    ]
+    held_up, arrives = profiles[2], 5 * 200_000_000 + 87_000_000
+    calls, computing = list(held_up.collectives), held_up.computing.copy()
+    calls[5] = replace(calls[5], begin_ns=arrives)  # 37 ms late, computing all the time
+    computing[5, 1] = arrives
+    profiles[2] = replace(held_up, collectives=tuple(calls), computing=computing)
+    found_cr, keys = arrivals(profiles, align(profiles))
+    late = stragglers_of(found_cr, range(4), step_ns=100e6, num_steps=20)
+    [culprit] = explained(profiles, late, found_cr, keys, np.arange(len(keys)))
+    assert (culprit.rank, culprit.cause) == (2, "host")
+    assert culprit.cost_ns == pytest.approx(2e6, rel=0.01)
 
 
 def table_of(rank, *, exposed, free, computing=80.0):
