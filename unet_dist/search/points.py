@@ -32,7 +32,7 @@ def next_point(study: Study, number: int) -> dict[str, Value] | None:
     points = spec.algorithm.points
     number -= len(spec.first)
     if points == "grid":
-        grid = space.grid(spec.algorithm.grid_points)
+        grid = [p for p in space.grid(spec.algorithm.grid_points) if p not in spec.first]
         order = np.random.default_rng(spec.seed).permutation(len(grid))
         return grid[order[number]] if number < len(grid) else None
     if points == "quasi_random":

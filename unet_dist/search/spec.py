@@ -105,8 +105,8 @@ class BudgetSpec(Section):
 
 
 class RetrainSpec(Section):
-    """The best trials are trained again with other seeds, and the winner is chosen by the mean. It
-    comes after the budget, and is not part of it."""
+    """The best trials, and the base, are trained again with other seeds, and the winner is chosen
+    by the mean. It comes after the budget, and is not part of it."""
 
     top: int = Field(3, ge=0)
     """Number of trials; 0 for none: then the winner has one seed."""
@@ -132,6 +132,9 @@ class SearchSpec(Section):
     retrain: RetrainSpec = RetrainSpec()
     first: tuple[dict[str, Value], ...] = ()
     """Points to try before all others."""
+    include_base: bool = True
+    """Whether the base itself is the first point, unless its values lie outside the space, and is
+    trained again beside the best: so the winner is known to beat it, or not to."""
     seed: int = Field(0, ge=0, lt=2**32)
 
     @property
