@@ -84,7 +84,8 @@ class AlgorithmSpec(Section):
     brackets that begin later (Li et al., JMLR 2018). population: population-based training, the
     worst of all budget.trials copy the best (Jaderberg et al., arXiv:1711.09846)."""
     min_epochs: int = Field(3, ge=1)
-    """Of the first rung (halving, hyperband), or between two exchanges (population)."""
+    """Of the first rung (halving, hyperband), or between two exchanges (population). With random
+    points fewer may be better, where an epoch takes longer than the start of the ranks."""
     reduction: int = Field(3, ge=2)
     """One in this many goes on to the next rung, which is this many times as long."""
 
