@@ -71,8 +71,8 @@ def result_text(folder: StudyDir, result: SearchResult) -> str:
     for each in result.winners:
         low, high = each.interval
         spread = "" if math.isnan(low) else f" ({low:.4g} to {high:.4g}, {len(each.values)} seeds)"
-        value, settings = number_text(each.mean), params_text(each.params)
-        lines.append(f"  {metric} {value}{spread}: {each.name}, {settings}")
+        named = ", ".join(filter(None, (each.name, params_text(each.params))))
+        lines.append(f"  {metric} {number_text(each.mean)}{spread}: {named}")
     if result.against_base is not None:
         lines.append(result.against_base.text)
     elif result.study.spec.include_base and result.winners:
