@@ -30,19 +30,23 @@ from unet_dist.search.trials import Study
 CARDS, TRIALS = 4, 200
 START_EPOCHS = 0.5
 """What the start of a trial's ranks takes, each time, in median epochs."""
+FROM_1 = {"min_epochs": 1}
 SEARCHES: dict[str, dict[str, Any]] = {
     "random, full": {"points": "random", "schedule": "full"},
     "tpe, full": {"points": "tpe", "schedule": "full"},
     "random, halving": {"points": "random"},
-    "random, halving from 1 epoch": {"points": "random", "min_epochs": 1},
+    "random, halving from 1 epoch": {"points": "random", **FROM_1},
+    "random, halving from 1 epoch, one in 4": {"points": "random", **FROM_1, "reduction": 4},
     "quasi-random, halving": {"points": "quasi_random"},
     "tpe, halving": {"points": "tpe"},
-    "tpe, halving from 1 epoch": {"points": "tpe", "min_epochs": 1},
+    "tpe, halving from 1 epoch": {"points": "tpe", **FROM_1},
+    "tpe, halving from 1 epoch, one in 4": {"points": "tpe", **FROM_1, "reduction": 4},
     "gp, halving": {"points": "gp"},
     "cmaes, halving": {"points": "cmaes"},
     "random, hyperband": {"points": "random", "schedule": "hyperband"},
     "tpe, hyperband": {"points": "tpe", "schedule": "hyperband"},
 }
+"""Halving goes on with one in 3, from 3 epochs, unless its name says something else."""
 OPTUNA = "Optuna's TPE and Hyperband"
 
 
@@ -179,10 +183,13 @@ def area(progress: Progress, until_s: float, best: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("table", type=Path)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=[*SEARCHES, OPTUNA], metavar="SEARCH")
     asked = parser.parse_args()
     table = Table.read(asked.table)
-    told = compare(table, asked.seeds)
+    seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
+    told = compare(table, seeds, asked.only)
     sys.stdout.write(f"{len(table.rows)} curves, the best ends at {table.best:.4f}\n")
     sys.stdout.write(
         "| search | final best | times earlier | reached | mean regret | of its own time |\n"
@@ -196,17 +203,17 @@ def main() -> None:
 
 
 def compare(
-    table: Table, seeds: int, searches: Sequence[str] = (*SEARCHES, OPTUNA)
+    table: Table, seeds: Sequence[int], searches: Sequence[str] = (*SEARCHES, OPTUNA)
 ) -> dict[str, dict[str, float]]:
     """For each search medians over seeds; times and areas against random search to the end."""
     player: dict[str, Callable[[int], Progress]] = {
         name: (lambda seed, algorithm=algorithm: play(table, algorithm, seed))
         for name, algorithm in SEARCHES.items()
     } | {OPTUNA: lambda seed: play_optuna(table, seed)}
-    chance = [play(table, SEARCHES["random, full"], seed) for seed in range(seeds)]
+    chance = [play(table, SEARCHES["random, full"], seed) for seed in seeds]
     told = {}
     for name in searches:
-        runs = [player[name](seed) for seed in range(seeds)]
+        runs = [player[name](seed) for seed in seeds]
         pairs = list(zip(chance, runs, strict=True))
         reached = [reached_at(run, base[-1][1]) for base, run in pairs]
         told[name] = {
@@ -215,7 +222,7 @@ def compare(
                 reached_at(base, base[-1][1]) / clock
                 for (base, _), clock in zip(pairs, reached, strict=True)
             ),
-            "reached": sum(map(math.isfinite, reached)) / seeds,
+            "reached": sum(map(math.isfinite, reached)) / len(seeds),
             "regret": statistics.median(area(run, base[-1][0], table.best) for base, run in pairs),
             "time": statistics.median(run[-1][0] / base[-1][0] for base, run in pairs),
         }

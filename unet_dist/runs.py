@@ -1,59 +1,34 @@
-"""The run folder: the only place that spells its file names, and how files come into it."""
+"""The run folder: the only place that spells its file names, with ``attempts`` for one start."""
 
 import contextlib
 import fcntl
-import json
-import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from unet_dist.attempts import AttemptDir, rank_name
 from unet_dist.config import Config
 from unet_dist.config_file import load_config
 from unet_dist.errors import RunBusy, UserError
+from unet_dist.files import read_json, write_files_atomically, write_json, write_text_atomically
 
-
-def write_text_atomically(path: Path, text: str) -> None:
-    write_files_atomically({path: text.encode()}, durable=True)
-
-
-def write_files_atomically(contents: Mapping[Path, bytes], *, durable: bool) -> None:
-    """Writes each file beside its place, and moves them there once all are complete: a reader
-    sees the old file or the new one, never a part.
-
-    Args:
-        durable: wait until the disk has them, for what a run cannot do without.
-
-    Raises:
-        OSError: with the path that was to be written as ``filename``; nothing is left beside.
-    """
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
-    current = next(iter(contents))
-    try:
-        for path, content in contents.items():
-            current = path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            parts[path].write_bytes(content)
-            if durable:
-                with parts[path].open("rb") as written:
-                    os.fsync(written.fileno())
-        for path, part in parts.items():
-            current = path
-            part.replace(path)
-    except OSError as error:
-        error.filename = str(current)
-        raise
-    finally:
-        for part in parts.values():
-            with contextlib.suppress(OSError):  # the write before told the reason
-                part.unlink(missing_ok=True)
-
-
-def rank_name(rank: int) -> str:
-    return f"rank_{rank:03d}"
+__all__ = [
+    "SPLITS",
+    "AttemptDir",
+    "Members",
+    "RunDir",
+    "default_run_path",
+    "free_path",
+    "rank_name",
+    "read_json",
+    "write_files_atomically",
+    "write_json",
+    "write_text_atomically",
+]
+"""All that one needs to work with a run; where its parts are written is nobody else's business."""
 
 
 SPLITS = ("test", "val", "train")
@@ -293,108 +268,6 @@ class Members:
             parallel=max(1, int(tree["parallel"])),
             placement=dict(tree["placement"]),
         )
-
-
-@dataclass(frozen=True)
-class AttemptDir:
-    """One start of the ranks; a restart makes the next one, so no evidence is overwritten."""
-
-    path: Path
-
-    @property
-    def number(self) -> int:
-        return int(self.path.name)
-
-    @property
-    def plan(self) -> Path:
-        return self.path / "plan.json"
-
-    def part_plan(self, index: int) -> Path:
-        """The plan of a server that starts only its part of the ranks; the first leads."""
-        return self.plan if index == 0 else self.path / f"plan_part_{index:03d}.json"
-
-    def part_beat(self, index: int) -> Path:
-        """Rewritten by the launcher of each part for as long as it lives."""
-        return self.path / "parts" / f"{index:03d}"
-
-    @property
-    def stop_request(self) -> Path:
-        """Once it exists, all ranks stop together at the next step and write a checkpoint."""
-        return self.path / "stop"
-
-    @property
-    def ended(self) -> Path:
-        """How the attempt ended, for the launchers of the other parts."""
-        return self.path / "ended.json"
-
-    @property
-    def processes(self) -> Path:
-        """What the guards wrote down: NAME.start.json, NAME.exit.json; on a hang
-        NAME.state.json."""
-        return self.path / "processes"
-
-    def heartbeat(self, rank: int) -> Path:
-        return self.path / "heartbeats" / rank_name(rank)
-
-    def log(self, name: str) -> Path:
-        return self.path / f"{name}.log"
-
-    def rank_log(self, rank: int) -> Path:
-        return self.log(rank_name(rank))
-
-    def error(self, rank: int) -> Path:
-        return self.path / f"{rank_name(rank)}.error.json"
-
-    def result(self) -> Path:
-        """What the job answers to the command that asked for it; written by rank 0."""
-        return self.path / "result.json"
-
-    def errors(self) -> dict[str, dict[str, Any]]:
-        """The error files of the ranks, by their names, the earliest first."""
-        found = _reports(self.path.glob("rank_*.error.json"))
-        return {path.name.removesuffix(".error.json"): report for path, report in found}
-
-    def starts(self) -> list[dict[str, Any]]:
-        """Which process was started on which host, and its process id."""
-        return [report for _, report in _reports(self.processes.glob("[!.]*.start.json"))]
-
-    def stopped(self) -> list[str]:
-        """Processes that a signal had stopped when a hang was found."""
-        found = _reports(self.processes.glob("[!.]*.state.json"))
-        return [report["name"] for _, report in found if report["state"] == "T"]
-
-    def exits(self) -> list[dict[str, Any]]:
-        """How processes ended, the earliest first."""
-        return [report for _, report in _reports(self.processes.glob("[!.]*.exit.json"))]
-
-
-def _reports(paths: Iterable[Path]) -> list[tuple[Path, dict[str, Any]]]:
-    """The earliest first. A script of the user's may write its error file itself: what is torn or
-    has no time is passed over, and what the guard saw counts."""
-    found = []
-    for path in paths:
-        with contextlib.suppress(UserError, KeyError, TypeError, ValueError):
-            report = read_json(path)
-            found.append((float(report["time"]), path, report))
-    return [(path, report) for _, path, report in sorted(found, key=lambda item: item[0])]
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_json(path: Path, *, max_bytes: int = 50_000_000) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > max_bytes:
-            raise UserError(str(path), f"larger than {max_bytes} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(str(path), f"not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(str(path), "must hold one JSON object")
-    return value
 
 
 def default_run_path(config_path: Path) -> Path:

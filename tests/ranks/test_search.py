@@ -51,6 +51,7 @@ def search_file(tmp_path: Path, vessels: Path) -> Path:
                 "algorithm": {"points": "random", "min_epochs": 2, "reduction": 2},
                 "budget": {"trials": 3},
                 "retrain": {"top": 1, "seeds": 2},
+                "include_base": False,  # its two seeds take as long again
             }
         )
     )  # fmt: skip

@@ -108,7 +108,7 @@ def search(
     if dry_run:
         from unet_dist.search.describe import plan_of, plan_text
 
-        told = (plan_text(begin.spec, begin.site), plan_of(begin.spec, begin.site))
+        told = (plan_text(begin.spec, begin.site, begin.note), plan_of(begin.spec, begin.site))
         answer(console, as_json, *told)
         return
     supervise = partial(supervision_of, hang_limit=hang_limit, grace=grace)
@@ -125,6 +125,8 @@ class _Beginning:
     prepare: "Callable[[], SearchSpec]"
     """Fills the folder; the search as it stands there."""
     is_new: bool = False
+    note: str = ""
+    """Why the base is no trial."""
 
 
 def _misplaced(
@@ -158,6 +160,7 @@ def _misplaced(
 
 
 def _resumed(study: StudyDir, changes: dict[str, Any], placement: Placement) -> _Beginning:
+    from unet_dist.search.reference import base_note
     from unet_dist.search.site import check_site
     from unet_dist.search.study_files import changed, load_study, write_spec
 
@@ -166,7 +169,8 @@ def _resumed(study: StudyDir, changes: dict[str, Any], placement: Placement) -> 
         spec = changed(spec, changes, study.spec)
     if placement != Placement():
         site = replace(site, placement=placement)
-    check_site(spec, load_config(study.base), site)
+    config = load_config(study.base)
+    check_site(spec, config, site)
 
     def prepare() -> "SearchSpec":
         study.stop_request.unlink(missing_ok=True)
@@ -176,7 +180,8 @@ def _resumed(study: StudyDir, changes: dict[str, Any], placement: Placement) -> 
             write_json(study.place, site.to_json())
         return spec
 
-    return _Beginning(study=study, spec=spec, site=site, prepare=prepare)
+    note = base_note(spec, config)
+    return _Beginning(study=study, spec=spec, site=site, prepare=prepare, note=note)
 
 
 def _new(
@@ -188,6 +193,7 @@ def _new(
     warm_start: Sequence[str],
 ) -> _Beginning:
     from unet_dist.search.imports import points_of
+    from unet_dist.search.reference import base_note, with_base_first
     from unet_dist.search.site import check_site
     from unet_dist.search.spec import load_spec
     from unet_dist.search.study_files import base_config, begin_study, changed
@@ -195,13 +201,16 @@ def _new(
     spec = load_spec(file, overrides)
     if changes:
         spec = changed(spec, changes, file)
-    check_site(spec, base_config(spec, file), site)
+    config = base_config(spec, file)
+    check_site(spec, config, site)
+    spec = with_base_first(spec, config)
     for source in warm_start:
         points, _ = points_of(source, spec.searched)
+        points = [point for point in points if point not in spec.first]
         spec = spec.model_copy(update={"first": (*spec.first, *points)})
     return _Beginning(
         study=study, spec=spec, site=site, prepare=lambda: begin_study(study, spec, file, site),
-        is_new=not site.storage,
+        is_new=not site.storage, note=base_note(spec, config),
     )  # fmt: skip
 
 

@@ -5,26 +5,14 @@ played in seconds."""
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from unet_dist.search.ending import (
-    StudyBroken,
-    budget_used,
-    in_doubt,
-    last_reason,
-    refuse_broken,
-    refuse_empty,
-)
+from unet_dist.search.ending import budget_used, how_it_ended, in_doubt, refuse_broken
 from unet_dist.search.executor import Event, Executor, Failed, Left, Reached, Store
 from unet_dist.search.leases import Cards
 from unet_dist.search.points import next_point
 from unet_dist.search.queue import most_new, new_ones, wanting_cards
 from unet_dist.search.rungs import KEPT, Halving, copied, exchange, first_rung_of
+from unet_dist.search.setbacks import after_failure, bad_cards_at
 from unet_dist.search.trials import OVER, RungResult, State, Study, Trial
-
-INFRASTRUCTURE_TRIES = 3
-"""Starts of a trial without progress before failures of the infrastructure end it, until the
-search itself is started again."""
-OUTSIDE_TRIES = 20
-"""The same for what is nobody's fault here, such as a SIGKILL from outside."""
 
 
 @dataclass(kw_only=True)
@@ -75,7 +63,7 @@ class Controller:
                 self._start_what_fits()
             self.on_change(self)
             if not self.mine and (self.why_over or not self._work_left()):
-                return self.why_over or self._how_it_ended()
+                return self.why_over or how_it_ended(self.study, self.cards, self.halving)
             for event in self.executor.events():
                 self._handle(event)
 
@@ -126,38 +114,30 @@ class Controller:
         self._refresh()
         for trial in self.study.trials:
             if trial.state is State.FAILED_INFRASTRUCTURE and self.store.claim(trial):
-                self._put(replace(trial, state=trial.at_rest(self.rungs[-1]), tries=0))
+                self._put(
+                    replace(trial, state=trial.at_rest(self.rungs[-1]), tries=0, not_before_s=0.0)
+                )
 
     # Whether anything is left to do
 
     def _work_left(self) -> bool:
         # What another controller has may come back, or be promoted.
         elsewhere = any(trial.state is State.RUNNING for trial in self.study.trials)
-        return elsewhere or bool(self._startable()) or self._may_create()
+        return elsewhere or bool(self._wanting()) or self._may_create()
 
-    def _startable(self) -> list[Trial]:
+    def _wanting(self) -> list[Trial]:
         """Trials that want cards and could get them, once others have left."""
         wanting = wanting_cards(self.study, self.halving)
         return [trial for trial in wanting if self.cards.possible(self._width(trial))]
+
+    def _startable(self) -> list[Trial]:
+        """Those of them that need not wait for what failed to be mended."""
+        return [t for t in self._wanting() if t.not_before_s <= self.study.clock_s]
 
     def _may_create(self) -> bool:
         widths = self.study.spec.widths()
         left = len(self.study.trials) < self.study.spec.budget.trials
         return left and not self.exhausted and any(map(self.cards.possible, widths))
-
-    def _how_it_ended(self) -> str:
-        refuse_empty(self.study)
-        aside = len(self.cards.aside)
-        stuck = len(wanting_cards(self.study, self.halving))
-        if not aside or not (stuck or len(self.study.trials) < self.study.spec.budget.trials):
-            return "all trials are done"
-        why = (
-            f"{aside} of {self.cards.number} cards were set aside after failures of the "
-            f"infrastructure ({last_reason(self.study)}), and {stuck} trials need more"
-        )
-        if not any(trial.results for trial in self.study.trials):
-            raise StudyBroken(why)
-        return why
 
     # What starts
 
@@ -186,7 +166,7 @@ class Controller:
                 self._put(replace(trial, state=State.REFUSED, reason=refusal))
             return True
         until = self.rungs[len(trial.results)]
-        epochs, bad = until - trial.epochs, self._bad_cards(trial)
+        epochs, bad = until - trial.epochs, bad_cards_at(trial, self.host)
         lease = self.cards.take(trial.number, width, epochs=epochs, without=bad)
         if lease is None:
             return False
@@ -202,11 +182,6 @@ class Controller:
         self._note("lease", trial.number, cards=lease.cards, until_epoch=until)
         self.executor.start(running, lease, until_epoch=until)
         return True
-
-    def _bad_cards(self, trial: Trial) -> list[int]:
-        """Cards of this host where it failed before."""
-        named = [name.rpartition(":") for name in trial.bad_cards]
-        return [int(card) for host, _, card in named if host == self.host]
 
     def _created(self) -> bool:
         """Makes a new trial if one may wait for the cards that are free."""
@@ -312,29 +287,17 @@ class Controller:
             self._give_back(replace(trial, state=state))
 
     def _failed(self, trial: Trial, event: Failed) -> None:
-        if trial.epochs == self.rungs[-1]:
-            self._give_back(replace(trial, state=State.COMPLETE))  # it had said all
-            return
-        if event.state is not State.FAILED_INFRASTRUCTURE:
-            self._give_back(replace(trial, state=event.state, reason=event.reason))
-            self.failed_by_input |= event.state is State.FAILED_USER
-            return
-        suspects = self.cards.leases[trial.number].cards if event.card is None else (event.card,)
-        named = {f"{self.host}:{card}" for card in suspects} if event.blames_card else set()
-        tries = trial.tries + 1
-        again = tries < (INFRASTRUCTURE_TRIES if event.blames_card else OUTSIDE_TRIES)
-        thrown_back = replace(
-            trial,
-            state=trial.at_rest(self.rungs[-1]) if again else event.state,
-            tries=tries,
-            bad_cards=tuple(sorted({*trial.bad_cards, *named})),
-            reason=event.reason,
-        )
-        if event.blames_card:
+        after = after_failure(
+            trial, event, final_epoch=self.rungs[-1], host=self.host,
+            cards=self.cards.leases[trial.number].cards, clock_s=self.store.clock_s(),
+        )  # fmt: skip
+        self.failed_by_input |= after.state is State.FAILED_USER
+        infrastructure = event.state is State.FAILED_INFRASTRUCTURE
+        if infrastructure and event.blames_card and after.state is not State.COMPLETE:
             self.cards.fail(trial.number, event.card)
+            self._put_down(after)
         else:
-            self.cards.end(trial.number)
-        self._put_down(thrown_back)
+            self._give_back(after)
 
     def _give_back(self, trial: Trial) -> None:
         self.cards.end(trial.number)

@@ -5,7 +5,6 @@ What a trial is stands in one attribute of it, as JSON; Optuna's own fields repe
 show. Only controllers write here, never a rank.
 """
 
-import contextlib
 import json
 import os
 import socket
@@ -26,29 +25,18 @@ from unet_dist.search import signs
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.storage import (
     Patient,
-    as_optuna,
     directions_of,
-    distribution_of,
     engine_of,
     opened,
     told,
 )
 from unet_dist.search.trials import OVER, State, Trial
+from unet_dist.search.words import NOBODY, OWNER, TRIAL, params_of, say, word_of
 
-TRIAL, OWNER, SPENT = "unet_dist:trial", "unet_dist:owner", "unet_dist:spent_s"
-NOBODY = ""
+SPENT = "unet_dist:spent_s"
 LOOK_EVERY_S = 1.0
 """Between two looks at what other controllers did; a claim is checked anyway."""
 NEVER = -1e9
-SHOWN = {
-    State.COMPLETE: TrialState.COMPLETE,
-    State.RUNNING: TrialState.RUNNING,
-    State.WAITING: TrialState.WAITING,
-    State.PAUSED: TrialState.WAITING,
-    # FAIL would be for ever, and a later start takes it up again.
-    State.FAILED_INFRASTRUCTURE: TrialState.WAITING,
-}
-"""Optuna's word for a state; all others are FAIL."""
 
 
 @dataclass(kw_only=True)
@@ -152,10 +140,7 @@ class Database:
             self._attribute(trial_id, given)
             self._read_at = NEVER
         try:
-            for key, value in given.params.items():
-                parameter = self.spec.space[key]
-                kind = distribution_of(parameter, [as_optuna(each) for each in parameter.choice])
-                inner = kind.to_internal_repr(as_optuna(value))
+            for key, (inner, kind) in params_of(given, self.spec).items():
                 self.storage.set_trial_param(trial_id, key, inner, kind)
         except ValueError as error:
             raise UserError(
@@ -191,13 +176,10 @@ class Database:
 
     def save(self, trial: Trial) -> None:
         """Not of a trial that another controller has taken over: it knows more."""
-        trial_id, before = self._ids[trial.number], self._known[trial.number]
-        if self.shared and not self._is_ours(self.storage.get_trial(trial_id)):
+        if trial.number not in self._lost and not self._write(trial):
             self._lost.add(trial.number)
         if trial.number in self._lost:
             self._read_at = NEVER
-        else:
-            self._write(trial_id, before, trial)
         if trial.state is not State.RUNNING:
             self._held.discard(trial.number)
             self._lost.discard(trial.number)
@@ -209,25 +191,19 @@ class Database:
         running = frozen.state is TrialState.RUNNING
         return running and frozen.user_attrs.get(OWNER) == self.controller
 
-    def _write(self, trial_id: int, before: Trial, trial: Trial) -> None:
-        self._attribute(trial_id, trial)
-        metric = self.spec.objectives[0].metric
-        for result in trial.results[len(before.results) :]:
-            value = result.metrics.get(metric)
-            if value is not None:
-                self.storage.set_trial_intermediate_value(trial_id, result.epoch, value)
+    def _write(self, trial: Trial) -> bool:
+        """False, and nothing is written, if it is another controller's by now."""
+        word = word_of(trial, self.spec, before=self._known[trial.number])
+        owner = self.controller if self.shared else None
+        try:
+            if not self.storage.do(say, self._ids[trial.number], word, only_of=owner):
+                return False
+        except UpdateFinishedTrialError:
+            self._read_at = NEVER  # the answer to the first try of a patient call was lost
         self._known[trial.number] = trial
-        if trial.state is not before.state and trial.state is not State.RUNNING:
-            self._show(trial)
         if trial.state in OVER:
             self._beat()
-
-    def _show(self, trial: Trial) -> None:
-        shown = SHOWN.get(trial.state, TrialState.FAIL)
-        values = self._values(trial) if shown is TrialState.COMPLETE else None
-        # The answer to the first try of a patient call may have been lost.
-        with contextlib.suppress(UpdateFinishedTrialError):
-            self.storage.set_trial_state_values(self._ids[trial.number], shown, values)
+        return True
 
     def clock_s(self) -> float:
         return self._spent_before_s + time.monotonic() - self._since
@@ -254,16 +230,15 @@ class Database:
             lost = {number: owner for number, owner in lost.items() if before.get(number) == owner}
         if self.controller != min(alive):
             lost = {number: owner for number, owner in lost.items() if owner == self.controller}
-        for number in lost:
-            self._give_back(number)
-        return len(lost)
+        return sum(self._gave_back(number, owner) for number, owner in lost.items())
 
     def _is_orphan(self, number: int, owner: str) -> bool:
         """Whether a trial of this controller's runs nowhere: another one was killed while it
         claimed it, or the database did it twice as its answer to the first try was lost."""
         return owner == self.controller and number not in self._held
 
-    def _give_back(self, number: int) -> None:
+    def _gave_back(self, number: int, owner: str) -> bool:
+        """Not if somebody has done so meanwhile."""
         trial = self._known[number]
         at_rest = replace(
             trial,
@@ -272,11 +247,13 @@ class Database:
             card_s=trial.used_s(self._spent_s()),
             leased_at_s=None,
         )
-        # First of all, so that an owner that was only suspended writes nothing any more.
-        self.storage.set_trial_user_attr(self._ids[number], OWNER, NOBODY)
-        self._attribute(self._ids[number], at_rest)
+        word = word_of(at_rest, self.spec, before=replace(at_rest, state=State.RUNNING))
+        free = replace(word, attributes={**word.attributes, OWNER: NOBODY})
+        if not self.storage.do(say, self._ids[number], free, only_of=owner):
+            self._read_at = NEVER
+            return False
         self._known[number] = at_rest
-        self._show(at_rest)
+        return True
 
     def _spent_s(self) -> float:
         """What is known of the time that a dead controller worked."""
@@ -328,12 +305,6 @@ class Database:
 
     def _attribute(self, trial_id: int, trial: Trial) -> None:
         self.storage.set_trial_user_attr(trial_id, TRIAL, json.dumps(trial.to_json()))
-
-    def _values(self, trial: Trial) -> list[float]:
-        """Of the objectives; Optuna takes no missing ones, so these count as the worst."""
-        metrics = trial.results[-1].metrics
-        worst = {"maximize": -1e12, "minimize": 1e12}
-        return [metrics.get(each.metric, worst[each.goal]) for each in self.spec.objectives]
 
 
 def _trial_of(frozen: FrozenTrial) -> Trial:

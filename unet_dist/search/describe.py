@@ -5,6 +5,7 @@ from typing import Any
 
 from unet_dist.config_file import load_config
 from unet_dist.search.folder import StudyDir
+from unet_dist.search.reference import UNKNOWN
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site
 from unet_dist.search.spec import SearchSpec
@@ -22,7 +23,11 @@ def plan_of(spec: SearchSpec, site: Site) -> dict[str, Any]:
     }
 
 
-def plan_text(spec: SearchSpec, site: Site) -> str:
+def plan_text(spec: SearchSpec, site: Site, note: str = "") -> str:
+    """
+    Args:
+        note: of ``reference.base_note``.
+    """
     algorithm = spec.algorithm
     goals = ", ".join(f"{each.goal} {each.metric}" for each in spec.objectives)
     widths = ", ".join(map(str, spec.widths()))
@@ -32,6 +37,7 @@ def plan_text(spec: SearchSpec, site: Site) -> str:
         f"{site.cards()} cards, {widths} for a trial",
         *(f"  {key}: {_range(parameter)}" for key, parameter in spec.space.items()),
         *_notes(spec),
+        *([note] if note else []),
     ]
     return "\n".join(lines)
 
@@ -65,8 +71,12 @@ def result_text(folder: StudyDir, result: SearchResult) -> str:
     for each in result.winners:
         low, high = each.interval
         spread = "" if math.isnan(low) else f" ({low:.4g} to {high:.4g}, {len(each.values)} seeds)"
-        value, settings = number_text(each.mean), params_text(each.params)
-        lines.append(f"  {metric} {value}{spread}: trial {each.trial}, {settings}")
+        named = ", ".join(filter(None, (each.name, params_text(each.params))))
+        lines.append(f"  {metric} {number_text(each.mean)}{spread}: {named}")
+    if result.against_base is not None:
+        lines.append(result.against_base.text)
+    elif result.study.spec.include_base and result.winners:
+        lines.append(UNKNOWN)
     lines += _notes(result.study.spec)
     if result.stopped:
         lines.append(f"stopped; go on with: unet-dist search {folder.path} --resume")

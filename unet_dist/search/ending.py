@@ -1,5 +1,8 @@
 """When a study is over. Pure."""
 
+from unet_dist.search.leases import Cards
+from unet_dist.search.queue import wanting_cards
+from unet_dist.search.rungs import Halving
 from unet_dist.search.trials import OVER, State, Study
 
 BROKEN_AFTER = 3
@@ -59,6 +62,26 @@ def refuse_empty(study: Study) -> None:
     """Raises StudyBroken if the configuration refuses every trial."""
     if study.trials and all(trial.state is State.REFUSED for trial in study.trials):
         raise StudyBroken(f"all {len(study.trials)} trials are refused: {last_reason(study)}")
+
+
+def how_it_ended(study: Study, cards: Cards, halving: Halving) -> str:
+    """Why nothing is left to do.
+
+    Raises:
+        StudyBroken: nothing could be done at all.
+    """
+    refuse_empty(study)
+    aside = len(cards.aside)
+    stuck = len(wanting_cards(study, halving))
+    if not aside or not (stuck or len(study.trials) < study.spec.budget.trials):
+        return "all trials are done"
+    why = (
+        f"{aside} of {cards.number} cards were set aside after failures of the "
+        f"infrastructure ({last_reason(study)}), and {stuck} trials need more"
+    )
+    if not any(trial.results for trial in study.trials):
+        raise StudyBroken(why)
+    return why
 
 
 def last_reason(study: Study) -> str:

@@ -13,7 +13,7 @@ def importances(study: Study) -> Mapping[str, float]:
     they are too few, or all alike."""
     import optuna
 
-    from unet_dist.search.points import optuna_trials
+    from unet_dist.search.optuna_models import optuna_trials
 
     epochs = [trial.results[0].epoch for trial in study.trials if trial.results]
     if not epochs:

@@ -9,6 +9,9 @@ from unet_dist.search.leases import Lease
 from unet_dist.search.space import Params
 from unet_dist.search.trials import Trial
 
+IDLE_S = 1.0
+"""Passes while nothing runs, such as before a trial is started again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -59,6 +62,7 @@ class PlayedTrials:
 
     def events(self) -> list[Event]:
         if not self._queue:
+            self.now_s += IDLE_S
             return []
         self.now_s, _, event = heapq.heappop(self._queue)
         if isinstance(event, Left | Failed):

@@ -15,6 +15,7 @@ from unet_dist.search.charts import best_png, gantt_png, importance_png, paralle
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.holdings import Holding, busy_share, cards_of, holdings_of
 from unet_dist.search.importance import importances
+from unet_dist.search.reference import UNKNOWN
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site
 from unet_dist.search.study_files import read_state, read_study
@@ -61,6 +62,7 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
         cards=num_cards,
         busy=busy_share(holdings, num_cards),
         candidates=[_candidate_row(each) for each in summary.get("candidates", [])],
+        against_base=_against_base(summary, study),
         metric=names[0],
         command=f"unet-dist train {folder.best} --simulate N, or --rank-table FILE",
         keys=list(study.spec.space),
@@ -128,10 +130,19 @@ def _charts(
     ]
 
 
+def _against_base(summary: Mapping[str, Any], study: Study) -> str:
+    if summary.get("base"):
+        text = summary["base"]["text"]
+    else:
+        text = UNKNOWN if study.spec.include_base and summary.get("candidates") else ""
+    return ". ".join(part[0].upper() + part[1:] for part in (text, summary.get("note", "")) if part)
+
+
 def _candidate_row(each: Mapping[str, Any]) -> dict[str, Any]:
     interval = each["interval"]
     return {
-        "trial": each["trial"],
+        # Summaries of before the base was compared name no candidate.
+        "name": each.get("name", f"trial {each['trial']}"),
         "mean": number_text(each["mean"]),
         "interval": f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "",
         "values": ", ".join(map(number_text, each["values"])),

@@ -93,7 +93,7 @@ class Parameter(Section):
 
     def position_of(self, value: Value) -> int:
         """Of one of the choices."""
-        return list(map(_identity, self.choice)).index(_identity(value))
+        return position_in(self.choice, value)
 
     def contains(self, value: Value) -> bool:
         if self.choice:
@@ -118,6 +118,10 @@ class Parameter(Section):
         if self.integer:
             return tuple(dict.fromkeys(round(value) for value in values))
         return tuple(dict.fromkeys(min(high, max(low, value)) for value in values))
+
+
+def position_in(choices: Sequence[Value], value: Value) -> int:
+    return list(map(_identity, choices)).index(_identity(value))
 
 
 def _identity(value: Value) -> tuple[str, Value]:

@@ -85,7 +85,8 @@ class AlgorithmSpec(Section):
     brackets that begin later (Li et al., JMLR 2018). population: population-based training, the
     worst of all budget.trials copy the best (Jaderberg et al., arXiv:1711.09846)."""
     min_epochs: int = Field(3, ge=1)
-    """Of the first rung (halving, hyperband), or between two exchanges (population)."""
+    """Of the first rung (halving, hyperband), or between two exchanges (population). With random
+    points fewer may be better, where an epoch takes longer than the start of the ranks."""
     reduction: int = Field(3, ge=2)
     """One in this many goes on to the next rung, which is this many times as long."""
 
@@ -106,8 +107,8 @@ class BudgetSpec(Section):
 
 
 class RetrainSpec(Section):
-    """The best trials are trained again with other seeds, and the winner is chosen by the mean. It
-    comes after the budget, and is not part of it."""
+    """The best trials, and the base, are trained again with other seeds, and the winner is chosen
+    by the mean. It comes after the budget, and is not part of it."""
 
     top: int = Field(3, ge=0)
     """Number of trials; 0 for none: then the winner has one seed."""
@@ -133,6 +134,9 @@ class SearchSpec(Section):
     retrain: RetrainSpec = RetrainSpec()
     first: tuple[dict[str, Value], ...] = ()
     """Points to try before all others."""
+    include_base: bool = True
+    """Whether the base itself is the first point, unless its values lie outside the space, and is
+    trained again beside the best: so the winner is known to beat it, or not to."""
     seed: int = Field(0, ge=0, lt=2**32)
 
     @property

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import optuna
@@ -48,18 +49,20 @@ class Patient:
         self._url = url
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._storage, name)
+        return partial(self._tried, getattr(self._storage, name))
 
-        def call(*arguments: Any, **named: Any) -> Any:
-            for delay_s in DELAYS_S:
-                try:
-                    return method(*arguments, **named)
-                except (OperationalError, StorageInternalError):
-                    time.sleep(delay_s)
-            with told(self._url):
+    def do(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Something with the storage that it has no method for."""
+        return self._tried(work, self._storage, *arguments, **named)
+
+    def _tried(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        for delay_s in DELAYS_S:
+            try:
                 return method(*arguments, **named)
-
-        return call
+            except (OperationalError, StorageInternalError):
+                time.sleep(delay_s)
+        with told(self._url):
+            return method(*arguments, **named)
 
 
 def opened(

@@ -26,6 +26,7 @@ from unet_dist.search.ending import StudyBroken
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.leases import Cards
 from unet_dist.search.memory import predicted_memory_gb
+from unet_dist.search.reference import Comparison, against_base, base_note, reference_of
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site, place_of
 from unet_dist.search.spec import SearchSpec
@@ -45,6 +46,10 @@ class SearchResult:
     winners: tuple[Candidate, ...]
     """The best first; empty if no trial has a result."""
     stopped: bool
+    against_base: Comparison | None = None
+    """The winner beside the base; None if they cannot be compared."""
+    note: str = ""
+    """Why the base was no trial."""
 
     @property
     def state(self) -> str:
@@ -97,7 +102,9 @@ class SearchJob:
         return result
 
     def _led(self, base: Config) -> SearchResult:
-        name = self.site.study_name
+        name, reference = self.site.study_name, reference_of(self.spec, base)
+        if note := base_note(self.spec, base):
+            self.console.print(note, markup=False)
         study, why = self._phase(base, self.spec, name, self.folder.trial)
         top = best_of(self.spec, study)
         again = None
@@ -108,21 +115,25 @@ class SearchJob:
             trials, _ = Database.read_only(url, name)
             top = [trials[number] for number in numbers]
             known, _ = Database.read_only(url, seeds)
-            spec = retraining(self.spec, top, [trial.params for trial in known])
+            spec = retraining(self.spec, top, [trial.params for trial in known], reference)
+            beside = "" if reference is None else ", and the base beside them"
             self.console.print(
                 f"search: {why}. The best {len(top)} are trained again with "
-                f"{self.spec.retrain.seeds} seeds",
+                f"{self.spec.retrain.seeds} seeds{beside}",
                 markup=False,
             )
             try:
                 again, _ = self._phase(base, spec, seeds, self.folder.retrained)
             except StudyBroken as error:
                 self.console.print(f"search: without seeds: {error}", markup=False)
+        winners = candidates(self.spec, top, study, again, reference)
         return SearchResult(
             why=why,
             study=study,
-            winners=tuple(candidates(self.spec, top, study, again)),
+            winners=tuple(winners),
             stopped=self._asked_to_stop(),
+            against_base=against_base(self.spec, study, winners, reference),
+            note=note,
         )
 
     def _phase(
@@ -184,7 +195,7 @@ class SearchJob:
 
     def _write_winner(self, base: Config, result: SearchResult) -> None:
         best = result.winners[0]
-        trial = Trial(number=best.trial, params=best.params)
+        trial = Trial(number=best.trial or 0, params=best.params)
         metric = self.spec.objectives[0].metric
         text = f"{metric} {best.mean:.4f}"
         if len(best.values) > 1:
@@ -192,9 +203,10 @@ class SearchJob:
             text += f" ({low:.4f} to {high:.4f}, mean of {len(best.values)} seeds)"
         width = self.spec.cards_of(best.params, len(self.spec.cards))
         head = (
-            f"# Trial {best.trial} of {self.folder.path.name}: {text}\n"
+            f"# {best.name[0].upper()}{best.name[1:]} of {self.folder.path.name}: {text}\n"
             f"# on validation images, after {best.epoch} epochs on {width} card(s).\n"
-            f"# unet-dist train {self.folder.best} --simulate {width}\n"
+            + (f"# {result.against_base.text}\n" if result.against_base else "")
+            + f"# unet-dist train {self.folder.best} --simulate {width}\n"
         )
         write_text_atomically(self.folder.best, head + dump_config(config_of(base, trial)))
         write_json(
@@ -206,5 +218,7 @@ class SearchJob:
                 "clock_s": result.study.clock_s,
                 "card_s": result.study.card_s,
                 "candidates": [each.to_json() for each in result.winners],
+                "base": result.against_base.to_json() if result.against_base else None,
+                "note": result.note,
             },
         )

@@ -63,6 +63,8 @@ class Trial:
     """Failures of the infrastructure."""
     bad_cards: tuple[str, ...] = ()
     """Where they were, ``HOST:CARD``; it is started elsewhere."""
+    not_before_s: float = 0.0
+    """By the study's clock: it is not started again earlier, after such a failure."""
     reason: str = ""
     """Of its failure."""
     card_s: float = 0.0
@@ -101,7 +103,8 @@ class Trial:
         if self.result_at(result.epoch) is not None:
             return self
         # Failures before it are forgiven, since the trial gets on.
-        return replace(self, results=(*self.results, result), tries=0, reason="")
+        forgiven = replace(self, tries=0, reason="", not_before_s=0.0)
+        return replace(forgiven, results=(*self.results, result))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,6 +131,7 @@ class Trial:
             granted=int(tree["granted"]),
             tries=int(tree["tries"]),
             bad_cards=tuple(map(str, tree["bad_cards"])),
+            not_before_s=float(tree.get("not_before_s", 0.0)),
             reason=str(tree["reason"]),
             card_s=float(tree["card_s"]),
             width=int(tree["width"]),

@@ -19,11 +19,15 @@ SEED = "seed"
 class Candidate:
     """A point, and what it reached with each seed."""
 
-    trial: int
-    """Of the search."""
+    trial: int | None
+    """Of the search; None for a base that was no trial of it."""
     params: Params
     values: tuple[float, ...]
     """Of the first objective, by seed."""
+    seeds: tuple[int, ...] = ()
+    """That it was trained again with; none for the result of the search itself."""
+    is_base: bool = False
+    """Whether it is the base configuration."""
     metrics: dict[str, float]
     """Means over the seeds."""
     epoch: int
@@ -31,6 +35,13 @@ class Candidate:
     @property
     def mean(self) -> float:
         return statistics.fmean(self.values)
+
+    @property
+    def name(self) -> str:
+        """For example ``trial 7``, ``trial 0, the base``."""
+        if self.trial is None:
+            return "the base"
+        return f"trial {self.trial}" + (", the base" if self.is_base else "")
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -44,8 +55,11 @@ class Candidate:
         low, high = self.interval
         return {
             "trial": self.trial,
+            "name": self.name,
+            "is_base": self.is_base,
             "params": dict(self.params),
             "values": list(self.values),
+            "seeds": list(self.seeds),
             "mean": self.mean,
             "interval": None if math.isnan(low) else [low, high],
             "metrics": self.metrics,
@@ -59,16 +73,24 @@ def best_of(spec: SearchSpec, study: Study) -> list[Trial]:
     return [t for t in ordered if t.state is not State.RUNNING][: spec.retrain.top]
 
 
-def retraining(spec: SearchSpec, top: Sequence[Trial], known: Sequence[Params]) -> SearchSpec:
-    """A study of its own: each of the best trials with each seed, to the end.
+def retraining(
+    spec: SearchSpec,
+    top: Sequence[Trial],
+    known: Sequence[Params],
+    base: Params | None = None,
+) -> SearchSpec:
+    """A study of its own: each of the best trials with each seed, to the end, then the base.
 
     Args:
         known: points that it has already, of an earlier start; they keep their numbers.
+        base: the base configuration as a point, or without any value if it is outside the space.
     """
     seeds = tuple(range(spec.seed + 1, spec.seed + 1 + spec.retrain.seeds))
-    wanted = [{**values_of(trial), SEED: seed} for trial in top for seed in seeds]
+    chosen = [values_of(trial) for trial in top] + ([] if base is None else [dict(base)])
     points = [dict(point) for point in known]
-    points += [point for point in wanted if point not in points]
+    for point in ({**values, SEED: seed} for values in chosen for seed in seeds):
+        if point not in points:
+            points.append(point)
     return spec.model_copy(
         update={
             "space": {**spec.space, SEED: Parameter(choice=seeds)},
@@ -81,25 +103,34 @@ def retraining(spec: SearchSpec, top: Sequence[Trial], known: Sequence[Params]) 
 
 
 def candidates(
-    spec: SearchSpec, top: Sequence[Trial], study: Study, again: Study | None
+    spec: SearchSpec,
+    top: Sequence[Trial],
+    study: Study,
+    again: Study | None,
+    base: Params | None = None,
 ) -> list[Candidate]:
-    """The best first: those of the best that were trained again, or without any the best trial."""
+    """The best first: those of the best that were trained again, and the base among them, or
+    without any the best trial."""
     metric = spec.objectives[0].metric
+    wanted: list[tuple[int | None, Params]] = [(trial.number, values_of(trial)) for trial in top]
+    if base is not None and base not in [values for _, values in wanted]:
+        numbers = [trial.number for trial in study.trials if values_of(trial) == base]
+        wanted.append((numbers[0] if numbers else None, base))
     found: list[Candidate] = []
-    for trial in top:
+    for number, values in wanted:
         seeds = [
             each
             for each in (again.trials if again else ())
             if each.state is State.COMPLETE
             and metric in each.results[-1].metrics
-            and without_seed(each) == values_of(trial)
+            and without_seed(each) == values
         ]
         if seeds:
-            found.append(_candidate(spec, trial.number, seeds))
+            found.append(_of_seeds(spec, number, seeds, is_base=values == base))
     if not found:
-        ordered = study.ranking.best_so_far(study.trials)
-        usable = [trial for trial in ordered if metric in trial.results[-1].metrics]
-        found = [_candidate(spec, trial.number, [trial]) for trial in usable[:1]]
+        for trial in study.ranking.best_so_far(study.trials):
+            if (best := candidate_at(spec, trial, trial.epochs, base)) is not None:
+                return [best]
     most = max((len(each.values) for each in found), default=0)
     # One whose seeds failed in part is no winner beside those whose seeds all came to the end.
     found = [each for each in found if len(each.values) == most]
@@ -115,16 +146,44 @@ def without_seed(trial: Trial) -> dict[str, Value]:
     return {key: value for key, value in values_of(trial).items() if key != SEED}
 
 
-def _candidate(spec: SearchSpec, number: int, trials: Sequence[Trial]) -> Candidate:
+def candidate_at(
+    spec: SearchSpec, trial: Trial, epoch: int, base: Params | None
+) -> Candidate | None:
+    """A trial of the search itself; None if it has no value there."""
+    result, metric = trial.result_at(epoch), spec.objectives[0].metric
+    if result is None or metric not in result.metrics:
+        return None
+    params = dict(trial.params_at(epoch))
+    return Candidate(
+        trial=trial.number,
+        params=params,
+        values=(result.metrics[metric],),
+        metrics=dict(result.metrics),
+        epoch=epoch,
+        is_base=params == base,
+    )
+
+
+def _of_seeds(
+    spec: SearchSpec, number: int | None, trials: Sequence[Trial], *, is_base: bool
+) -> Candidate:
     results = [trial.results[-1].metrics for trial in trials]
     names = sorted(set.intersection(*(set(each) for each in results)))
     return Candidate(
         trial=number,
         params=without_seed(trials[0]),
         values=tuple(each[spec.objectives[0].metric] for each in results),
+        seeds=tuple(_seed_of(trial) for trial in trials),
         metrics={name: statistics.fmean(each[name] for each in results) for name in names},
         epoch=trials[0].epochs,
+        is_base=is_base,
     )
+
+
+def _seed_of(trial: Trial) -> int:
+    seed = trial.params[SEED]
+    assert isinstance(seed, int)  # see retraining
+    return seed
 
 
 def _ranked(spec: SearchSpec, found: Sequence[Candidate]) -> list[Candidate]:

@@ -103,5 +103,6 @@ def test_controllers_that_know_different_results_train_the_same_points_again(
         job.known = Study(spec=spec, trials=trials)
         job._led(Config.model_validate({"data": {"root": "."}}))
         points.append(job.points)
-    assert [point["train.lr"] for point in points[0]] == [0.02, 0.02]
+    # Of the trial that the first controller chose, then of the base, whose rate is the default.
+    assert [point["train.lr"] for point in points[0]] == [0.02, 0.02, 0.002, 0.002]
     assert points[1] == points[0]

@@ -55,6 +55,24 @@ def test_what_optuna_shows_while_a_trial_runs_is_the_first_objective(tmp_path: P
     assert study.trials[0].intermediate_values == {3: 0.25}
 
 
+def test_optuna_shows_the_values_that_a_member_of_a_population_took(tmp_path: Path) -> None:
+    space = {
+        "train.optimizer": {"choice": ["adamw", "sgd"]},
+        "train.momentum": {"float": [0.5, 0.9], "when": {"train.optimizer": ["sgd"]}},
+        "train.lr": {"float": [1e-4, 1e-1], "log": True},
+    }
+    database = opened(tmp_path, space=space)
+    member = Trial(number=0, params={"train.optimizer": "adamw", "train.lr": 0.01})
+    database.create(member, trial)
+    database.claim(member)
+    moved = {"train.optimizer": "sgd", "train.momentum": 0.8, "train.lr": 0.02}
+    database.save(replace(member, state=State.RUNNING, params=moved))
+    study = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="study")
+    assert study.trials[0].params == moved
+    database.save(replace(member, state=State.RUNNING, params=dict(member.params)))
+    assert study.get_trials()[0].params == member.params
+
+
 class Unwell:
     """A storage that fails some times before it answers."""
 

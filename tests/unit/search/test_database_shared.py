@@ -16,6 +16,7 @@ from unet_dist.search.database import Database
 from unet_dist.search.signs import CONTROLLER, LOST_AFTER_S
 from unet_dist.search.storage import Patient
 from unet_dist.search.trials import RungResult, State, Trial
+from unet_dist.search.words import say
 
 
 def test_a_trial_is_claimed_once(tmp_path: Path) -> None:
@@ -235,15 +236,27 @@ def test_a_creation_whose_answer_was_lost_makes_two_trials_that_work(
     assert database.claim(trial(1))
 
 
+@pytest.mark.parametrize(("state", "shared"), [(State.REFUSED, False), (State.WAITING, True)])
 def test_an_ending_whose_answer_was_lost_is_an_ending(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, state: State, shared: bool
 ) -> None:
     database = opened(tmp_path)
+    database.shared = shared
     database.create(trial(0), trial)
     database.claim(trial(0))
-    forgetful(database, "set_trial_state_values", monkeypatch)
-    database.save(trial(0, state=State.REFUSED))
-    assert opened(tmp_path).load() == [trial(0, state=State.REFUSED)]
+    calls = []
+
+    def said(*arguments: Any, **named: Any) -> bool:
+        calls.append(say(*arguments, **named))
+        if len(calls) == 1:
+            raise StorageInternalError("the connection broke")
+        return calls[-1]
+
+    monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr("unet_dist.search.database.say", said)
+    database.save(trial(0, state=state))
+    assert database.lost() == set()
+    assert opened(tmp_path).load() == database.load() == [trial(0, state=state)]
 
 
 def suspended_and_other(tmp_path: Path) -> tuple[Database, Database]:
@@ -283,3 +296,40 @@ def test_a_controller_that_was_suspended_is_told_what_it_lost(tmp_path: Path) ->
     other.take_over()
     suspended.load()
     assert suspended.lost() == {0}
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.COMPLETE])
+def test_a_controller_that_is_suspended_while_it_writes_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    """Another takes the trial over and begins it anew, between its look at the trial and its
+    word."""
+    suspended, other = suspended_and_other(tmp_path)
+
+    def meanwhile(*arguments: Any, **named: Any) -> bool:
+        monkeypatch.setattr("unet_dist.search.database.say", say)
+        other.take_over()
+        assert other.take_over() == 1
+        assert other.claim(trial(0, granted=3))
+        other.save(trial(0, state=State.RUNNING, granted=3, width=2))
+        return say(*arguments, **named)
+
+    monkeypatch.setattr("unet_dist.search.database.say", meanwhile)
+    result = RungResult(epoch=27, metrics={"dice": 0.5}, clock_s=1.0)
+    suspended.save(trial(0, state=state, granted=27, results=(result,)))
+    assert [each.width for each in other.load()] == [2]
+    frozen = other.storage.get_trial(other._ids[0])
+    assert frozen.state is optuna.trial.TrialState.RUNNING
+    assert frozen.intermediate_values == {}
+    assert frozen.user_attrs["unet_dist:owner"] == other.controller
+
+
+def test_of_two_that_give_a_trial_back_one_does(tmp_path: Path) -> None:
+    dead, other = suspended_and_other(tmp_path)
+    late = opened(tmp_path)
+    late._read()
+    other.take_over()
+    assert other.take_over() == 1
+    assert other.claim(trial(0, granted=3))
+    assert not late._gave_back(0, dead.controller)
+    assert other.storage.get_trial(other._ids[0]).state is optuna.trial.TrialState.RUNNING

@@ -1,5 +1,8 @@
 """Trials that fail, and what becomes of their study and of the cards."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 
 from tests.unit.search.studies import (
@@ -15,6 +18,7 @@ from unet_dist.search.ending import StudyBroken
 from unet_dist.search.executor import Failed
 from unet_dist.search.leases import Lease
 from unet_dist.search.played import InMemory
+from unet_dist.search.setbacks import OUTSIDE_TRIES
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.trials import State, Trial
 
@@ -113,6 +117,39 @@ def test_a_trial_that_is_killed_from_outside_is_started_again_more_often() -> No
     assert trial.state in (State.PAUSED, State.COMPLETE)
     assert trial.bad_cards == ()
     assert controller.cards.aside == set()
+
+
+def test_what_is_not_the_fault_of_a_card_is_given_more_and_more_time() -> None:
+    def fails(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
+        state = State.FAILED_INFRASTRUCTURE
+        return Failed(trial=0, state=state, reason="the launcher", blames_card=False)
+
+    controller = controller_of(spec_of(algorithm=RANDOM, budget={"trials": 1}), fails=fails)
+    assert controller.run() == "all trials are done"
+    assert controller.trial(0).state is State.FAILED_INFRASTRUCTURE
+    log = leases_of(controller)
+    assert len(log) == OUTSIDE_TRIES == 20
+    pauses = [after[0] - before[1] for before, after in pairwise(log)]
+    # At once, then twice as long each time, to a minute; a played clock moves by whole seconds.
+    told = [0, 1, 2, 4, 8, 16, 32, *[60] * 12]
+    assert all(due <= pause < due + 2 for pause, due in zip(pauses, told, strict=True))
+
+
+def test_others_run_while_a_trial_waits_for_its_next_try() -> None:
+    fails = failing(State.FAILED_INFRASTRUCTURE, {0}, until=5)
+
+    def outside(trial: Trial, epoch: int, lease: Lease) -> Failed | None:
+        failed = fails(trial, epoch, lease)
+        return None if failed is None else replace(failed, blames_card=False)
+
+    spec = spec_of(algorithm=RANDOM, budget={"trials": 6})
+    controller = played_study(spec, fails=outside, cards=1)
+    trial = controller.trial(0)
+    assert trial.state in (State.PAUSED, State.COMPLETE)
+    assert trial.not_before_s == 0.0  # forgiven, since it got on
+    order = [number for _, _, number, _ in leases_of(controller)]
+    assert order[:2] == [0, 0]
+    assert order[2] != 0
 
 
 def test_a_bad_card_is_set_aside_and_the_study_goes_on() -> None:

@@ -1,13 +1,15 @@
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from optuna.distributions import IntDistribution
 
 from tests.unit.search.studies import EPOCHS, spec_of
 from unet_dist.search.importance import importances
-from unet_dist.search.points import MODELS, Observed, next_point, observations
-from unet_dist.search.space import Params, Space
+from unet_dist.search.models import MODELS, Known
+from unet_dist.search.optuna_models import axes_of
+from unet_dist.search.points import next_point, observations
+from unet_dist.search.space import Params
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.trials import RungResult, State, Study, Trial
 
@@ -80,7 +82,10 @@ def test_a_grid_has_every_combination_once() -> None:
     assert len(points) == len(set(points)) == 2 * 2 * 3
 
 
-def test_a_trial_that_was_not_promoted_costs_more_than_one_that_was() -> None:
+def test_trials_are_compared_where_both_have_a_result() -> None:
+    """After 3 epochs 0 beats all; after 9 epochs 2 beats 1, whatever was before; 3 beats none. That
+    1 and 2 were promoted before 0 was there does not make them better."""
+
     def trial(number: int, **dice: float) -> Trial:
         results = tuple(
             RungResult(epoch=int(epoch[1:]), metrics={"dice": value}, clock_s=0.0)
@@ -100,7 +105,7 @@ def test_a_trial_that_was_not_promoted_costs_more_than_one_that_was() -> None:
     study = Study(spec=spec_of(), trials=(*trials, diverged, broken))
     observed = observations(study, least=4)
     assert observed is not None
-    assert [point["n"] for point in observed[0]] == [2, 1, 0, 3, 4]
+    assert [point["n"] for point in observed[0]] == [0, 2, 1, 3, 4]
     assert observed[1] == [0, 0.25, 0.5, 0.75, 1.0]
     assert observations(study, least=5) is None
 
@@ -112,8 +117,8 @@ def test_a_trial_is_either_observed_or_pending(monkeypatch: pytest.MonkeyPatch) 
     study = Study(spec=spec_with("tpe"), trials=(*running, *begun, *study.trials[3:]))
     asked = []
 
-    def model(space: Space, observed: Observed, pending: Sequence[Params], seed: int) -> Params:
-        asked.append((observed[0], pending))
+    def model(known: Known, seed: int) -> Params:
+        asked.append((known.observed[0], known.pending))
         return {}
 
     monkeypatch.setitem(MODELS, "tpe", model)  # type: ignore[arg-type]
@@ -150,6 +155,45 @@ def test_a_model_repeats_no_trial_while_others_are_left(points: str) -> None:
         result = RungResult(epoch=3, metrics={"dice": 0.1 * number}, clock_s=float(number))
         done = Trial(number=number, params=point, state=State.COMPLETE, results=(result,))
         tried = (*tried, done)
+
+
+def test_where_the_best_is_tried_already_a_model_proposes_the_best_of_the_others() -> None:
+    """Beside the best point one is left, and three in the corners far from it."""
+
+    def dice(depth: int, width: int) -> float:
+        return -((depth - 3) ** 2) - (width - 3) ** 2
+
+    side = range(6)
+    spec = spec_of(
+        space={"model.depth": {"int": [0, 5]}, "model.width": {"choice": list(reversed(side))}},
+        algorithm={"points": "tpe", "explore": 0.0},
+    )
+    left = [(3, 4), (0, 0), (5, 0), (0, 5)]
+    points = [(a, b) for a in side for b in side if (a, b) not in left]
+    tried = tuple(
+        Trial(
+            number=number,
+            params={"model.depth": a, "model.width": b},
+            state=State.COMPLETE,
+            results=(RungResult(epoch=3, metrics={"dice": dice(a, b)}, clock_s=0),),
+        )
+        for number, (a, b) in enumerate(points)
+    )
+    for seed in range(5):
+        study = Study(spec=spec.model_copy(update={"seed": seed}), trials=tried)
+        assert next_point(study, len(tried)) == {"model.depth": 3, "model.width": 4}
+
+
+def test_choices_that_are_numbers_are_steps_in_their_order() -> None:
+    axes = axes_of(
+        spec_of(space={
+            "a": {"choice": [8, 2, 4.0]}, "b": {"choice": [4, 2]}, "c": {"choice": [True, 2, 4]},
+            "d": {"choice": ["x", "y", "z"]},
+        }).searched
+    )  # fmt: skip
+    assert [axes["a"].told(value) for value in (8, 2, 4.0)] == [2, 0, 1]
+    assert [isinstance(axes[key].kind, IntDistribution) for key in "abcd"] == [True] + [False] * 3
+    assert [axes["b"].told(value) for value in (4, 2)] == [0, 1]
 
 
 @pytest.mark.parametrize("points", ["tpe", "gp", "cmaes"])

@@ -63,7 +63,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyDir:
     controller.run()
     database.close()
     found = candidates(spec, [], controller.study, None)
-    write_json(folder.summary, {"schema": 1, "candidates": [each.to_json() for each in found]})
+    told = {"base": {"text": "the winner beats <the> base"}, "note": "note: so it is"}
+    rows = [each.to_json() for each in found]
+    write_json(folder.summary, {"schema": 1, "candidates": rows, **told})
     write_json(folder.status, {"state": "done", "reason": "all trials are done"})
     return folder
 
@@ -77,6 +79,7 @@ def test_the_report_tells_the_whole_search(study: StudyDir) -> None:
     ]  # fmt: skip
     assert "lr &lt;too&gt; high" in page
     assert "Search &lt;b&gt;study" in page
+    assert "<p>The winner beats &lt;the&gt; base. Note: so it is.</p>" in page
     assert f"unet-dist train {study.path}".replace("<b>", "&lt;b&gt;") in page
     # It needs no other file.
     assert not re.search(r"""(src|href)=["'](?!data:image/png;base64,)""", page)

@@ -1,0 +1,176 @@
+"""The base configuration: the first trial, and what the winner is held against."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tests.unit.search.studies import EPOCHS, spec_of
+from unet_dist.cli import app
+from unet_dist.config import Config
+from unet_dist.search.describe import result_text
+from unet_dist.search.folder import StudyDir
+from unet_dist.search.points import next_point
+from unet_dist.search.reference import (
+    UNKNOWN,
+    Comparison,
+    against_base,
+    base_note,
+    base_point,
+    reference_of,
+    with_base_first,
+)
+from unet_dist.search.space import Space
+from unet_dist.search.study import SearchResult
+from unet_dist.search.trials import RungResult, State, Study, Trial
+from unet_dist.search.winner import SEED, candidates, retraining
+
+BASE = Config.model_validate(
+    {"data": {"root": "."}, "train": {"lr": 0.01}, "model": {"width": 8}, "loss": {"dice": 1}}
+)
+POINT = {"train.lr": 0.01, "model.width": 8}
+
+
+def space_of(**parameters: object) -> Space:
+    return spec_of(space=parameters).searched
+
+
+def test_the_base_is_a_point_in_the_spaces_own_words() -> None:
+    space = space_of(**{
+        "loss.dice": {"choice": [0, 1]}, "model.depth": {"int": [1, 9]},
+        "train.optimizer": {"choice": ["adamw", "sgd"]},
+        "train.momentum": {"float": [0.1, 0.99], "when": {"train.optimizer": ["sgd"]}},
+        "cards": {"choice": [4, 2]},
+    })  # fmt: skip
+    point = base_point(space, BASE)
+    # The configuration has 1.0; momentum has no meaning with AdamW, its default.
+    assert point == {
+        "loss.dice": 1, "model.depth": BASE.model.depth, "train.optimizer": "adamw", "cards": 2
+    }  # fmt: skip
+    assert type(point["loss.dice"]) is int
+    assert space.faults_of(point) == []
+
+
+def test_the_base_comes_first_unless_it_is_outside_left_out_or_said() -> None:
+    other = {"train.lr": 0.02, "model.width": 4}
+    assert with_base_first(spec_of(first=[other]), BASE).first == (POINT, other)
+    assert with_base_first(spec_of(first=[other, POINT]), BASE).first == (other, POINT)
+    assert with_base_first(spec_of(include_base=False), BASE).first == ()
+    outside = spec_of(space={"train.lr": {"float": [0.02, 0.1]}})
+    assert with_base_first(outside, BASE).first == ()
+    assert "train.lr is 0.01, outside the space" in base_note(outside, BASE)
+    assert base_note(spec_of(), BASE) == ""
+    # Its seeds are trained all the same, with none of the searched values.
+    assert reference_of(outside, BASE) == {}
+    assert reference_of(spec_of(), BASE) == POINT
+    assert reference_of(spec_of(include_base=False), BASE) is None
+
+
+def test_a_grid_does_not_try_the_base_twice() -> None:
+    spec = spec_of(
+        space={"model.width": {"choice": [4, 8, 16]}}, algorithm={"points": "grid"},
+        first=[{"model.width": 8}],
+    )  # fmt: skip
+    tried = [next_point(Study(spec=spec), number) for number in range(4)]
+    assert tried[0] == {"model.width": 8}
+    assert sorted(int(point["model.width"]) for point in tried[1:3] if point) == [4, 16]  # type: ignore[arg-type]
+    assert tried[3] is None
+
+
+def done(number: int, point: dict[str, object], dice: float, *, epoch: int = EPOCHS) -> Trial:
+    epochs = [each for each in (3, 9, 27) if each <= epoch]
+    results = tuple(
+        RungResult(epoch=each, metrics={"dice": dice * each / epoch}, clock_s=0.0)
+        for each in epochs
+    )
+    state = State.COMPLETE if epoch == EPOCHS else State.PAUSED
+    return Trial(number=number, params=point, results=results, state=state)  # type: ignore[arg-type]
+
+
+GOOD = {"train.lr": 0.02, "model.width": 16}
+STUDY = Study(spec=spec_of(), trials=(done(0, POINT, 0.30, epoch=9), done(1, GOOD, 0.9)))  # type: ignore[arg-type]
+
+
+def compared(seeds: dict[str, list[float]], base: dict[str, object] = POINT) -> Comparison | None:  # type: ignore[assignment]
+    """After retraining; values of the winner's and the base's seeds 1, 2, ..."""
+    points = {"good": GOOD, "base": base}
+    again = [
+        done(0, {**points[name], SEED: seed}, dice)
+        for name, values in seeds.items()
+        for seed, dice in enumerate(values, start=1)
+    ]
+    found = candidates(
+        STUDY.spec,
+        [STUDY.trials[1]],
+        STUDY,
+        Study(spec=STUDY.spec, trials=tuple(again)),
+        base,  # type: ignore[arg-type]
+    )
+    return against_base(STUDY.spec, STUDY, found, base)  # type: ignore[arg-type]
+
+
+def test_the_seeds_of_the_base_follow_those_of_the_best() -> None:
+    spec = spec_of(retrain={"top": 1, "seeds": 2})
+    again = retraining(spec, [STUDY.trials[1]], [], POINT)
+    assert again.first == tuple({**point, SEED: seed} for point in (GOOD, POINT) for seed in (1, 2))
+    # A base among the best is trained once.
+    assert retraining(spec, list(STUDY.trials), [], POINT).budget.trials == 4
+
+
+@pytest.mark.parametrize(
+    ("seeds", "gain", "verdict"),
+    [
+        # Gains 0.10, 0.12, 0.11: mean 0.11, deviation 0.01, t 4.3027.
+        ({"good": [0.9, 0.8, 0.7], "base": [0.8, 0.68, 0.59]}, 0.11, "the winner beats the base"),
+        # Gains 0.1, -0.1, 0.1: mean 1/30, deviation 0.1155.
+        ({"good": [0.9, 0.8, 0.9], "base": [0.8, 0.9, 0.8]}, 1 / 30,
+         "the winner beats the base by less than seeds differ"),
+        ({"good": [0.8], "base": [0.7]}, 0.1,
+         "the winner beats the base with the one seed that was tried"),
+        ({"good": [0.7, 0.7], "base": [0.7, 0.8]}, 0.0,
+         "no trial beats the base: it is the winner"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("base", [POINT, {}])
+def test_the_winner_is_held_against_the_base_seed_by_seed(
+    seeds: dict[str, list[float]], gain: float, verdict: str, base: dict[str, object]
+) -> None:
+    told = compared(seeds, base)
+    assert told is not None
+    assert told.gain == pytest.approx(gain)
+    assert told.verdict == verdict
+    if len(seeds["good"]) == 3:
+        half = 4.3027 * (0.01 if gain > 0.1 else 0.2 / math.sqrt(3)) / math.sqrt(3)
+        assert told.interval == pytest.approx((gain - half, gain + half), rel=1e-4)
+    assert told.base.trial == (0 if base else None)
+
+
+def test_a_base_whose_seeds_failed_in_part_is_not_known() -> None:
+    assert compared({"good": [0.9, 0.8], "base": [0.8]}) is None
+
+
+def test_without_seeds_both_are_taken_where_the_base_paused() -> None:
+    found = candidates(STUDY.spec, [], STUDY, None, POINT)
+    told = against_base(STUDY.spec, STUDY, found, POINT)
+    assert told is not None
+    # The winner's 0.9 of 27 epochs was 0.3 after 9, where the base had the same.
+    assert (told.base.epoch, told.gain) == (9, pytest.approx(0.0))
+    assert told.verdict == "the winner does not beat the base"
+    assert told.text.endswith("after 9 epochs)")
+    result = SearchResult(
+        why="done", study=STUDY, winners=tuple(found), stopped=False, against_base=told
+    )
+    assert told.text in result_text(StudyDir(Path("study")), result)
+    unknown = SearchResult(why="done", study=STUDY, winners=tuple(found), stopped=False)
+    assert UNKNOWN in result_text(StudyDir(Path("study")), unknown)
+
+
+def test_a_search_says_that_its_base_is_outside_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("train: {lr: 0.002}\ndata: {root: .}\n")
+    search = {"base": "base.yaml", "space": {"train.lr": {"float": [0.01, 0.1]}}}
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(search))
+    command = ["search", str(tmp_path / "search.yaml"), "--simulate", "2", "--dry-run"]
+    text = CliRunner().invoke(app, command, env={"COLUMNS": "400"}).output
+    assert "note: the base configuration is no trial (train.lr is 0.002, outside the space)" in text

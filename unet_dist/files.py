@@ -1,0 +1,64 @@
+"""How files come into a folder and out of it: whole or not at all."""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unet_dist.errors import UserError
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    write_files_atomically({path: text.encode()}, durable=True)
+
+
+def write_files_atomically(contents: Mapping[Path, bytes], *, durable: bool) -> None:
+    """Writes each file beside its place, and moves them there once all are complete: a reader
+    sees the old file or the new one, never a part.
+
+    Args:
+        durable: wait until the disk has them, for what a run cannot do without.
+
+    Raises:
+        OSError: with the path that was to be written as ``filename``; nothing is left beside.
+    """
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    current = next(iter(contents))
+    try:
+        for path, content in contents.items():
+            current = path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts[path].write_bytes(content)
+            if durable:
+                with parts[path].open("rb") as written:
+                    os.fsync(written.fileno())
+        for path, part in parts.items():
+            current = path
+            part.replace(path)
+    except OSError as error:
+        error.filename = str(current)
+        raise
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(OSError):  # the write before told the reason
+                part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, *, max_bytes: int = 50_000_000) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > max_bytes:
+            raise UserError(str(path), f"larger than {max_bytes} bytes")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(str(path), f"not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(str(path), "must hold one JSON object")
+    return value
