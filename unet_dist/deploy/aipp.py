@@ -1,9 +1,9 @@
 """AIPP: the cards' own preprocessing, by which images go in as uint8 and are normalised there.
 
-Documents of CANN (8.0; the same in 9.1): "Static AIPP" (atctool_0020), "Normalization Configuration"
-(atlasatc_16_0022), "YUV400_U8 to GRAY" (atlasatc_16_0027), "Configuration File Template"
-(atlasatc_16_0025). AIPP computes ``(pixel - mean_chn - min_chn) * var_reci_chn``. Here ``pixel`` is
-0..255, the network wants ``(pixel / 255 - mean) / std``.
+Documents of CANN (8.0; the same in 9.1): "Static AIPP" (atctool_0020), "Normalization
+Configuration" (atlasatc_16_0022), "YUV400_U8 to GRAY" (atlasatc_16_0027), "Configuration File
+Template" (atlasatc_16_0025). AIPP computes ``(pixel - mean_chn - min_chn) * var_reci_chn``. Here
+``pixel`` is 0..255, the network wants ``(pixel / 255 - mean) / std``.
 """
 
 import math
@@ -41,8 +41,12 @@ class Aipp:
     mode: str = "static"
     crops: bool = False
     pads: bool = False
+    own_text: str = ""
+    """Where somebody else wrote it: what he wrote."""
 
     def to_text(self) -> str:
+        if self.own_text:
+            return self.own_text
         lines = [
             "aipp_op {",
             "    aipp_mode: static",
@@ -109,6 +113,7 @@ def parse_aipp(text: str, *, where: str) -> Aipp:
             mode=values.get("aipp_mode", ""),
             crops=values.get("crop") == "true",
             pads=values.get("padding") == "true",
+            own_text=text,
         )
     except ValueError as error:
         raise UserError(where, f"a number of it cannot be read: {error}") from error
@@ -116,8 +121,8 @@ def parse_aipp(text: str, *, where: str) -> Aipp:
 
 def aipp_faults(aipp: Aipp, *, in_channels: int, height: int, width: int) -> list[str]:
     """Where a configuration contradicts the model and its input; sizes -1 with
-    --dynamic_image_size (then "src_image_size_w and src_image_size_h must be set to 0", and cropping
-    and padding be off: atctool_0020)."""
+    --dynamic_image_size (then "src_image_size_w and src_image_size_h must be set to 0", and
+    cropping and padding be off: atctool_0020)."""
     faults = []
     if aipp.mode != "static":
         faults.append(f"aipp_mode is {aipp.mode!r}: the runner sets no dynamic AIPP, write static")

@@ -56,7 +56,7 @@ def violations(request: AscendRequest) -> list[str]:
 
 def _source_faults(request: AscendRequest) -> list[str]:
     """``--framework`` (atlasatcparam_16_0014): 1 takes *.air only, 5 ONNX of certain opsets.
-    "General Restrictions" (atlasatc_16_0038): an ONNX input is FP32 or FP16, UINT8 by AIPP alone."""
+    "General Restrictions" (atlasatc_16_0038): inputs are FP32 or FP16, UINT8 by AIPP alone."""
     model = request.model
     if model.kind == ".mindir":
         return [
