@@ -42,12 +42,18 @@ class _Buffer:
 class AclExecutor:
     """One loaded model with its memory on the card."""
 
-    def __init__(self, acl: Any, model: int, description: int, converted: Converted) -> None:
+    def __init__(
+        self, acl: Any, model: int, description: int, converted: Converted, freed: ExitStack
+    ) -> None:
+        """
+        Args:
+            freed: is told of all that is taken here.
+        """
         self._acl = acl
         self._model = model
         self._description = description
         self._converted = converted
-        self._freed = ExitStack()
+        self._freed = freed
         mdl = acl.mdl
         self._inputs, self._input_set = self._allocate(
             mdl.get_num_inputs(description), mdl.get_input_size_by_index
@@ -59,9 +65,6 @@ class AclExecutor:
         if code not in TYPES:
             raise UserError(converted.file, f"its output has the type {code} of pyACL, no float")
         self._type = TYPES[code]
-
-    def close(self) -> None:
-        self._freed.close()
 
     def run(self, batch: NDArray[Any]) -> NDArray[Any]:
         acl, first = self._acl, self._inputs[0]
@@ -146,9 +149,7 @@ def open_acl(path: Path, converted: Converted, *, device: int) -> Iterator[AclEx
         description = acl.mdl.create_desc()
         undone.callback(acl.mdl.destroy_desc, description)
         _check("mdl.get_desc", acl.mdl.get_desc(description, model))
-        executor = AclExecutor(acl, model, description, converted)
-        undone.callback(executor.close)
-        yield executor
+        yield AclExecutor(acl, model, description, converted, undone)
 
 
 class LiteExecutor:

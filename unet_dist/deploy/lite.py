@@ -1,8 +1,9 @@
 """MindSpore Lite's converter: its configuration file and its command.
 
 Documents of MindSpore Lite 2.10: "Ascend Conversion Tool Description"
-(mindir/converter_tool_ascend) for ``[ascend_context]``, "Offline Conversion of Inference Models" (mindir/converter_tool) for the
-command. A fixed shape stands in the command, a free one in the file.
+(mindir/converter_tool_ascend) for ``[ascend_context]``, "Offline
+Conversion of Inference Models" (mindir/converter_tool) for the command. A fixed shape stands in the
+command, a free one in the file.
 """
 
 from unet_dist.deploy.ascend_request import AscendRequest, Shape
