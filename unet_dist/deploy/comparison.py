@@ -1,7 +1,6 @@
 """Compares the outputs of two forms of one network, image by image."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

@@ -73,7 +73,7 @@ class OnnxTensors:
                 self._sessions[tensors] = onnxruntime.InferenceSession(
                     wider.SerializeToString(), options, providers=["CPUExecutionProvider"]
                 )
-            except Exception as error:  # noqa: BLE001 - their classes of errors come from C++
+            except Exception as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(str(self._path), f"ONNX Runtime refuses it: {reason}") from error
         return self._sessions[tensors]
