@@ -112,8 +112,8 @@ class AclExecutor:
             code = mdl.set_dynamic_batch_size(self._model, self._input_set, index, len(batch))
             _check("mdl.set_dynamic_batch_size", code)
         else:
-            # AIPP takes RGB pixel by pixel.
-            height, width = batch.shape[1:3] if batch.shape[-1] == 3 else batch.shape[2:4]
+            is_pixelwise = converted.aipp and converted.shape[1] == 3
+            height, width = batch.shape[1:3] if is_pixelwise else batch.shape[2:4]
             code = mdl.set_dynamic_hw_size(self._model, self._input_set, index, height, width)
             _check("mdl.set_dynamic_hw_size", code)
 
