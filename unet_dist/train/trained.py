@@ -11,8 +11,9 @@ from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
-from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.forward import Member, new_predictor
 from unet_dist.evaluate.on_ranks import score_samples, threshold_for
+from unet_dist.evaluate.predictor import Predictor
 from unet_dist.evaluate.score import ThresholdSource
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir, read_json
@@ -21,7 +22,7 @@ from unet_dist.train.checkpoint import TrainState, load_best, weights_digest
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    predictor: Predictor
+    predictor: Predictor[Member]
     threshold: float | None
     """None: the most probable of several classes."""
     source: ThresholdSource
@@ -42,7 +43,7 @@ def load_trained(
         UserError: there is no whole checkpoint, or a member is not finished.
     """
     if not run.is_ensemble():
-        predictor = Predictor(config, [normalisation])
+        predictor = new_predictor(config, [normalisation])
         state, digest = _load_best(predictor, 0, run, records)
         threshold, source = stored_threshold(state, config)
         return Trained(
@@ -115,7 +116,7 @@ def _load_ensemble(run: RunDir, config: Config, records: RecordWriter) -> Traine
     members = run.load_members()
     runs = run.networks()
     manifests = [read_manifest(each.dataset, each.load_config().data) for each in runs]
-    predictor = Predictor(config, [normalisation for _, normalisation in manifests])
+    predictor = new_predictor(config, [normalisation for _, normalisation in manifests])
     if members.vary == "fold":
         predictor.left_out_by = {
             sample.id: number
@@ -138,7 +139,7 @@ def _load_ensemble(run: RunDir, config: Config, records: RecordWriter) -> Traine
 
 
 def _load_best(
-    predictor: Predictor, number: int, run: RunDir, records: RecordWriter
+    predictor: Predictor[Member], number: int, run: RunDir, records: RecordWriter
 ) -> tuple[TrainState, str]:
     """Loads the best weights of a run into a member; its state, and a digest of the weights."""
     checkpoint, warnings = load_best(run.checkpoints)
