@@ -18,6 +18,7 @@ from unet_dist.evaluate.score import ThresholdSource
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir, read_json
 from unet_dist.train.checkpoint import TrainState, load_best, weights_digest
+from unet_dist.train.stored_threshold import stored_threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +65,6 @@ def load_trained(
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(str(run.threshold), f"holds no threshold: {error!r}") from error
     return replace(trained, threshold=threshold, source=source)
-
-
-def stored_threshold(state: TrainState, config: Config) -> tuple[float | None, ThresholdSource]:
-    """The configured one, else the one chosen for these very weights at the best validation, else
-    a half: later checkpoints hold the threshold of the best step, too."""
-    if config.data.classes > 2 or config.evaluate.threshold > 0:
-        return threshold_for(config, [])
-    if state.threshold is None or state.step != state.best_step:
-        return 0.5, "default"
-    return state.threshold, "validation"
 
 
 def choose_for_ensemble(
