@@ -9,6 +9,7 @@ from unet_dist.cli import (
     data,
     deploy,
     doctor,
+    export,
     jobs,
     launch,
     predict,
@@ -24,6 +25,7 @@ app = new_app("Distributed U-Net training for medical images on MindSpore and As
 app.command()(jobs.train)
 app.command(name="eval")(jobs.evaluate)
 app.command()(predict.predict)
+app.command()(export.export)
 app.command()(compare.compare)
 app.command()(report.report)
 app.command()(search.search)

@@ -5,7 +5,7 @@
       model_int8.onnx    the same network with weights and activations of 8 bits
       model.mindir       float32, for MindSpore and MindSpore Lite
       model.json         the metadata, which an ONNX file holds too and a MindIR file cannot
-      export.json        the run, and what the parity gate measured
+      onnx_export.json   the run, and what the parity gate measured; mindir_export.json likewise
       quantize.json      what the quantisation measured, and report.html for people
 
 An ONNX file can be used without its folder: its ``metadata_props`` are those of ``to_props``.
@@ -161,9 +161,8 @@ class ModelFile:
     def metadata(self) -> Path:
         return self.folder / "model.json"
 
-    @property
-    def export_record(self) -> Path:
-        return self.folder / "export.json"
+    def export_record(self, file: Path) -> Path:
+        return self.folder / f"{file.suffix[1:]}_export.json"
 
     @property
     def quantize_record(self) -> Path:

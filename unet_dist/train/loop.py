@@ -13,8 +13,9 @@ from unet_dist.config import Config, DataConfig
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.loader import TrainLoader
 from unet_dist.errors import TrainingDiverged, UserError
-from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.forward import Member, new_predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
+from unet_dist.evaluate.predictor import Predictor
 from unet_dist.evaluate.score import EvalSummary
 from unet_dist.evaluate.thresholds import threshold_curve
 from unet_dist.model.unet import UNet, build_unet, parameter_count, set_precision
@@ -53,7 +54,7 @@ class Training:
     comm: Communicator
     net: UNet
     step: TrainStep
-    predictor: Predictor
+    predictor: Predictor[Member]
     records: RecordWriter
     board: TensorBoard | None
     """On rank 0."""
@@ -124,7 +125,7 @@ def train(
             comm=comm,
             net=net,
             step=step,
-            predictor=Predictor(config, [normalisation]),
+            predictor=new_predictor(config, [normalisation]),
             records=records,
             board=board,
             capture=capture,

@@ -12,9 +12,9 @@ from unet_dist.comm import Communicator, barrier, gather_objects
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import FileDigests
-from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.prediction import predict_file
 from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
+from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.evaluate.score import shard
 from unet_dist.records import RecordWriter
 from unet_dist.runs import AttemptDir, write_json
@@ -26,7 +26,7 @@ class _Stopped(Exception):
 
 def predict_images(
     job: Mapping[str, Any],
-    predictor: Predictor,
+    predictor: Predictor[Network],
     settings: PredictionSettings,
     step: int,
     records: RecordWriter,
