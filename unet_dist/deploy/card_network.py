@@ -7,6 +7,7 @@ Tested with stand-ins for ``acl`` and ``mindspore_lite``; it has not run on hard
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from unet_dist.deploy.ascend_commands import RECORD, Converted
 from unet_dist.deploy.model_file import Metadata
+from unet_dist.deploy.runtime import DeployedNetwork
 from unet_dist.errors import UserError
 
 
@@ -29,31 +31,39 @@ class Executor(Protocol):
         """
 
 
-class CardNetwork:
-    """A converted file with all that is computed before and after it."""
+class CardSession:
+    """A converted file, called with any number of images (``runtime.Session``)."""
 
-    def __init__(self, executor: Executor, converted: Converted, metadata: Metadata) -> None:
+    def __init__(self, executor: Executor, converted: Converted) -> None:
         self._executor = executor
         self._converted = converted
-        self._metadata = metadata
 
-    def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities ``[N, K, H, W]`` of images 0..1, resized, not yet normalised.
+    def run(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output of images as the model wants them; with AIPP, of images 0..1.
 
         Raises:
             UserError: the file was made for images of another size.
         """
-        self._check_size(image_nchw.shape[2], image_nchw.shape[3])
+        self._check_size(x_nchw.shape[2], x_nchw.shape[3])
         outputs, start = [], 0
-        while start < len(image_nchw):
-            size = self._batch_for(len(image_nchw) - start)
-            part_nchw = image_nchw[start : start + size]
-            filled_nchw = np.zeros((size, *image_nchw.shape[1:]), np.float32)
+        while start < len(x_nchw):
+            size = self._batch_for(len(x_nchw) - start)
+            part_nchw = x_nchw[start : start + size]
+            filled_nchw = np.zeros((size, *x_nchw.shape[1:]), np.float32)
             filled_nchw[: len(part_nchw)] = part_nchw
-            batch = prepared(filled_nchw, self._metadata, self._converted)
-            outputs.append(self._executor.run(batch)[: len(part_nchw)])
+            y_nkhw = self._executor.run(self._sent(filled_nchw))
+            outputs.append(y_nkhw[: len(part_nchw)].astype(np.float32))
             start += size
-        return probabilities(np.concatenate(outputs), self._metadata)
+        return np.concatenate(outputs)
+
+    def _sent(self, x_nchw: NDArray[np.float32]) -> NDArray[Any]:
+        """As the file takes it: with AIPP grey levels, of RGB888_U8 pixel by pixel."""
+        if not self._converted.aipp:
+            return np.ascontiguousarray(x_nchw, np.dtype(self._converted.input_type))
+        levels_nchw = np.rint(np.clip(x_nchw, 0, 1) * 255).astype(np.uint8)
+        if levels_nchw.shape[1] == 1:
+            return levels_nchw
+        return np.ascontiguousarray(levels_nchw.transpose(0, 2, 3, 1))
 
     def _batch_for(self, wanted: int) -> int:
         """The smallest batch that holds all that is left, else the largest there is."""
@@ -69,41 +79,6 @@ class CardNetwork:
                 f"takes images of {sizes} (height x width), not {height} x {width}: convert it "
                 "for the --shape of evaluate.tile",
             )
-
-
-def prepared(
-    image_nchw: NDArray[np.float32], metadata: Metadata, converted: Converted
-) -> NDArray[Any]:
-    """Images 0..1 as the file takes them: grey levels for AIPP, which reads RGB888_U8 pixel by
-    pixel; else what ``Member.forward`` gives its network."""
-    if converted.aipp:
-        levels_nchw = np.rint(np.clip(image_nchw, 0, 1) * 255).astype(np.uint8)
-        if metadata.in_channels == 1:
-            return np.ascontiguousarray(levels_nchw)
-        return np.ascontiguousarray(levels_nchw.transpose(0, 2, 3, 1))
-    x_nchw = normalised(image_nchw, metadata)
-    return np.ascontiguousarray(x_nchw, np.dtype(converted.input_type))
-
-
-def normalised(image_nchw: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float32]:
-    """What the model's input is to be."""
-    if metadata.normalises:
-        return image_nchw
-    factor_c11 = 1 / np.array(metadata.std, np.float32)[:, None, None]
-    shift_c11 = np.array(metadata.mean, np.float32)[:, None, None] * factor_c11
-    return image_nchw * factor_c11 - shift_c11
-
-
-def probabilities(output_nkhw: NDArray[Any], metadata: Metadata) -> NDArray[np.float32]:
-    """Of the model's first output, in float32."""
-    y_nkhw = output_nkhw.astype(np.float32)
-    if metadata.output == "probability":
-        return y_nkhw
-    if y_nkhw.shape[1] == 1:
-        # By tanh, since exp of a large number overflows.
-        return 0.5 * (1 + np.tanh(0.5 * y_nkhw))
-    powers_nkhw = np.exp(y_nkhw - y_nkhw.max(axis=1, keepdims=True))
-    return powers_nkhw / powers_nkhw.sum(axis=1, keepdims=True)
 
 
 def read_converted(path: Path) -> tuple[Converted, Metadata]:
@@ -138,7 +113,7 @@ def read_converted(path: Path) -> tuple[Converted, Metadata]:
 
 
 @contextmanager
-def open_card_network(path: Path, *, device: int) -> Iterator[CardNetwork]:
+def open_card_network(path: Path, *, device: int) -> Iterator[DeployedNetwork]:
     """
     Raises:
         UserError: the runtime is not installed here, or the file unknown.
@@ -150,4 +125,6 @@ def open_card_network(path: Path, *, device: int) -> Iterator[CardNetwork]:
     converted, metadata = read_converted(path)
     opened = open_acl if path.suffix == ".om" else open_lite
     with opened(path, converted, device=device) as executor:
-        yield CardNetwork(executor, converted, metadata)
+        # AIPP normalises on the card.
+        seen = replace(metadata, normalises=True) if converted.aipp else metadata
+        yield DeployedNetwork(CardSession(executor, converted), seen)

@@ -9,15 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.config import Config
-from unet_dist.deploy.card_network import (
-    normalised,
-    open_card_network,
-    probabilities,
-    read_converted,
-)
+from unet_dist.deploy.card_network import open_card_network, read_converted
 from unet_dist.deploy.model_file import Metadata, metadata_of_onnx
 from unet_dist.deploy.onnx_tensors import OnnxTensors
 from unet_dist.deploy.parting import LayerDifference, find_parting, relative_difference
+from unet_dist.deploy.runtime import DeployedNetwork
 from unet_dist.deploy.seen_images import SeenImage, predict_seen, read_seen
 from unet_dist.errors import UserError
 from unet_dist.profiling.finite import finite
@@ -90,7 +86,7 @@ def compare_forms(
     tile_nchw = _where_they_differ(
         seen[worst], one, other, side=_config_of(one.metadata).evaluate.tile
     )
-    inputs = (normalised(tile_nchw, one.metadata), normalised(tile_nchw, other.metadata))
+    inputs = (_normalised(tile_nchw, one.metadata), _normalised(tile_nchw, other.metadata))
     parting = find_parting(one.tensors, other.tensors, inputs)
     return Comparison(
         images=tuple(found),
@@ -161,12 +157,31 @@ def _read_form(path: Path, seen: Sequence[SeenImage], *, device: int) -> _Form:
             outputs = predict_seen(network.forward, seen, config)
         return _Form(metadata=metadata, outputs=outputs)
     tensors = OnnxTensors(path)
+    network = DeployedNetwork(_FirstOutput(tensors), metadata)
+    outputs = predict_seen(network.forward, seen, config)
+    return _Form(metadata=metadata, outputs=outputs, tensors=tensors)
 
-    def forward(image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = tensors.run(normalised(image_nchw, metadata), [tensors.output])
-        return probabilities(found[tensors.output], metadata)
 
-    return _Form(metadata=metadata, outputs=predict_seen(forward, seen, config), tensors=tensors)
+@dataclass(frozen=True)
+class _FirstOutput:
+    """A ``runtime.Session``."""
+
+    tensors: OnnxTensors
+
+    def run(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        output = self.tensors.output
+        return self.tensors.run(x_nchw, [output])[output]
+
+
+def _normalised(image_nchw: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float32]:
+    """What the model's input is to be."""
+    if metadata.normalises:
+        return image_nchw
+    mean_c11, std_c11 = (
+        np.array(values, np.float32)[:, None, None] for values in (metadata.mean, metadata.std)
+    )
+    x_nchw: NDArray[np.float32] = (image_nchw - mean_c11) / std_c11
+    return x_nchw
 
 
 def _read_dump(path: Path) -> Outputs:
@@ -195,7 +210,8 @@ def _classes(output: NDArray[np.float32], threshold: float | None) -> NDArray[np
     """Class numbers; with one channel foreground from the threshold on, of logits from 0 on."""
     channels = output if output.ndim >= 3 else output[None]
     if channels.shape[-3] > 1:
-        return np.argmax(channels, axis=-3)
+        most: NDArray[np.intp] = np.argmax(channels, axis=-3)
+        return most
     is_logits = bool(channels.min(initial=0.0) < 0 or channels.max(initial=0.0) > 1)
     limit = 0.0 if is_logits else np.float32(0.5 if threshold is None else threshold)
     return (channels >= limit).astype(np.intp)

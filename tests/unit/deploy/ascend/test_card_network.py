@@ -13,7 +13,7 @@ from tests.unit.deploy.ascend.small_models import GREY, METADATA, REQUEST, SOURC
 from unet_dist.deploy.ascend_commands import plan_conversion
 from unet_dist.deploy.ascend_request import AscendRequest
 from unet_dist.deploy.card_executors import AclError
-from unet_dist.deploy.card_network import open_card_network, probabilities
+from unet_dist.deploy.card_network import open_card_network
 from unet_dist.deploy.model_file import Metadata
 from unet_dist.errors import UserError
 
@@ -158,12 +158,3 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "ascend.json").unlink()
     with pytest.raises(UserError, match="must stay where"), open_card_network(path, device=0):
         pass
-
-
-def test_logits_become_probabilities_without_overflow() -> None:
-    logits = replace(METADATA, output="logits")
-    two = probabilities(np.array([-200.0, 0.0, np.log(3.0), 200.0])[:, None, None, None], logits)
-    np.testing.assert_allclose(two.ravel(), [0, 0.5, 0.75, 1], atol=1e-7)
-    three = np.array([[np.log(1.0), np.log(2.0), np.log(5.0)]])[:, :, None, None]
-    several = probabilities(three + 300, logits)
-    np.testing.assert_allclose(several.ravel(), [0.125, 0.25, 0.625], atol=1e-4)
