@@ -64,6 +64,8 @@ class Metadata:
     has_mask: bool = False
     """Whether there is a second output ``mask``."""
     opset: int
+    numbering: Mapping[str, Any] | None = None
+    """How single objects or cells are found (``evaluate.numbering``); None where there are none."""
     config: Mapping[str, Any]
     """The keys of the run's configuration that differ from the defaults, as a tree: with them
     ``predict`` reads, tiles and writes as the run does."""

@@ -1,7 +1,7 @@
 """What is deployed of a run: its best weights, and what must be known to use them."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from unet_dist.config import Config
@@ -10,6 +10,7 @@ from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.deploy.model_file import Metadata, Output
 from unet_dist.errors import UserError
+from unet_dist.evaluate.numbering import numbering_of
 from unet_dist.runs import RunDir
 from unet_dist.train.checkpoint import Arrays, TrainState, load_best, weights_digest
 from unet_dist.train.stored_threshold import stored_threshold
@@ -51,6 +52,7 @@ def open_source(run: RunDir, *, opset: int) -> Source:
     dataset, normalisation = read_manifest(run.dataset, config.data)
     checkpoint, warnings = load_best(run.checkpoints)
     threshold, _ = stored_threshold(checkpoint.state, config)
+    numbering = numbering_of(run)
     weights = {**checkpoint.weights, **checkpoint.average}
     metadata = Metadata(
         config_sha256=hashlib.sha256(dump_config(config).encode()).hexdigest(),
@@ -64,6 +66,7 @@ def open_source(run: RunDir, *, opset: int) -> Source:
         size_multiple=config.model.stride * 2**config.model.depth,
         precision="float32",
         opset=opset,
+        numbering=numbering and asdict(numbering),
         config=_settings(config),
     )
     return Source(
@@ -81,7 +84,7 @@ def _settings(config: Config) -> dict[str, Any]:
     """What a prediction depends on, where it is not the default: no paths of a machine, nothing
     of the training."""
     wanted = config.model_dump(mode="json", exclude_defaults=True, exclude={"augment", "loss"})
-    for key in ("root", "images", "masks", "fov_masks", "mask_suffix", "split", "cache_mb"):
+    for key in ("root", "images", "masks", "mask_suffix", "split", "cache_mb"):
         wanted.get("data", {}).pop(key, None)
     wanted.get("evaluate", {}).pop("every_epochs", None)
     return {key: wanted[key] for key in ("data", "model", "evaluate") if wanted.get(key)}

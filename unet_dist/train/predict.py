@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from unet_dist.comm import Communicator, barrier, gather_objects
-from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import FileDigests
 from unet_dist.evaluate.prediction import predict_file
@@ -44,7 +43,7 @@ def predict_images(
     out = Path(job["out"])
     digest = FileDigests().of_file
     for number, image in enumerate(mine):
-        task = _task(image)
+        task = PredictionTask.of_json(image)
         own = predictor.for_sample(image["sample"])
         forward = own.forward_with_variance if settings.uncertainty == "std" else own.forward
         progress = _Progress(
@@ -126,14 +125,3 @@ class _Progress:
             )
         if self.stop_requested():
             raise _Stopped
-
-
-def _task(image: Mapping[str, Any]) -> PredictionTask:
-    return PredictionTask(
-        image=ImageRef.of_json(image),
-        stem=image["stem"],
-        truth=ImageRef.of_json(image["truth"]) if image["truth"] else None,
-        fov=ImageRef.of_json(image["fov"]) if image["fov"] else None,
-        left_out_by=image["left_out_by"],
-        trained_on=image["trained_on"],
-    )
