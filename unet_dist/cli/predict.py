@@ -24,7 +24,13 @@ from unet_dist.runs import RunDir
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder, or a model.onnx of unet-dist export.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder, a model.onnx of unet-dist export, or one of the .om and .mindir "
+            "files of deploy commands, on card 0."
+        ),
+    ],
     images: Annotated[list[Path], typer.Argument(help="Images, TIFF stacks, or folders.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     tta: TtaOption = "",
@@ -70,10 +76,10 @@ def predict(
     from unet_dist.evaluate.prediction_task import UNCERTAINTIES
     from unet_dist.launching.predictions import check_views, list_inputs, made_by_run
 
-    if run.suffix == ".onnx":
+    if run.suffix in (".onnx", ".om", ".mindir"):
         if simulate or rank_table or server_id:
             raise UserError(str(run), "is predicted in this process: leave out the ranks' options")
-        wishes = _Wishes(images, out, tta, uncertainty, truth, force, runtime or "onnxruntime")
+        wishes = _Wishes(images, out, tta, uncertainty, truth, force, runtime)
         _predict_deployed(run, wishes, as_json)
     if runtime:
         raise UserError("--runtime", "is for a model.onnx: unet-dist export makes one of a run")
@@ -158,12 +164,16 @@ def _predict_deployed(file: Path, wishes: _Wishes, as_json: bool) -> NoReturn:
     from unet_dist.deploy.runtime import RUNTIMES
     from unet_dist.evaluate.prediction_task import UNCERTAINTIES
 
-    need_packages(one_of("--runtime", wishes.runtime, RUNTIMES))
+    runtime = wishes.runtime or ("onnxruntime" if file.suffix == ".onnx" else "card")
+    if file.suffix == ".onnx":
+        need_packages(one_of("--runtime", runtime, RUNTIMES))
+    elif wishes.runtime:
+        raise UserError("--runtime", f"is for a model.onnx: a card runs {file.name}")
     one_of("--uncertainty", wishes.uncertainty, UNCERTAINTIES)
     console, out = console_for(as_json), wishes.out
     model = DeployedModel.open(
         file,
-        runtime=wishes.runtime,  # type: ignore[arg-type]  # checked above
+        runtime=runtime,  # type: ignore[arg-type]  # checked above
         tta=checked_tta(wishes.tta),
     )
     if wishes.uncertainty == "std" and model.config.evaluate.tta == "none":

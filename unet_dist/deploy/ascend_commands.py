@@ -3,7 +3,8 @@
     ascend/
       commands.sh                  all commands, in order
       aipp_256x256.cfg             one for each size, if AIPP is asked for
-      amct_convert.py              if the model is of 8 bits: from QDQ to AMCT's operators
+      MODEL_amct.onnx              if the model is of 8 bits: in the form that AMCT reads
+      amct_convert.py              from it to the cards' own operators
       lite_NAME.ini                what converter_lite reads
       ascend.json                  what the converted files take and give, for the runner
       NAME.om  NAME.mindir  NAME.log
@@ -85,7 +86,7 @@ def plan_conversion(request: AscendRequest, *, model: str) -> ConversionPlan:
     files: dict[str, str] = {}
     quantised = request.model.path.stem
     if request.int8:
-        files[AMCT_SCRIPT] = amct_script(model, quantised)
+        files[AMCT_SCRIPT] = amct_script(quantised)
         notes.append(f"python {AMCT_SCRIPT} comes first, where AMCT (amct_onnx) is installed")
         model = deployed_by_amct(quantised)
     if request.aipp:
@@ -119,14 +120,18 @@ def _record(request: AscendRequest, converted: list[Converted]) -> dict[str, str
     return {RECORD: json.dumps(tree, indent=2) + "\n"}
 
 
-def amct_script(model: str, name: str) -> str:
+def amct_script(name: str) -> str:
     """``convert_qat_model`` (AMCT, atlasamct_16_0148 and _0160): QDQ becomes AscendQuant and
     AscendDequant; writes NAME_deploy_model.onnx for atc and NAME_fake_quant_model.onnx, which
     onnxruntime runs."""
     return (
         "import amct_onnx as amct\n\n"
-        f'amct.convert_qat_model(model_file="{model}", save_path="./{name}")\n'
+        f'amct.convert_qat_model(model_file="./{amct_model(name)}", save_path="./{name}")\n'
     )
+
+
+def amct_model(name: str) -> str:
+    return f"{name}_amct.onnx"
 
 
 def deployed_by_amct(name: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from unet_dist.config_file import build_config
 from unet_dist.deploy.aipp import Aipp
 from unet_dist.deploy.model_file import Metadata
 from unet_dist.errors import UserError
@@ -29,8 +30,12 @@ class SourceModel:
     """Of an ONNX file; 0 otherwise."""
     input_type: str = "float32"
     """Of the graph's input."""
+    fixed_shape: Shape | None = None
+    """Of a MindIR file, which is exported for one."""
     is_quantised: bool = False
     """Whether the graph holds QuantizeLinear."""
+    amct_faults: tuple[str, ...] = ()
+    """Why AMCT would refuse it, also in AMCT's form."""
 
     @property
     def kind(self) -> str:
@@ -88,9 +93,9 @@ def parse_sizes(text: str) -> tuple[Size, ...]:
 
 def default_shape(metadata: Metadata, *, dynamic_batch: bool, dynamic_size: bool) -> Shape:
     """The tiles by which ``predict`` calls the network."""
-    evaluate = metadata.config.get("evaluate", {})
-    batch = -1 if dynamic_batch else int(evaluate.get("batch", 4))
-    side = -1 if dynamic_size else int(evaluate.get("tile", 256))
+    evaluate = build_config(metadata.config, [], where="the model's metadata").evaluate
+    batch = -1 if dynamic_batch else evaluate.batch
+    side = -1 if dynamic_size else evaluate.tile
     return batch, metadata.in_channels, side, side
 
 

@@ -44,6 +44,12 @@ def violations(request: AscendRequest) -> list[str]:
         faults += _source_faults(request)
     for shape in request.shapes:
         faults += _shape_faults(request, shape)
+        fixed = request.model.fixed_shape
+        if fixed is not None and shape != fixed:
+            faults.append(
+                f"--shape {_text(shape)}: the MindIR file is for {_text(fixed)} alone: leave "
+                "--shape away, or take model.onnx"
+            )
     return [
         *faults,
         *_profile_faults(request),
@@ -84,7 +90,7 @@ def _source_faults(request: AscendRequest) -> list[str]:
 def _shape_faults(request: AscendRequest, shape: Shape) -> list[str]:
     """``--dynamic_batch_size`` (atlasatcparam_16_0018) and ``--dynamic_image_size``
     (atlasatcparam_16_0019): -1 stands where the profiles are, and nowhere else."""
-    metadata, text = request.model.metadata, f"--shape {','.join(map(str, shape))}"
+    metadata, text = request.model.metadata, f"--shape {_text(shape)}"
     batch, channels, *sides = shape
     faults = []
     if channels != metadata.in_channels:
@@ -104,6 +110,10 @@ def _shape_faults(request: AscendRequest, shape: Shape) -> list[str]:
     for side in sides:
         faults += _multiple_faults(text, side, metadata.size_multiple)
     return faults
+
+
+def _text(shape: Shape) -> str:
+    return ",".join(map(str, shape))
 
 
 def _multiple_faults(text: str, side: int, multiple: int) -> list[str]:
@@ -188,7 +198,7 @@ def _int8_faults(request: AscendRequest) -> list[str]:
         ]
     if not request.int8:
         return []
-    faults = []
+    faults = [f"--int8: AMCT does not adapt it: {fault}" for fault in model.amct_faults]
     for option, profiles in (
         ("--dynamic-batch", request.dynamic_batch),
         ("--dynamic-size", request.dynamic_sizes),
@@ -232,7 +242,7 @@ def _aipp_faults(request: AscendRequest) -> list[str]:
     if request.own_aipp is not None:
         for shape in request.shapes:
             faults += [
-                f"--aipp-config for --shape {','.join(map(str, shape))}: {fault}"
+                f"--aipp-config for --shape {_text(shape)}: {fault}"
                 for fault in aipp_faults(
                     request.own_aipp,
                     in_channels=metadata.in_channels,

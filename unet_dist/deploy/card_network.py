@@ -19,6 +19,9 @@ from unet_dist.deploy.model_file import Metadata
 from unet_dist.deploy.runtime import DeployedNetwork
 from unet_dist.errors import UserError
 
+CONVERTED = (".om", ".mindir")
+"""By atc, by converter_lite."""
+
 
 class Executor(Protocol):
     """What runs the converted file."""

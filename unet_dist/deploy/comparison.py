@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.config import Config
-from unet_dist.deploy.card_network import open_card_network, read_converted
+from unet_dist.config_file import build_config
+from unet_dist.deploy.card_network import CONVERTED, open_card_network, read_converted
 from unet_dist.deploy.model_file import Metadata, metadata_of_onnx
 from unet_dist.deploy.onnx_tensors import OnnxTensors
 from unet_dist.deploy.parting import LayerDifference, find_parting, relative_difference
@@ -18,7 +19,7 @@ from unet_dist.deploy.seen_images import SeenImage, predict_seen, read_seen
 from unet_dist.errors import UserError
 from unet_dist.profiling.finite import finite
 
-DUMPS, CONVERTED = (".npy", ".npz"), (".om", ".mindir")
+DUMPS = (".npy", ".npz")
 Outputs = Mapping[str, NDArray[np.float32]]
 """By the image's name; ``[K, H, W]`` or ``[N, K, H, W]``."""
 
@@ -138,7 +139,7 @@ def comparison_text(found: Comparison) -> str:
 
 
 def _config_of(metadata: Metadata) -> Config:
-    return Config.model_validate(dict(metadata.config))
+    return build_config(metadata.config, [], where="the model's metadata")
 
 
 def _metadata_of(path: Path) -> Metadata:

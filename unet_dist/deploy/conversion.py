@@ -12,6 +12,7 @@ from unet_dist.deploy.ascend_commands import (
     SCRIPT,
     Call,
     ConversionPlan,
+    amct_model,
     deployed_by_amct,
     plan_conversion,
 )
@@ -45,9 +46,21 @@ def write_conversion(request: AscendRequest, folder: Path) -> ConversionPlan:
     model = os.path.relpath(request.model.path, folder)
     plan = plan_conversion(request, model=model)
     contents = {folder / name: text.encode() for name, text in plan.files.items()}
+    if request.int8:
+        contents[folder / amct_model(request.model.path.stem)] = _in_amct_form(request.model.path)
     write_files_atomically(contents, durable=False)
     (folder / SCRIPT).chmod(0o755)
     return plan
+
+
+def _in_amct_form(path: Path) -> bytes:
+    # Here, since it takes time, and models of 8 bits alone need it.
+    import onnx
+
+    from unet_dist.deploy.amct_form import to_amct_form
+
+    content: bytes = to_amct_form(onnx.load(path)).SerializeToString()
+    return content
 
 
 def check_can_run(request: AscendRequest, folder: Path) -> None:

@@ -55,6 +55,7 @@ def lite_argv(
         "--saveType=MINDIR",
         "--optimize=ascend_oriented",
     ]
-    if -1 not in shape:
+    # A MindIR file has one shape, and names its input itself.
+    if -1 not in shape and request.model.kind == ".onnx":
         argv.append(f"--inputShape={INPUT}:{','.join(map(str, shape))}")
     return (*argv, f"--configFile={ini}")

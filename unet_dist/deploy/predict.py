@@ -1,17 +1,19 @@
 """Prediction of image files by a deployed model, in this process: no run, no MindSpore."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unet_dist.config import Config, with_tta
 from unet_dist.config_file import build_config
 from unet_dist.data.images import read_indices
 from unet_dist.data.masks import MaskCoding, count_values, recognise
 from unet_dist.data.sample import ImageRef
+from unet_dist.deploy.card_network import CONVERTED, open_card_network, read_converted
 from unet_dist.deploy.model_file import Metadata, metadata_of_onnx
-from unet_dist.deploy.runtime import Runtime, open_network
+from unet_dist.deploy.runtime import DeployedNetwork, Runtime, open_network
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.finished import unfinished
@@ -20,6 +22,7 @@ from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.prediction import predict_file
 from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask, Uncertainty
 from unet_dist.evaluate.predictor import Predictor
+from unet_dist.evaluate.tiles import Forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +32,16 @@ class DeployedModel:
     file: Path
     metadata: Metadata
     config: Config
-    runtime: Runtime
+    runtime: Runtime | Literal["card"]
 
     @classmethod
-    def open(cls, file: Path, *, runtime: Runtime, tta: str) -> "DeployedModel":
+    def open(cls, file: Path, *, runtime: Runtime | Literal["card"], tta: str) -> "DeployedModel":
         """
         Args:
             tta: empty for that of the run.
         """
-        metadata = metadata_of_onnx(file)
+        is_card = file.suffix in CONVERTED
+        metadata = read_converted(file)[1] if is_card else metadata_of_onnx(file)
         config = build_config(metadata.config, [], where=str(file))
         if tta:
             config = with_tta(config, tta)  # type: ignore[arg-type]  # the command line checks it
@@ -114,8 +118,36 @@ def predict_deployed(
     )
     listed = inputs.listed
     todo = listed if force else unfinished(out, listed, made_by)
-    predictor = Predictor(config, [open_network(model.file, metadata, model.runtime)])
-    forward = predictor.forward_with_variance if uncertainty == "std" else predictor.forward
+    with _opened(model) as network:
+        predictor = Predictor(config, [network])
+        forward = predictor.forward_with_variance if uncertainty == "std" else predictor.forward
+        written, faults = _predict_each(forward, todo, out, settings, on_image)
+    return {
+        "threshold": metadata.threshold,
+        "written": written,
+        "skipped": len(listed) - len(todo),
+        "trained_on": 0,
+        "faults": faults,
+    }
+
+
+@contextmanager
+def _opened(model: DeployedModel) -> Iterator[DeployedNetwork]:
+    if model.runtime == "card":
+        with open_card_network(model.file, device=0) as network:
+            yield network
+    else:
+        yield open_network(model.file, model.metadata, model.runtime)
+
+
+def _predict_each(
+    forward: Forward,
+    todo: Sequence[Mapping[str, Any]],
+    out: Path,
+    settings: PredictionSettings,
+    on_image: Callable[[int, int], None],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What was written, and the faults of bad images."""
     written, faults = [], []
     for number, image in enumerate(todo):
         on_image(number, len(todo))
@@ -134,10 +166,4 @@ def predict_deployed(
             }
         )
     on_image(len(todo), len(todo))
-    return {
-        "threshold": metadata.threshold,
-        "written": written,
-        "skipped": len(listed) - len(todo),
-        "trained_on": 0,
-        "faults": faults,
-    }
+    return written, faults

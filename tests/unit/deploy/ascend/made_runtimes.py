@@ -23,6 +23,7 @@ class MadeAcl:
         """What the network was given."""
         self.profile: tuple[int, ...] = ()
         self.failing = ""
+        self.scale = 1.0
         self._numbers = itertools.count(1000)
         self.rt = SimpleNamespace(
             set_device=lambda device: self._code("set_device"),
@@ -132,7 +133,8 @@ class MadeAcl:
         else:
             x_nchw = values.reshape(shape)
         self.batches.append(x_nchw)
-        y = x_nchw.astype(np.float32).sum(axis=1, keepdims=True).astype(np.float16).tobytes()
+        sums = self.scale * x_nchw.astype(np.float32).sum(axis=1, keepdims=True)
+        y = sums.astype(np.float16).tobytes()
         self.taken[self.taken[self.taken[outputs][0]][0]][: len(y)] = y
         return 0
 

@@ -158,6 +158,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"tool": "both", "soc": "Ascend910A"},
         "MindSpore Lite 2.10 does not support Ascend910A.*--tool atc",
     ),
+    "another shape of mindir": (
+        {"tool": "lite", "model": replace(MINDIR, fixed_shape=(2, 3, 256, 256))},
+        "MindIR file is for 2,3,256,256 alone",
+    ),
     "lite int8": ({"tool": "both", "model": INT8, "int8": True}, "--int8 by MindSpore Lite"),
 }
 

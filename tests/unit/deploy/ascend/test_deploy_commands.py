@@ -1,6 +1,7 @@
 """``unet-dist deploy commands`` and ``diff``, with a stand-in for atc on PATH."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.unit.cluster.server.conftest import Program, StandIn
+from tests.unit.deploy.ascend.made_runtimes import MadeAcl
 from tests.unit.deploy.ascend.small_models import METADATA, weights, write_model
 from unet_dist.runs import write_json
 
@@ -114,6 +116,7 @@ def test_a_mindir_is_refused_for_atc_and_taken_for_lite(
     lite = run_program("deploy", "commands", mindir, "--soc", "Ascend910B1", "--tool", "lite")
     assert lite.returncode == 0, lite.stderr
     assert "--fmk=MINDIR" in lite.stdout
+    assert "--inputShape" not in lite.stdout
 
 
 def test_eight_bits_wait_for_amct(exported: Path, run_program: Program, stand_in: StandIn) -> None:
@@ -146,3 +149,28 @@ def test_diff_names_the_layer_and_exits_with_1(
     without = run_program(*asked, other)
     assert without.returncode == 2
     assert "--images" in without.stderr
+
+
+def test_predict_runs_a_converted_file_on_the_card(
+    exported: Path, run_program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("deploy", "commands", exported, "--soc", "Ascend310P3", "--tool", "atc")
+    assert run_program(*asked, "--aipp").returncode == 0
+    om = exported / "ascend" / "model_Ascend310P3_2x3x64x64.om"
+    om.write_bytes(b"converted")
+    acl = MadeAcl(shape=(2, 3, 64, 64), is_pixelwise=True, dtype=np.uint8)
+    # The made card adds up the grey levels of three channels.
+    acl.scale = 1 / 765
+    monkeypatch.setitem(sys.modules, "acl", acl)
+    picture, out = tmp_path / "eye.png", tmp_path / "out"
+    bgr = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    cv2.imwrite(str(picture), bgr)
+    told = run_program("predict", om, picture, "--out", out)
+    assert told.returncode == 0, told.stderr
+    found = cv2.imread(str(out / "eye_probability.png"), cv2.IMREAD_UNCHANGED) / 65535
+    # Half precision has 11 bits.
+    np.testing.assert_allclose(found, bgr.astype(float).sum(axis=2) / 765, atol=2**-11)
+    assert acl.taken == {}
+    refused = run_program("predict", om, picture, "--out", out, "--runtime", "openvino")
+    assert refused.returncode == 2
+    assert "--runtime: is for a model.onnx" in refused.stderr
