@@ -47,9 +47,12 @@ class _Rewriting:
 def to_amct_form(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network: integer weights become floats behind a pair that gives the same integers
     again, biases become floats, and pairs that no such layer reads are taken out, so that more is
-    computed in floats than before, never less."""
+    computed in floats than before. Where such a pair cut off at 0, a ReLU takes its place:
+    quantisers leave out the network's own before it."""
     work = _Rewriting(model)
     nodes: list[onnx.NodeProto] = []
+    bypassed: dict[str, str] = {}
+    """What a pair gives, and what is read in its place."""
     for node in work.model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in work.constants:
             _write_constant(work, node)
@@ -57,7 +60,12 @@ def to_amct_form(model: onnx.ModelProto) -> onnx.ModelProto:
                 nodes += _pair_of_weight(node)
         else:
             nodes.append(node)
-    bypassed = _bypassed(work, nodes)
+            if (pair := _pair_of_activation(work, node)) is not None:
+                into = bypassed.get(pair.input[0], pair.input[0])
+                if _cuts_at_zero(work, pair):
+                    nodes.append(helper.make_node("Relu", [into], [f"{node.output[0]}_relu"]))
+                    into = f"{node.output[0]}_relu"
+                bypassed[node.output[0]] = into
     for node in nodes:
         for index, name in enumerate(node.input):
             if name in bypassed and not (node.op_type in LAYERS and index == DATA):
@@ -91,20 +99,27 @@ def _pair_of_weight(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     return [pair, after]
 
 
-def _bypassed(work: _Rewriting, nodes: list[onnx.NodeProto]) -> dict[str, str]:
-    """What a pair gives, and what went into it, for activations."""
-    found: dict[str, str] = {}
-    for node in nodes:
-        before = work.producers.get(node.input[0]) if node.input else None
-        if (
-            node.op_type == "DequantizeLinear"
-            and before is not None
-            and before.op_type == "QuantizeLinear"
-            and before.input[0] not in work.constants
-        ):
-            # What went into it may have come out of another pair.
-            found[node.output[0]] = found.get(before.input[0], before.input[0])
-    return found
+def _pair_of_activation(work: _Rewriting, node: onnx.NodeProto) -> onnx.NodeProto | None:
+    """The QuantizeLinear before a DequantizeLinear, unless it quantises a constant."""
+    before = work.producers.get(node.input[0]) if node.input else None
+    if (
+        node.op_type == "DequantizeLinear"
+        and before is not None
+        and before.op_type == "QuantizeLinear"
+        and before.input[0] not in work.constants
+    ):
+        return before
+    return None
+
+
+def _cuts_at_zero(work: _Rewriting, pair: onnx.NodeProto) -> bool:
+    """Whether 0 is the least that its integers can say, and ReLU did not see to it before."""
+    before = work.producers.get(pair.input[0])
+    if before is not None and before.op_type == "Relu":
+        return False
+    # Without a zero point they are uint8, and it is 0.
+    zero = work.constants[pair.input[2]] if len(pair.input) > 2 else np.zeros((), np.uint8)
+    return bool((zero == np.iinfo(zero.dtype).min).all())
 
 
 def _used(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:

@@ -87,7 +87,10 @@ def plan_conversion(request: AscendRequest, *, model: str) -> ConversionPlan:
     quantised = request.model.path.stem
     if request.int8:
         files[AMCT_SCRIPT] = amct_script(quantised)
-        notes.append(f"python {AMCT_SCRIPT} comes first, where AMCT (amct_onnx) is installed")
+        notes.append(
+            f"{amct_model(quantised)} is the model in the form that AMCT reads (deploy diff tells "
+            f"how near it is); python {AMCT_SCRIPT} comes first, where amct_onnx is installed"
+        )
         model = deployed_by_amct(quantised)
     if request.aipp:
         files.update(_aipp_files(request))

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from unet_dist.errors import UserError
@@ -36,7 +35,7 @@ class OnnxTensors:
             self.model = onnx.load(path)
         except OSError as error:
             raise UserError(str(path), f"cannot be read: {error.strerror}") from error
-        except DecodeError as error:
+        except Exception as error:  # of protobuf, which tells no types
             raise UserError(str(path), "is no ONNX model") from error
         self.input = self.model.graph.input[0].name
         self.output = self.model.graph.output[0].name

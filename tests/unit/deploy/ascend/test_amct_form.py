@@ -86,6 +86,27 @@ def test_weights_and_biases_are_the_same_numbers() -> None:
     )
 
 
+def test_a_pair_that_cuts_off_at_zero_leaves_a_relu_behind() -> None:
+    """Quantisers drop the ReLU before a pair whose least value is 0."""
+    model = quantised_model()
+    for number, constant in enumerate(model.graph.initializer):
+        if constant.name == "zero":
+            model.graph.initializer[number].CopyFrom(
+                numpy_helper.from_array(np.array(0, np.uint8), "zero")
+            )
+    form = to_amct_form(model)
+    assert [node.op_type for node in form.graph.node].count("Relu") == 2
+    # From 0 to 2.55, so that nothing is cut off above.
+    x_nchw = np.random.default_rng(1).uniform(0, 2.5, (1, 1, 8, 8)).astype(np.float32)
+    found, wanted = run(form, x_nchw), run(model, x_nchw)
+    assert wanted.min() == 0
+    # Half a step at the end, and half of each of four channels before the last convolution.
+    head = numpy_helper.to_array(next(c for c in form.graph.initializer if c.name == "head"))
+    limit = 0.025 * (1 + np.abs(head).sum())
+    inside = wanted < 12.7  # the end has no more steps
+    assert np.abs(found - wanted)[inside].max() <= limit
+
+
 def test_faults_that_no_form_mends_are_told() -> None:
     model = to_amct_form(quantised_model())
     pair = [node for node in model.graph.node if node.output[0] in ("x_q", "x")]
