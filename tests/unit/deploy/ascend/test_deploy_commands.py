@@ -69,6 +69,14 @@ def test_the_exit_code_of_atc_is_passed_on(
     assert failed.returncode == 9
     assert "E10001: out of luck" in failed.stderr
     assert [end["code"] for end in json.loads(failed.stdout)["ran"]] == [9]
+    # The second shape is not tried.
+    shapes = ("--shape", "1,3,64,64", "--shape", "2,3,64,64")
+    first = run_program(*asked, *shapes, "--precision", "mixed_float16")
+    assert [end["makes"] for end in json.loads(first.stdout)["ran"]] == [
+        "model_Ascend910A_1x3x64x64.om"
+    ]
+    # What an earlier call left is no success.
+    (exported / "ascend" / "model_Ascend910A_2x3x64x64.om").write_text("old")
     nothing = run_program(*asked, "--precision", "origin")
     assert nothing.returncode == 1
     assert "atc ended with 0, but wrote no model_Ascend910A_2x3x64x64.om" in nothing.stderr

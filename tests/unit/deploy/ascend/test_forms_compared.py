@@ -43,6 +43,22 @@ def test_a_fault_planted_in_one_layer_is_found_there(tmp_path: Path, pictures: l
         assert f"they part at {told}" in comparison_text(found)
 
 
+def test_layers_are_compared_where_the_outputs_differ_most(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    """Without a mean a black image is 0 in the network, and hides a fault of its first layer."""
+    black = tmp_path / "black.png"
+    cv2.imwrite(str(black), np.zeros((64, 64, 3), np.uint8))
+    metadata = replace(METADATA, mean=(0.0, 0.0, 0.0))
+    values = weights()
+    values["first"] *= 1.1
+    a = write_model(tmp_path / "a.onnx", metadata)
+    b = write_model(tmp_path / "b.onnx", metadata, values=values)
+    found = compare_forms(a, b, images=[black, *pictures], tolerance=1e-3)
+    assert found.images[0].largest_error == 0
+    assert str(found.parting).startswith("Conv 0")
+
+
 def test_equal_forms_agree_in_all_layers(tmp_path: Path, pictures: list[Path]) -> None:
     a = write_model(tmp_path / "a.onnx")
     b = write_model(tmp_path / "b.onnx")
@@ -99,7 +115,7 @@ def test_numbers_of_one_image_by_hand() -> None:
     assert found.dice == pytest.approx(2 * 1 / (2 + 2))
     # Logits are foreground from 0 on: both pixels of A, one of B.
     logits = difference_of(
-        "i", np.array([[[1.0, 2.0]]], "f4"), np.array([[[1.0, -2.0]]], "f4"), threshold=0.5
+        "i", np.array([[[0.3, 2.0]]], "f4"), np.array([[[0.3, -2.0]]], "f4"), threshold=0.5
     )
     assert logits.dice == pytest.approx(2 / 3)
     # Classes 1, 2, 0 and 1, 1, 0: Dice of class 1 is 2/3, of class 2 is 0.
