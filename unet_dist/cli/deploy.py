@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_dist.cli.shared import Json, answer, console_for, new_app, one_of
-from unet_dist.errors import EXIT_DONE, UserError
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,9 +61,11 @@ def commands(
       unet-dist deploy commands exported --soc Ascend910B3 --cann 9.1 --shape 1,3,512,512 --int8
       unet-dist deploy commands exported --soc Ascend910A --shape -1,3,256,256 --dynamic-batch 1,4
     """
+    from unet_dist.deploy.ascend_options import read_request
     from unet_dist.deploy.conversion import check_can_run, run_atc, write_conversion
-    from unet_dist.deploy.requests import read_request
+    from unet_dist.deploy.machine import need_packages
 
+    need_packages()
     one_of("--tool", tool, ("auto", "atc", "lite", "both"))
     one_of("--input", input_type, ("", "float32", "float16", "uint8"))
     request = read_request(
@@ -114,10 +116,10 @@ def _show(console: "Console", plan: "ConversionPlan", folder: Path) -> None:
 
 @app.command()
 def diff(
-    a: Annotated[Path, typer.Argument(help="An .onnx file, or outputs in .npy or .npz.")],
-    b: Annotated[Path, typer.Argument(help="The other form of the same network.")],
+    a: Annotated[Path, typer.Argument(help="An .onnx file, an .om file, or outputs in .npz.")],
+    b: Annotated[Path, typer.Argument(help="Another form of the same network.")],
     images: Annotated[
-        list[Path] | None, typer.Option(help="Images and folders, for .onnx files.")
+        list[Path] | None, typer.Option(help="Once for each image or folder, for model files.")
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Largest difference, as a part of the largest value.")
@@ -132,11 +134,13 @@ def diff(
       unet-dist deploy diff exported/model.onnx exported/model_int8.onnx --images eyes/
       unet-dist deploy diff cpu.npz card.npz --tolerance 0.01
     """
-    from unet_dist.deploy.comparison import compare_forms, comparison_text
-    from unet_dist.errors import EXIT_JOB_FAILED
+    from unet_dist.deploy.machine import need_packages
 
-    if not images and (a.suffix, b.suffix).count(".onnx"):
-        raise UserError("--images", "an .onnx file needs images to compare its outputs on")
+    need_packages()
+    from unet_dist.deploy.comparison import compare_forms, comparison_text
+
+    if not images and not {a.suffix, b.suffix} <= {".npy", ".npz"}:
+        raise UserError("--images", "a model file needs images to compare its outputs on")
     found = compare_forms(a, b, images=images or [], tolerance=tolerance)
     answer(console_for(as_json), as_json, comparison_text(found), found.to_json())
     raise typer.Exit(EXIT_DONE if found.agrees else EXIT_JOB_FAILED)

@@ -60,7 +60,8 @@ class CardSession:
         return np.concatenate(outputs)
 
     def _sent(self, x_nchw: NDArray[np.float32]) -> NDArray[Any]:
-        """As the file takes it: with AIPP grey levels, of RGB888_U8 pixel by pixel."""
+        """As the file takes it: with AIPP grey levels, of RGB888_U8 pixel by pixel ("RGB package",
+        restrictions of the "Configuration File Template")."""
         if not self._converted.aipp:
             return np.ascontiguousarray(x_nchw, np.dtype(self._converted.input_type))
         levels_nchw = np.rint(np.clip(x_nchw, 0, 1) * 255).astype(np.uint8)

@@ -102,7 +102,8 @@ def run_atc(
                 stderr=subprocess.STDOUT,
                 check=False,
             )
-        code = done.returncode
+        # Of a signal, as shells tell it.
+        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
         last_lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         if code == 0 and not (folder / call.makes).is_file():
             code, last_lines = 1, [*last_lines, f"atc ended with 0, but wrote no {call.makes}"]

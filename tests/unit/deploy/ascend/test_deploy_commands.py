@@ -21,6 +21,7 @@ for word in "$@"; do case "$word" in --output=*) name="${word#--output=}" ;; esa
 case "$*" in
   *mixed_float16*) echo "E10001: out of luck" >&2; exit 9 ;;
   *origin*) exit 0 ;;
+  *cube_fp16*) kill -9 $$ ;;
 esac
 echo om > "$name.om"
 """
@@ -75,6 +76,8 @@ def test_the_exit_code_of_atc_is_passed_on(
     assert [end["makes"] for end in json.loads(first.stdout)["ran"]] == [
         "model_Ascend910A_1x3x64x64.om"
     ]
+    killed = run_program(*asked, "--precision", "cube_fp16in_fp32out")
+    assert killed.returncode == 128 + 9
     # What an earlier call left is no success.
     (exported / "ascend" / "model_Ascend910A_2x3x64x64.om").write_text("old")
     nothing = run_program(*asked, "--precision", "origin")

@@ -12,7 +12,7 @@ from unet_dist.deploy.ascend_request import (
     parse_shape,
     parse_sizes,
 )
-from unet_dist.deploy.source_model import read_source
+from unet_dist.deploy.ascend_source import read_source
 from unet_dist.errors import UserError
 
 Value = TypeVar("Value")
