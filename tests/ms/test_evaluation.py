@@ -4,13 +4,14 @@ import pytest
 from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Normalisation
 from unet_dist.data.sample import Example
-from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.forward import Member, new_predictor
 from unet_dist.evaluate.metrics import score_image
 from unet_dist.evaluate.on_ranks import summary_of
+from unet_dist.evaluate.predictor import Predictor
 from unet_dist.model.unet import build_unet
 
 
-def predictor(*overrides: str) -> tuple[Predictor, dict[str, np.ndarray]]:
+def predictor(*overrides: str) -> tuple[Predictor[Member], dict[str, np.ndarray]]:
     config = build_config(
         {},
         ["model.width=4", "model.depth=1", "evaluate.tile=16", "evaluate.batch=2", *overrides],
@@ -20,7 +21,7 @@ def predictor(*overrides: str) -> tuple[Predictor, dict[str, np.ndarray]]:
         config.model, in_channels=config.data.in_channels, classes=config.data.classes, seed=1
     )
     weights = {p.name: np.array(p.asnumpy()) for p in net.get_parameters()}
-    return Predictor(config, [Normalisation((0.0,) * 3, (1.0,) * 3)]), weights
+    return new_predictor(config, [Normalisation((0.0,) * 3, (1.0,) * 3)]), weights
 
 
 def image() -> np.ndarray:
@@ -74,7 +75,7 @@ def test_test_time_augmentation_averages_the_views_in_the_tiles_own_orientation(
 
 def test_an_ensemble_is_the_mean_of_its_members() -> None:
     single, weights = predictor()
-    two = Predictor(single.config, [Normalisation((0.0,) * 3, (1.0,) * 3)] * 2)
+    two = new_predictor(single.config, [Normalisation((0.0,) * 3, (1.0,) * 3)] * 2)
     other = {name: array * 1.5 for name, array in weights.items()}
     expected = []
     for member, values in zip(two.members, (weights, other), strict=True):

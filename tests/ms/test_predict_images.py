@@ -15,8 +15,9 @@ from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Normalisation
 from unet_dist.data.masks import MaskCoding
 from unet_dist.evaluate.finished import file_digest
-from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.forward import Member, new_predictor
 from unet_dist.evaluate.prediction_task import PredictionSettings
+from unet_dist.evaluate.predictor import Predictor
 from unet_dist.model.unet import build_unet
 from unet_dist.records import RecordWriter
 from unet_dist.runs import AttemptDir, read_json
@@ -29,9 +30,9 @@ CONFIG = build_config(
 )
 
 
-def predictor_of(*seeds: int) -> Predictor:
+def predictor_of(*seeds: int) -> Predictor[Member]:
     """An ensemble of untrained networks."""
-    predictor = Predictor(CONFIG, [Normalisation((0.5,), (0.2,))] * len(seeds))
+    predictor = new_predictor(CONFIG, [Normalisation((0.5,), (0.2,))] * len(seeds))
     for member, seed in zip(predictor.members, seeds, strict=True):
         net = build_unet(CONFIG.model, in_channels=1, classes=2, seed=seed)
         member.load({p.name: np.array(p.asnumpy()) for p in net.get_parameters()})
@@ -55,7 +56,7 @@ def stack(folder: Path, pages: int) -> list[dict[str, Any]]:
 
 
 def run(
-    predictor: Predictor,
+    predictor: Predictor[Member],
     images: list[dict[str, Any]],
     folder: Path,
     *,

@@ -17,7 +17,8 @@ from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.records import RecordWriter
 from unet_dist.runs import Members, RunDir, write_json
 from unet_dist.train.checkpoint import Checkpoint, TrainState, save_checkpoint, step_dir
-from unet_dist.train.trained import Trained, choose_anew, load_trained, stored_threshold
+from unet_dist.train.stored_threshold import stored_threshold
+from unet_dist.train.trained import Trained, choose_anew, load_trained
 
 
 class Constant:

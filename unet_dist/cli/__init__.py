@@ -7,7 +7,9 @@ from rich.console import Console
 from unet_dist.cli import (
     compare,
     data,
+    deploy,
     doctor,
+    export,
     jobs,
     launch,
     predict,
@@ -23,12 +25,14 @@ app = new_app("Distributed U-Net training for medical images on MindSpore and As
 app.command()(jobs.train)
 app.command(name="eval")(jobs.evaluate)
 app.command()(predict.predict)
+app.command()(export.export)
 app.command()(compare.compare)
 app.command()(report.report)
 app.command()(search.search)
 app.command()(launch.launch)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(profile.app, name="profile")
 app.add_typer(rank_table.app, name="rank-table")
 

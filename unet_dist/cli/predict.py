@@ -1,7 +1,7 @@
-"""``unet-dist predict``: a run's network on images of the user's."""
+"""``unet-dist predict``: a run's network, or a deployed model, on images of the user's."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
@@ -16,14 +16,21 @@ from unet_dist.cli.shared import (
 )
 from unet_dist.cli.where import RankTable, ServerId, Simulate, placement_of, supervision_of
 from unet_dist.config import with_tta
-from unet_dist.errors import EXIT_DONE, UserError
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 from unet_dist.launching.describe import describe_predictions
 from unet_dist.launching.job import Job
+from unet_dist.progress import counter
 from unet_dist.runs import RunDir
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder, a model.onnx of unet-dist export, or one of the .om and .mindir "
+            "files of deploy commands, on card 0."
+        ),
+    ],
     images: Annotated[list[Path], typer.Argument(help="Images, TIFF stacks, or folders.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     tta: TtaOption = "",
@@ -45,6 +52,9 @@ def predict(
     simulate: Simulate = 0,
     rank_table: RankTable = "",
     server_id: ServerId = "",
+    runtime: Annotated[
+        str, typer.Option(help="onnxruntime (default) or openvino, for a model.onnx.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Write mask, probability (16 bit) and overlay of each image, and the numbers of its objects
@@ -58,12 +68,21 @@ def predict(
       unet-dist predict runs/chase eye1.png eye2.png --out predictions
       unet-dist predict runs/chase slides/ --out predictions --tta d4 --uncertainty std
       unet-dist predict runs/chase images/ --truth masks/ --out predictions --simulate 2
+      unet-dist predict deployed/model.onnx images/ --out predictions --runtime openvino
     """
     # Here, since other commands do without NumPy and OpenCV.
     from unet_dist.data.manifest import read_manifest
+    from unet_dist.evaluate.finished import unfinished
     from unet_dist.evaluate.prediction_task import UNCERTAINTIES
-    from unet_dist.launching.predictions import check_views, list_inputs, made_by_run, unfinished
+    from unet_dist.launching.predictions import check_views, list_inputs, made_by_run
 
+    if run.suffix in (".onnx", ".om", ".mindir"):
+        if simulate or rank_table or server_id:
+            raise UserError(str(run), "is predicted in this process: leave out the ranks' options")
+        wishes = _Wishes(images, out, tta, uncertainty, truth, force, runtime)
+        _predict_deployed(run, wishes, as_json)
+    if runtime:
+        raise UserError("--runtime", "is for a model.onnx: unet-dist export makes one of a run")
     folder = RunDir(run)
     config = folder.load_config()
     folder.check_members()
@@ -115,10 +134,65 @@ def predict(
             }
             report = {"state": "done", "run": str(run), **nothing}
             answer(
-                console, as_json, describe_predictions(folder, str(out), "done", nothing), report
+                console,
+                as_json,
+                describe_predictions(config.data.names, str(out), "done", nothing),
+                report,
             )
             raise typer.Exit(EXIT_DONE)
         told = {"images": todo, "skipped": skipped, "trained_on": trained_on}
         job.what = {**job.what, **told, "made_by": made}
 
     run_to_end(job, topology.part, as_json, prepare)
+
+
+class _Wishes(NamedTuple):
+    """The options that a run and a deployed model share, and the runtime."""
+
+    images: list[Path]
+    out: Path
+    tta: str
+    uncertainty: str
+    truth: Path | None
+    force: bool
+    runtime: str
+
+
+def _predict_deployed(file: Path, wishes: _Wishes, as_json: bool) -> NoReturn:
+    from unet_dist.deploy.machine import need_packages
+    from unet_dist.deploy.predict import DeployedModel, list_inputs, predict_deployed
+    from unet_dist.deploy.runtime import RUNTIMES
+    from unet_dist.evaluate.prediction_task import UNCERTAINTIES
+
+    runtime = wishes.runtime or ("onnxruntime" if file.suffix == ".onnx" else "card")
+    if file.suffix == ".onnx":
+        need_packages(one_of("--runtime", runtime, RUNTIMES))
+    elif wishes.runtime:
+        raise UserError("--runtime", f"is for a model.onnx: a card runs {file.name}")
+    one_of("--uncertainty", wishes.uncertainty, UNCERTAINTIES)
+    console, out = console_for(as_json), wishes.out
+    model = DeployedModel.open(
+        file,
+        runtime=runtime,  # type: ignore[arg-type]  # checked above
+        tta=checked_tta(wishes.tta),
+    )
+    if wishes.uncertainty == "std" and model.config.evaluate.tta == "none":
+        raise UserError(
+            "--uncertainty", "std needs several views of each image: add --tta flip or d4"
+        )
+    inputs = list_inputs(model, wishes.images, wishes.truth)
+    if inputs.without_truth:
+        missing = f"{inputs.without_truth} of {len(inputs.listed)} images"
+        console.print(f"no mask in {wishes.truth} for {missing}", markup=False)
+    with counter(console, "predicting") as on_image:
+        result = predict_deployed(
+            model,
+            inputs,
+            out,
+            uncertainty=wishes.uncertainty,  # type: ignore[arg-type]  # checked above
+            force=wishes.force,
+            on_image=on_image,
+        )
+    text = describe_predictions(model.metadata.class_names, str(out), "done", result)
+    answer(console, as_json, text, {"state": "done", "model": str(file), **result})
+    raise typer.Exit(EXIT_JOB_FAILED if result["faults"] else EXIT_DONE)

@@ -20,9 +20,9 @@ from unet_dist.evaluate.fingerprint import (
     data_sha256,
     versions,
 )
-from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.measures import Decision
 from unet_dist.evaluate.on_ranks import observer_of, over_ranks
+from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.evaluate.results import ImageResult, measure_sample
 from unet_dist.evaluate.score import ThresholdSource
 from unet_dist.evaluate.structure import Structure
@@ -31,7 +31,7 @@ from unet_dist.evaluate.thresholds import snap_threshold
 
 def decide(
     structure: Structure,
-    predictor: Predictor,
+    predictor: Predictor[Network],
     dataset: Dataset,
     comm: Communicator,
     *,
@@ -79,7 +79,7 @@ def decide(
 
 
 def measure_samples(
-    predictor: Predictor,
+    predictor: Predictor[Network],
     dataset: Dataset,
     samples: Sequence[Sample],
     decision: Decision,

@@ -11,7 +11,7 @@ from typing import Any
 
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
-from unet_dist.evaluate.fingerprint import file_digest
+from unet_dist.evaluate.fingerprint import FileDigests, file_digest
 from unet_dist.runs import read_json, write_json
 
 SCHEMA = 1
@@ -112,6 +112,35 @@ def is_finished(
     names = record.get("files")
     files = names if isinstance(names, list) else []
     return bool(files) and all((folder / Path(str(name)).name).is_file() for name in files), ""
+
+
+def unfinished(
+    out: Path, listed: Sequence[Mapping[str, Any]], made: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Those of the images whose results do not stand in ``out`` yet.
+
+    Raises:
+        UserError: where other results would be replaced.
+    """
+    todo, conflicts = [], []
+    digest = FileDigests().of_file
+    for image in listed:
+        own = made_alone(made, image["left_out_by"])
+        finished, conflict = is_finished(
+            out,
+            image["stem"],
+            ImageRef.of_json(image),
+            ImageRef.of_json(image["truth"]) if image["truth"] else None,
+            own,
+            fov=ImageRef.of_json(image["fov"]) if image["fov"] else None,
+            digest=digest,
+        )
+        if conflict:
+            conflicts.append(conflict)
+        elif not finished:
+            todo.append(image)
+    refuse_to_replace(out, conflicts)
+    return todo
 
 
 def refuse_to_replace(folder: Path, conflicts: Sequence[str]) -> None:

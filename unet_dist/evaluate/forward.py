@@ -1,9 +1,8 @@
 """The trained network as a function from images to probabilities."""
 
-import copy
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import mindspore as ms
 import numpy as np
@@ -11,13 +10,8 @@ from mindspore import nn
 from numpy.typing import NDArray
 
 from unet_dist.config import Config
-from unet_dist.data.bands import resize_bands
-from unet_dist.data.dataset import Dataset, Normalisation
-from unet_dist.data.sample import Example, Sample
-from unet_dist.evaluate.metrics import ImageScore, score_image
-from unet_dist.evaluate.symmetries import symmetries
-from unet_dist.evaluate.tiles import predict_bands
-from unet_dist.evaluate.views import blank_outside
+from unet_dist.data.dataset import Normalisation
+from unet_dist.evaluate.predictor import Predictor
 from unet_dist.model.target import on_cpu
 from unet_dist.model.unet import UNet, build_unet, probabilities, put, set_precision
 
@@ -68,7 +62,10 @@ class Member:
 
     def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         x_nchw = image_nchw * self._factor_c11 - self._shift_c11
-        y_nkhw: NDArray[np.float32] = self._forward_graph(ms.Tensor(x_nchw), self._keep).asnumpy()
+        keep = self._keep
+        if len(x_nchw) != len(keep):  # tiles come in whole batches; export compares others too
+            keep = ms.Tensor(np.ones((len(x_nchw), keep.shape[1]), np.float32))
+        y_nkhw: NDArray[np.float32] = self._forward_graph(ms.Tensor(x_nchw), keep).asnumpy()
         return y_nkhw
 
     def latency_ms(self) -> float:
@@ -82,84 +79,6 @@ class Member:
         return 1000 * statistics.median(seconds) / len(image_nchw)
 
 
-class Predictor:
-    """Networks of its own for evaluation, so that training goes on undisturbed.
-
-    One network, or those of several runs (an ensemble), each seen from the views that
-    ``evaluate.tta`` asks for. The probability is the mean over all of them.
-    """
-
-    def __init__(self, config: Config, normalisations: Sequence[Normalisation]) -> None:
-        self.config = config
-        self.members = [Member(config, normalisation) for normalisation in normalisations]
-        self._symmetries = symmetries(config.evaluate.tta)
-        self.left_out_by: dict[str, int] = {}
-        """Of folds, the member whose training left a sample out, by the sample's id."""
-
-    def for_sample(self, sample_id: str) -> "Predictor":
-        """The one member that never saw the sample, where the others trained on it; else all."""
-        if sample_id not in self.left_out_by:
-            return self
-        alone = copy.copy(self)
-        alone.members = [self.members[self.left_out_by[sample_id]]]
-        return alone
-
-    def views(self, image_nchw: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """Probabilities ``[N, K, H, W]`` of square tiles (0..1, resized, not yet normalised) by
-        each member from each view, in the tile's own orientation."""
-        for symmetry in self._symmetries:
-            seen_nchw = symmetry.apply(image_nchw)
-            for member in self.members:
-                yield symmetry.undo(member.forward(seen_nchw))
-
-    @property
-    def num_views(self) -> int:
-        return len(self._symmetries) * len(self.members)
-
-    def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mean of the views."""
-        views = self.views(image_nchw)
-        total_nkhw = sum(views, start=next(views))
-        return total_nkhw / np.float32(self.num_views)
-
-    def forward_with_variance(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mean of the views, and as one channel more their variance (of the class whose
-        probability varies most)."""
-        views = self.views(image_nchw)
-        first_nkhw = next(views)
-        # As differences to the first view, or what views have in common would cancel badly.
-        sums_nkhw, squares_nkhw = np.zeros_like(first_nkhw), np.zeros_like(first_nkhw)
-        for view_nkhw in views:
-            difference_nkhw = view_nkhw - first_nkhw
-            sums_nkhw += difference_nkhw
-            squares_nkhw += difference_nkhw**2
-        count = np.float32(self.num_views)
-        mean_nkhw = sums_nkhw / count
-        variance_nkhw = np.maximum(squares_nkhw / count - mean_nkhw**2, 0)
-        most_n1hw = variance_nkhw.max(axis=1, keepdims=True)
-        return np.concatenate([first_nkhw + mean_nkhw, most_n1hw], axis=1)
-
-    def probabilities(self, native: Example, resized: Example) -> NDArray[np.float32]:
-        """``[H, W, K]`` in the image's true size; outside the field of view all is background."""
-        settings = self.config.evaluate
-        size, small = native.target_hw.shape, resized.target_hw.shape
-        bands = predict_bands(
-            self.forward,
-            [resized.image_hwc],
-            small,
-            tile=settings.tile,
-            overlap=settings.overlap,
-            batch=settings.batch,
-        )
-        prob_hwk = np.concatenate(list(resize_bands(bands, small, size, area=False)))
-        blank_outside(prob_hwk, native.fov_hw, classes=self.config.data.classes)
-        return prob_hwk
-
-    def of_sample(self, dataset: Dataset, sample: Sample) -> NDArray[np.float32]:
-        predictor = self.for_sample(sample.id)
-        return predictor.probabilities(dataset.read_native(sample), dataset.read(sample))
-
-    def score(self, dataset: Dataset, sample: Sample) -> ImageScore:
-        native = dataset.read_native(sample)
-        prob_hwk = self.of_sample(dataset, sample)
-        return score_image(sample.id, prob_hwk, native.target_hw, native.fov_hw)
+def new_predictor(config: Config, normalisations: Sequence[Normalisation]) -> Predictor[Member]:
+    """With networks of its own for evaluation, so that training goes on undisturbed."""
+    return Predictor(config, [Member(config, normalisation) for normalisation in normalisations])

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_dist.errors import UserError
 from unet_dist.evaluate.structure import Structure
+from unet_dist.runs import RunDir, read_json
 
 MAX_PIXELS = 1 << 24
 """Of an image whose objects are numbered: they are found in all of it at once."""
@@ -50,3 +52,16 @@ class Numbering:
             min_object=structure["min_object"],
             cell_smoothing=structure["cell_smoothing"],
         )
+
+
+def numbering_of(folder: RunDir) -> Numbering | None:
+    """How the last evaluation found objects or cells, by thresholds that were chosen on validation
+    images whichever split it measured; None without an evaluation."""
+    paths = list(folder.evaluations().values())
+    if not paths:
+        return None
+    newest = max(paths, key=lambda path: path.stat().st_mtime)
+    try:
+        return Numbering.of_evaluation(read_json(newest)["structure"])
+    except (KeyError, TypeError) as error:
+        raise UserError(str(newest), f"lacks {error}: unet-dist eval {folder.path}") from error

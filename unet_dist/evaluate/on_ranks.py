@@ -7,8 +7,8 @@ from unet_dist.comm import Communicator, gather_objects
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
-from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.metrics import ImageScore
+from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.evaluate.score import EvalSummary, Protocol, ThresholdSource, shard, summarise
 from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.thresholds import choose_threshold, snap_threshold
@@ -31,7 +31,7 @@ def over_ranks(
 
 
 def score_samples(
-    predictor: Predictor,
+    predictor: Predictor[Network],
     dataset: Dataset,
     samples: Sequence[Sample],
     comm: Communicator,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from unet_dist.config import Config
 from unet_dist.data.masks import MaskCoding
@@ -47,3 +47,15 @@ class PredictionTask:
     """The one member of an ensemble that predicts it; empty if all do."""
     trained_on: bool = False
     """Whether a network that predicts it was trained on it."""
+
+    @classmethod
+    def of_json(cls, image: Mapping[str, Any]) -> Self:
+        """Of an image as the commands list it."""
+        return cls(
+            image=ImageRef.of_json(image),
+            stem=image["stem"],
+            truth=ImageRef.of_json(image["truth"]) if image["truth"] else None,
+            fov=ImageRef.of_json(image["fov"]) if image["fov"] else None,
+            left_out_by=image["left_out_by"],
+            trained_on=image["trained_on"],
+        )

@@ -48,7 +48,7 @@ def describe_ranks(plan: LaunchPlan) -> str:
 
 def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[str, Any]) -> str:
     if plan.job["kind"] == "predict" and answer:
-        return describe_predictions(run, plan.job["out"], ending, answer)
+        return describe_predictions(run.load_config().data.names, plan.job["out"], ending, answer)
     if ending == "stopped":
         lines = [f"stopped after step {answer['stopped_at_step']}"] if answer else ["stopped"]
         if plan.job["kind"] == "train":
@@ -123,10 +123,15 @@ def describe_classes(names: Sequence[str]) -> str:
     )
 
 
-def describe_predictions(run: RunDir, out: str, ending: str, answer: Mapping[str, Any]) -> str:
+def describe_predictions(
+    names: Sequence[str], out: str, ending: str, answer: Mapping[str, Any]
+) -> str:
+    """
+    Args:
+        names: of the classes.
+    """
     there = f", {answer['skipped']} were there already" if answer["skipped"] else ""
     lines = [f"{len(answer['written'])} predictions in {out}{there}"]
-    names = run.load_config().data.names
     lines += [describe_classes(names)] if len(names) > 2 else []
     if answer["trained_on"]:
         lines.append(

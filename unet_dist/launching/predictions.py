@@ -10,11 +10,9 @@ from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
-from unet_dist.evaluate.fingerprint import FileDigests
-from unet_dist.evaluate.finished import is_finished, made_alone, refuse_to_replace
 from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset, views_of_dataset
-from unet_dist.evaluate.numbering import Numbering
-from unet_dist.runs import RunDir, read_json
+from unet_dist.evaluate.numbering import numbering_of
+from unet_dist.runs import RunDir
 from unet_dist.train.checkpoint import load_best
 from unet_dist.train.made_by import made_by
 
@@ -100,19 +98,6 @@ def _resolved(ref: ImageRef) -> ImageRef:
     return ImageRef(path=ref.path.resolve(), page=ref.page)
 
 
-def numbering_of(folder: RunDir) -> Numbering | None:
-    """How the last evaluation found objects or cells, by thresholds that were chosen on validation
-    images whichever split it measured; None without an evaluation."""
-    paths = list(folder.evaluations().values())
-    if not paths:
-        return None
-    newest = max(paths, key=lambda path: path.stat().st_mtime)
-    try:
-        return Numbering.of_evaluation(read_json(newest)["structure"])
-    except (KeyError, TypeError) as error:
-        raise UserError(str(newest), f"lacks {error}: unet-dist eval {folder.path}") from error
-
-
 def made_by_run(folder: RunDir, config: Config, uncertainty: str) -> dict[str, Any]:
     """On what predictions by the run, or by all members of an ensemble, depend."""
     trained = []
@@ -125,32 +110,3 @@ def made_by_run(folder: RunDir, config: Config, uncertainty: str) -> dict[str, A
         **made_by(config, trained, uncertainty=uncertainty),
         "numbering": numbering and asdict(numbering),
     }
-
-
-def unfinished(
-    out: Path, listed: Sequence[Mapping[str, Any]], made: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
-    """Those of the images whose results do not stand in ``out`` yet.
-
-    Raises:
-        UserError: where other results would be replaced.
-    """
-    todo, conflicts = [], []
-    digest = FileDigests().of_file
-    for image in listed:
-        own = made_alone(made, image["left_out_by"])
-        finished, conflict = is_finished(
-            out,
-            image["stem"],
-            ImageRef.of_json(image),
-            ImageRef.of_json(image["truth"]) if image["truth"] else None,
-            own,
-            fov=ImageRef.of_json(image["fov"]) if image["fov"] else None,
-            digest=digest,
-        )
-        if conflict:
-            conflicts.append(conflict)
-        elif not finished:
-            todo.append(image)
-    refuse_to_replace(out, conflicts)
-    return todo

@@ -9,12 +9,12 @@ from unet_dist.config import Config, with_tta
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
-from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.metrics import pool
 from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.on_ranks import summary_of
 from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.prediction_task import PredictionSettings
+from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.evaluate.score import EvalSummary, null_if_nan
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
@@ -245,7 +245,7 @@ def _progress(
 
 
 def _rows(
-    config: Config, dataset: Dataset, predictor: Predictor, summary: EvalSummary
+    config: Config, dataset: Dataset, predictor: Predictor[Network], summary: EvalSummary
 ) -> list[PictureRow]:
     """The images to show, from the worst to the best."""
     worst, best = summary.worst_and_best(max(1, config.log.images))

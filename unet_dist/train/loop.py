@@ -14,8 +14,9 @@ from unet_dist.config_data import DataConfig
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.loader import TrainLoader
 from unet_dist.errors import TrainingDiverged, UserError
-from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.forward import Member, new_predictor
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
+from unet_dist.evaluate.predictor import Predictor
 from unet_dist.evaluate.score import EvalSummary
 from unet_dist.evaluate.thresholds import threshold_curve
 from unet_dist.model.target import on_cpu
@@ -55,7 +56,7 @@ class Training:
     comm: Communicator
     net: UNet
     step: TrainStep
-    predictor: Predictor
+    predictor: Predictor[Member]
     records: RecordWriter
     board: TensorBoard | None
     """On rank 0."""
@@ -127,7 +128,7 @@ def train(
             comm=comm,
             net=net,
             step=step,
-            predictor=Predictor(config, [normalisation]),
+            predictor=new_predictor(config, [normalisation]),
             records=records,
             board=board,
             capture=capture,

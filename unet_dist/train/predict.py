@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from unet_dist.comm import Communicator, barrier, gather_objects
-from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import FileDigests
-from unet_dist.evaluate.forward import Predictor
 from unet_dist.evaluate.prediction import predict_file
 from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
+from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.evaluate.score import shard
 from unet_dist.records import RecordWriter
 from unet_dist.runs import AttemptDir, write_json
@@ -26,7 +25,7 @@ class _Stopped(Exception):
 
 def predict_images(
     job: Mapping[str, Any],
-    predictor: Predictor,
+    predictor: Predictor[Network],
     settings: PredictionSettings,
     step: int,
     records: RecordWriter,
@@ -44,7 +43,7 @@ def predict_images(
     out = Path(job["out"])
     digest = FileDigests().of_file
     for number, image in enumerate(mine):
-        task = _task(image)
+        task = PredictionTask.of_json(image)
         own = predictor.for_sample(image["sample"])
         forward = own.forward_with_variance if settings.uncertainty == "std" else own.forward
         progress = _Progress(
@@ -126,14 +125,3 @@ class _Progress:
             )
         if self.stop_requested():
             raise _Stopped
-
-
-def _task(image: Mapping[str, Any]) -> PredictionTask:
-    return PredictionTask(
-        image=ImageRef.of_json(image),
-        stem=image["stem"],
-        truth=ImageRef.of_json(image["truth"]) if image["truth"] else None,
-        fov=ImageRef.of_json(image["fov"]) if image["fov"] else None,
-        left_out_by=image["left_out_by"],
-        trained_on=image["trained_on"],
-    )

@@ -2,12 +2,16 @@
 
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
-from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.report.panels import PictureRow
 
 
 def picture_row(
-    predictor: Predictor, dataset: Dataset, sample: Sample, threshold: float | None, dice: float
+    predictor: Predictor[Network],
+    dataset: Dataset,
+    sample: Sample,
+    threshold: float | None,
+    dice: float,
 ) -> PictureRow:
     native = dataset.read_native(sample)
     return PictureRow(

@@ -11,17 +11,19 @@ from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
-from unet_dist.evaluate.forward import Predictor
+from unet_dist.evaluate.forward import Member, new_predictor
 from unet_dist.evaluate.on_ranks import score_samples, threshold_for
+from unet_dist.evaluate.predictor import Predictor
 from unet_dist.evaluate.score import ThresholdSource
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir, read_json
 from unet_dist.train.checkpoint import TrainState, load_best, weights_digest
+from unet_dist.train.stored_threshold import stored_threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    predictor: Predictor
+    predictor: Predictor[Member]
     threshold: float | None
     """None: the most probable of several classes."""
     source: ThresholdSource
@@ -42,7 +44,7 @@ def load_trained(
         UserError: there is no whole checkpoint, or a member is not finished.
     """
     if not run.is_ensemble():
-        predictor = Predictor(config, [normalisation])
+        predictor = new_predictor(config, [normalisation])
         state, digest = _load_best(predictor, 0, run, records)
         threshold, source = stored_threshold(state, config)
         return Trained(
@@ -63,16 +65,6 @@ def load_trained(
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(str(run.threshold), f"holds no threshold: {error!r}") from error
     return replace(trained, threshold=threshold, source=source)
-
-
-def stored_threshold(state: TrainState, config: Config) -> tuple[float | None, ThresholdSource]:
-    """The configured one, else the one chosen for these very weights at the best validation, else
-    a half: later checkpoints hold the threshold of the best step, too."""
-    if config.data.classes > 2 or config.evaluate.threshold > 0:
-        return threshold_for(config, [])
-    if state.threshold is None or state.step != state.best_step:
-        return 0.5, "default"
-    return state.threshold, "validation"
 
 
 def choose_for_ensemble(
@@ -115,7 +107,7 @@ def _load_ensemble(run: RunDir, config: Config, records: RecordWriter) -> Traine
     members = run.load_members()
     runs = run.networks()
     manifests = [read_manifest(each.dataset, each.load_config().data) for each in runs]
-    predictor = Predictor(config, [normalisation for _, normalisation in manifests])
+    predictor = new_predictor(config, [normalisation for _, normalisation in manifests])
     if members.vary == "fold":
         predictor.left_out_by = {
             sample.id: number
@@ -138,7 +130,7 @@ def _load_ensemble(run: RunDir, config: Config, records: RecordWriter) -> Traine
 
 
 def _load_best(
-    predictor: Predictor, number: int, run: RunDir, records: RecordWriter
+    predictor: Predictor[Member], number: int, run: RunDir, records: RecordWriter
 ) -> tuple[TrainState, str]:
     """Loads the best weights of a run into a member; its state, and a digest of the weights."""
     checkpoint, warnings = load_best(run.checkpoints)

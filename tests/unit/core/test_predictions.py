@@ -19,10 +19,11 @@ from unet_dist.data.manifest import read_manifest
 from unet_dist.data.sample import ImageRef
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
-from unet_dist.evaluate.finished import PredictionRecord, file_digest, show_results
+from unet_dist.evaluate.finished import PredictionRecord, file_digest, show_results, unfinished
+from unet_dist.evaluate.numbering import numbering_of
 from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.launching.describe import describe_predictions
-from unet_dist.launching.predictions import check_views, list_inputs, numbering_of, unfinished
+from unet_dist.launching.predictions import check_views, list_inputs
 from unet_dist.runs import Members, RunDir, read_json, write_json
 
 MADE = {"weights": ["w"]}
@@ -126,9 +127,13 @@ def test_the_summary_says_how_many_images_were_trained_on(tmp_path: Path, images
     run = RunDir(tmp_path / "run")
     begun(run, images, "seed")
     answer: dict[str, Any] = {"written": [{}] * 5, "skipped": 0, "trained_on": 3, "faults": []}
-    assert "3 of the images were trained on" in describe_predictions(run, "out", "done", answer)
+    assert "3 of the images were trained on" in describe_predictions(
+        run.load_config().data.names, "out", "done", answer
+    )
     answer["trained_on"] = 0
-    assert "trained on" not in describe_predictions(run, "out", "done", answer)
+    assert "trained on" not in describe_predictions(
+        run.load_config().data.names, "out", "done", answer
+    )
 
 
 def test_a_stack_is_hashed_once_to_find_which_of_its_pages_are_predicted(

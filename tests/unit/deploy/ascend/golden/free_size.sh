@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# unet_dist VERSION: model.onnx, SHA-256 0123456789abcdef...,
+# for Ascend310P3 by CANN 8.0, whose set_env.sh must have been sourced.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+atc \
+    --framework=5 \
+    --model=../model.onnx \
+    --output=model_Ascend310P3_1x3xhxw \
+    --input_format=NCHW \
+    --input_shape=image:1,3,-1,-1 \
+    --soc_version=Ascend310P3 \
+    --precision_mode_v2=fp16 \
+    '--dynamic_image_size=256,256;512,512' \
+    --log=error

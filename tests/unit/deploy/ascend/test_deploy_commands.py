@@ -1,0 +1,187 @@
+"""``unet-dist deploy commands`` and ``diff``, with a stand-in for atc on PATH."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.unit.cluster.server.conftest import Program, StandIn
+from tests.unit.deploy.ascend.made_runtimes import MadeAcl
+from tests.unit.deploy.ascend.small_models import METADATA, weights, write_model
+from unet_dist.runs import write_json
+
+ATC = r"""
+printf '%s\n' "$@" > atc_arguments
+echo "ATC start working now"
+for word in "$@"; do case "$word" in --output=*) name="${word#--output=}" ;; esac; done
+case "$*" in
+  *mixed_float16*) echo "E10001: out of luck" >&2; exit 9 ;;
+  *origin*) exit 0 ;;
+  *cube_fp16*) kill -9 $$ ;;
+esac
+echo om > "$name.om"
+"""
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    folder = tmp_path / "exported"
+    write_model(folder / "model.onnx")
+    write_json(folder / "model.json", METADATA.to_json())
+    return folder
+
+
+def test_atc_is_run_as_it_was_printed_and_its_log_kept(
+    exported: Path, run_program: Program, stand_in: StandIn
+) -> None:
+    stand_in("atc", ATC)
+    told = run_program("deploy", "commands", exported, "--soc", "Ascend310P3", "--aipp", "--run")
+    assert told.returncode == 0, told.stderr
+    folder = exported / "ascend"
+    name = "model_Ascend310P3_2x3x64x64"
+    assert (folder / f"{name}.om").read_text() == "om\n"
+    assert (folder / f"{name}.log").read_text() == "ATC start working now\n"
+    called = (folder / "atc_arguments").read_text().splitlines()
+    assert called == [
+        "--framework=5",
+        "--model=../model.onnx",
+        f"--output={name}",
+        "--input_format=NCHW",
+        "--input_shape=image:2,3,64,64",
+        "--soc_version=Ascend310P3",
+        "--precision_mode_v2=fp16",
+        "--insert_op_conf=aipp_64x64.cfg",
+        "--log=error",
+    ]
+    assert " \\\n    ".join(["atc", *called]) in told.stdout
+    assert (folder / "commands.sh").stat().st_mode & 0o111
+
+
+def test_the_exit_code_of_atc_is_passed_on(
+    exported: Path, run_program: Program, stand_in: StandIn
+) -> None:
+    stand_in("atc", ATC)
+    asked = ("deploy", "commands", exported, "--soc", "Ascend910A", "--run", "--json")
+    failed = run_program(*asked, "--precision", "mixed_float16")
+    assert failed.returncode == 9
+    assert "E10001: out of luck" in failed.stderr
+    assert [end["code"] for end in json.loads(failed.stdout)["ran"]] == [9]
+    # The second shape is not tried.
+    shapes = ("--shape", "1,3,64,64", "--shape", "2,3,64,64")
+    first = run_program(*asked, *shapes, "--precision", "mixed_float16")
+    assert [end["makes"] for end in json.loads(first.stdout)["ran"]] == [
+        "model_Ascend910A_1x3x64x64.om"
+    ]
+    killed = run_program(*asked, "--precision", "cube_fp16in_fp32out")
+    assert killed.returncode == 128 + 9
+    # What an earlier call left is no success.
+    (exported / "ascend" / "model_Ascend910A_2x3x64x64.om").write_text("old")
+    nothing = run_program(*asked, "--precision", "origin")
+    assert nothing.returncode == 1
+    assert "atc ended with 0, but wrote no model_Ascend910A_2x3x64x64.om" in nothing.stderr
+
+
+def test_without_atc_the_files_are_written_and_the_rest_refused(
+    exported: Path, run_program: Program, tmp_path: Path
+) -> None:
+    told = run_program(
+        "deploy", "commands", exported, "--soc", "Ascend910B3", "--run", PATH=str(tmp_path)
+    )
+    assert told.returncode == 2
+    assert "--run: atc is not on PATH" in told.stderr
+    assert (exported / "ascend" / "commands.sh").is_file()
+
+
+def test_all_faults_are_told_at_once_and_nothing_is_written(
+    exported: Path, run_program: Program
+) -> None:
+    told = run_program(
+        "deploy", "commands", exported, "--soc", "Ascend910C", "--shape", "1,1,64,65",
+        "--precision", "fp16", "--precision", "force_fp32", "--tool", "lite",
+    )  # fmt: skip
+    assert told.returncode == 2
+    assert "model.onnx: 4 problems" in told.stderr
+    for part in ("Ascend910C", "1 channels", "65 is no multiple", "exclude each other"):
+        assert part in told.stderr
+    unread = run_program(
+        "deploy", "commands", exported, "--soc", "Ascend910A", "--shape", "1,3,64",
+        "--dynamic-batch", "few", "--dynamic-size", "64",
+    )  # fmt: skip
+    assert unread.returncode == 2
+    assert "3 problems" in unread.stderr
+    assert not (exported / "ascend").exists()
+
+
+def test_a_mindir_is_refused_for_atc_and_taken_for_lite(
+    exported: Path, run_program: Program
+) -> None:
+    mindir = exported / "model.mindir"
+    mindir.write_bytes(b"mindir")
+    told = run_program("deploy", "commands", mindir, "--soc", "Ascend910A")
+    assert told.returncode == 2
+    assert "atc reads no MindIR" in told.stderr
+    lite = run_program("deploy", "commands", mindir, "--soc", "Ascend910B1", "--tool", "lite")
+    assert lite.returncode == 0, lite.stderr
+    assert "--fmk=MINDIR" in lite.stdout
+    assert "--inputShape" not in lite.stdout
+
+
+def test_eight_bits_wait_for_amct(exported: Path, run_program: Program, stand_in: StandIn) -> None:
+    stand_in("atc", ATC)
+    int8 = replace(METADATA, precision="int8")
+    write_model(exported / "model_int8.onnx", int8, quantised=True)
+    asked = ("deploy", "commands", exported, "--soc", "Ascend310P3", "--int8", "--run")
+    waits = run_program(*asked)
+    assert waits.returncode == 2
+    assert "there is no model_int8_deploy_model.onnx yet" in waits.stderr
+    (exported / "ascend" / "model_int8_deploy_model.onnx").write_bytes(b"by AMCT")
+    assert run_program(*asked).returncode == 0
+
+
+def test_diff_names_the_layer_and_exits_with_1(
+    exported: Path, run_program: Program, tmp_path: Path
+) -> None:
+    values = weights()
+    values["up"] *= 1.5
+    other = write_model(tmp_path / "other.onnx", values=values)
+    picture = tmp_path / "eye.png"
+    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    asked = ("deploy", "diff", exported / "model.onnx")
+    told = run_program(*asked, other, "--images", picture)
+    assert told.returncode == 1
+    assert "they part at ConvTranspose 0" in told.stdout
+    same = run_program(*asked, exported / "model.onnx", "--images", picture, "--json")
+    assert same.returncode == 0
+    assert json.loads(same.stdout)["agrees"] is True
+    without = run_program(*asked, other)
+    assert without.returncode == 2
+    assert "--images" in without.stderr
+
+
+def test_predict_runs_a_converted_file_on_the_card(
+    exported: Path, run_program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("deploy", "commands", exported, "--soc", "Ascend310P3", "--tool", "atc")
+    assert run_program(*asked, "--aipp").returncode == 0
+    om = exported / "ascend" / "model_Ascend310P3_2x3x64x64.om"
+    om.write_bytes(b"converted")
+    acl = MadeAcl(shape=(2, 3, 64, 64), is_pixelwise=True, dtype=np.uint8)
+    # The made card adds up the grey levels of three channels.
+    acl.scale = 1 / 765
+    monkeypatch.setitem(sys.modules, "acl", acl)
+    picture, out = tmp_path / "eye.png", tmp_path / "out"
+    bgr = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    cv2.imwrite(str(picture), bgr)
+    told = run_program("predict", om, picture, "--out", out)
+    assert told.returncode == 0, told.stderr
+    found = cv2.imread(str(out / "eye_probability.png"), cv2.IMREAD_UNCHANGED) / 65535
+    # Half precision has 11 bits.
+    np.testing.assert_allclose(found, bgr.astype(float).sum(axis=2) / 765, atol=2**-11)
+    assert acl.taken == {}
+    refused = run_program("predict", om, picture, "--out", out, "--runtime", "openvino")
+    assert refused.returncode == 2
+    assert "--runtime: is for a model.onnx" in refused.stderr

@@ -1,0 +1,81 @@
+"""Image files through a deployed model: the files of ``unet-dist predict``, without MindSpore."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.deployed import metadata_for, random_weights
+from unet_dist.cli import app
+from unet_dist.config import ModelConfig
+from unet_dist.deploy.compact import shorten
+from unet_dist.deploy.model_file import metadata_of_onnx
+from unet_dist.deploy.onnx_graph import build_model
+from unet_dist.deploy.runtime import open_network
+from unet_dist.errors import UserError
+
+MODEL = ModelConfig(width=4, depth=1, norm="batch")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    metadata = replace(
+        metadata_for(MODEL),
+        config={
+            "data": {"channels": "grey"},
+            "model": {"width": 4, "depth": 1, "norm": "batch"},
+            "evaluate": {"tile": 32, "batch": 1},
+        },
+    )
+    weights = random_weights(MODEL, in_channels=1, outputs=1)
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    path.write_bytes(shorten(build_model(weights, MODEL, metadata)).SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of one tile, so that nothing is blended."""
+    path = tmp_path_factory.mktemp("image") / "one.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def predict(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    code = "import sys; from unet_dist.cli import main\ntry: main()\n"
+    code += "finally: print([m for m in ('mindspore', 'mpi4py') if m in sys.modules])"
+    command = [sys.executable, "-c", code, "predict", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_files_hold_what_the_model_says(model: Path, image: Path, tmp_path: Path) -> None:
+    done = predict(model, image, "--out", tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"  # neither MindSpore nor MPI
+    grey = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)[None, None]
+    x = (grey.astype(np.float32) / 255 - 0.5) / 0.25  # the metadata's mean and deviation
+    session = onnxruntime.InferenceSession(model)
+    expected = session.run(None, {"image": x.astype(np.float32)})[0][0, 0]
+    probability = cv2.imread(str(tmp_path / "one_probability.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(probability / 65535, expected, atol=1e-5)
+    mask = cv2.imread(str(tmp_path / "one_mask.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(mask, 255 * (expected >= 0.5))
+
+
+def test_what_is_not_for_a_model_file_is_told(model: Path, image: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.onnx"
+    foreign.write_bytes(b"\x00\x01 no model")
+    with pytest.raises(UserError, match="is no ONNX model"):
+        metadata_of_onnx(foreign)
+    with pytest.raises(UserError, match="onnxruntime refuses it"):
+        open_network(foreign, metadata_for(MODEL), "onnxruntime")
+    arguments = ["predict", model, image, "--out", tmp_path, "--simulate", 2]
+    with pytest.raises(UserError, match="leave out the ranks' options"):
+        app(list(map(str, arguments)), standalone_mode=False)

@@ -1,0 +1,80 @@
+"""``unet-dist export``: a run's network as a file for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unet_dist.cli.shared import Json, answer, console_for, one_of
+from unet_dist.errors import EXIT_JOB_FAILED
+from unet_dist.runs import RunDir
+
+FORMS = ("onnx", "mindir")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    to: Annotated[str, typer.Option(help="onnx, or mindir for MindSpore Lite.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
+    opset: Annotated[int, typer.Option(help="13, 15 or 17: CANN before 9 reads up to 15.")] = 17,
+    with_threshold: Annotated[
+        bool, typer.Option("--with-threshold", help="A second output, mask: class numbers.")
+    ] = False,
+    with_normalisation: Annotated[
+        bool, typer.Option("--with-normalisation", help="The input is the image 0..1.")
+    ] = False,
+    logits: Annotated[bool, typer.Option("--logits", help="In place of probabilities.")] = False,
+    random: Annotated[
+        bool, typer.Option("--random", help="Compare on noise of odd sizes, batches 1 to 4, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the network of a run as one file, for any batch, height and width (onnx).
+
+    The file is compared with MindSpore on the run's validation images before it is written: where
+    a probability differs by more than 0.0001, or the Dice does, there is no file and the exit code
+    is 1. Its metadata tell classes, threshold, mean and deviation.
+
+    \b
+    Examples:
+      unet-dist export runs/chase --to onnx -o deployed
+      unet-dist export runs/chase --to onnx --opset 15 --with-normalisation -o for_atc
+      unet-dist export runs/chase --to mindir -o deployed
+    """
+    from unet_dist.deploy.machine import need_packages, start_native
+
+    one_of("--to", to, FORMS)
+    one_of("--opset", str(opset), ("13", "15", "17"))
+    need_packages()
+    start_native()
+    from unet_dist.deploy.export import export_mindir, export_onnx
+    from unet_dist.deploy.parity import Refused
+    from unet_dist.deploy.source import open_source
+
+    console = console_for(as_json)
+    source = open_source(RunDir(run), opset=opset).with_options(
+        opset=opset,
+        normalises=with_normalisation,
+        has_mask=with_threshold,
+        output="logits" if logits else "probability",
+    )
+    for warning in source.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    from unet_dist.deploy.native import native_network
+
+    try:
+        write = export_onnx if to == "onnx" else export_mindir
+        record = write(source, out, native_network(source), random=random)
+    except Refused as error:
+        console.print(str(error), markup=False)
+        if as_json:
+            answer(console, True, "", {"state": "failed", "reason": str(error)})
+        raise typer.Exit(EXIT_JOB_FAILED) from error
+    parity = record["parity"]
+    text = f"{out / record['file']}  {record['bytes']:,} bytes, equal to MindSpore: largest "
+    text += f"difference {parity['largest']:.1g} on {parity['images']} validation images"
+    if parity["random_images"]:
+        text += f" and {parity['random_images']} random ones"
+    if parity["images"]:
+        text += f", Dice {parity['dice_deployed']:.4f} and {parity['dice']:.4f}"
+    answer(console, as_json, text, {"state": "done", **record})

@@ -1,0 +1,235 @@
+"""From a request without faults to the very commands and files: nothing is run here.
+
+    ascend/
+      commands.sh                  all commands, in order
+      aipp_256x256.cfg             one for each size, if AIPP is asked for
+      MODEL_amct.onnx              if the model is of 8 bits: in the form that AMCT reads
+      amct_convert.py              from it to the cards' own operators
+      lite_NAME.ini                what converter_lite reads
+      ascend.json                  what the converted files take and give, for the runner
+      NAME.om  NAME.mindir  NAME.log
+
+Paths in commands start at this folder, so that it can be copied with the model to another machine.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unet_dist import __version__
+from unet_dist.deploy.aipp import aipp_for
+from unet_dist.deploy.ascend_request import AscendRequest, InputType, Shape, Size
+from unet_dist.deploy.ascend_rules import PRECISION_V1, lite_faults
+from unet_dist.deploy.lite import lite_argv, lite_ini
+from unet_dist.deploy.model_file import INPUT
+
+SCRIPT, RECORD, AMCT_SCRIPT = "commands.sh", "ascend.json", "amct_convert.py"
+DEFAULT_PRECISION = "fp16"
+"""The vendor's own default, written out so that a newer version cannot change it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One command, and what it leaves."""
+
+    argv: tuple[str, ...]
+    makes: str
+    """Name of the file."""
+
+    @property
+    def log(self) -> str:
+        return self.makes.rpartition(".")[0] + ".log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """What a runner must know of a converted file."""
+
+    file: str
+    shape: Shape
+    dynamic_batch: tuple[int, ...]
+    dynamic_sizes: tuple[Size, ...]
+    input_type: InputType
+    aipp: bool
+    """Whether the card normalises."""
+    soc: str
+    cann: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionPlan:
+    atc: tuple[Call, ...]
+    lite: tuple[Call, ...]
+    files: Mapping[str, str]
+    """Texts by name; ``RECORD`` and ``SCRIPT`` among them."""
+    notes: tuple[str, ...]
+    """What is left out, and what must be done before."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "atc": [asdict(call) for call in self.atc],
+            "lite": [asdict(call) for call in self.lite],
+            "files": sorted(self.files),
+            "notes": list(self.notes),
+        }
+
+
+def plan_conversion(request: AscendRequest, *, model: str) -> ConversionPlan:
+    """
+    Args:
+        request: one that ``violations`` finds no fault with.
+        model: path of the model from the folder of the commands.
+    """
+    notes: list[str] = []
+    files: dict[str, str] = {}
+    quantised = request.model.path.stem
+    if request.int8:
+        files[AMCT_SCRIPT] = amct_script(quantised)
+        notes.append(
+            f"{amct_model(quantised)} is the model in the form that AMCT reads (deploy diff tells "
+            f"how near it is); python {AMCT_SCRIPT} comes first, where amct_onnx is installed"
+        )
+        model = deployed_by_amct(quantised)
+    if request.aipp:
+        files.update(_aipp_files(request))
+    is_atc = request.tool in ("auto", "atc", "both")
+    atc = tuple(_atc_call(request, shape, model) for shape in request.shapes) if is_atc else ()
+    lite: tuple[Call, ...] = ()
+    if request.tool != "atc":
+        if why_not := lite_faults(request, demanded=True):
+            notes += [f"left out: {fault}" for fault in why_not]
+        else:
+            lite, inis = _lite_calls(request, model)
+            files.update(inis)
+    converted = [
+        _converted(request, shape, call.makes)
+        for calls in (atc, lite)
+        for call, shape in zip(calls, request.shapes, strict=False)  # none, or one for each
+    ]
+    files[SCRIPT] = shell_text(request, [*atc, *lite])
+    return ConversionPlan(
+        atc=atc, lite=lite, files=files | _record(request, converted), notes=tuple(notes)
+    )
+
+
+def _record(request: AscendRequest, converted: list[Converted]) -> dict[str, str]:
+    tree = {
+        "converted": [asdict(one) for one in converted],
+        "model_sha256": request.model.sha256,
+        "metadata": request.model.metadata.to_json(),
+    }
+    return {RECORD: json.dumps(tree, indent=2) + "\n"}
+
+
+def amct_script(name: str) -> str:
+    """``convert_qat_model`` (AMCT, atlasamct_16_0148 and _0160): QDQ becomes AscendQuant and
+    AscendDequant; writes NAME_deploy_model.onnx for atc and NAME_fake_quant_model.onnx, which
+    onnxruntime runs."""
+    return (
+        "import amct_onnx as amct\n\n"
+        f'amct.convert_qat_model(model_file="./{amct_model(name)}", save_path="./{name}")\n'
+    )
+
+
+def amct_model(name: str) -> str:
+    return f"{name}_amct.onnx"
+
+
+def deployed_by_amct(name: str) -> str:
+    return f"./{name}_deploy_model.onnx"
+
+
+def shell_text(request: AscendRequest, calls: list[Call]) -> str:
+    """A script that runs them all."""
+    lines = [
+        "#!/usr/bin/env bash",
+        f"# unet_dist {__version__}: {request.model.path.name}, SHA-256 "
+        f"{request.model.sha256[:16]}...,",
+        f"# for {request.soc} by CANN {request.cann}, whose set_env.sh must have been sourced.",
+        "set -euo pipefail",
+        'cd "$(dirname "${BASH_SOURCE[0]}")"',
+    ]
+    if request.int8:
+        lines += ["", f"python {AMCT_SCRIPT}"]
+    for call in calls:
+        words = [shlex.quote(word) for word in call.argv]
+        lines += ["", " \\\n    ".join(words)]
+    return "\n".join(lines) + "\n"
+
+
+def _atc_call(request: AscendRequest, shape: Shape, model: str) -> Call:
+    """ "ATC: Command-Line Options" (atlasatc_16_0038)."""
+    name = name_of(request, shape)
+    precision = request.precisions[0] if request.precisions else DEFAULT_PRECISION
+    option = "precision_mode" if precision in PRECISION_V1 else "precision_mode_v2"
+    argv = [
+        "atc",
+        "--framework=5",
+        f"--model={model}",
+        f"--output={name}",
+        "--input_format=NCHW",
+        f"--input_shape={INPUT}:{','.join(map(str, shape))}",
+        f"--soc_version={request.soc}",
+        f"--{option}={precision}",
+    ]
+    if request.dynamic_batch:
+        argv.append(f"--dynamic_batch_size={','.join(map(str, request.dynamic_batch))}")
+    if request.dynamic_sizes:
+        sizes = ";".join(f"{height},{width}" for height, width in request.dynamic_sizes)
+        argv.append(f"--dynamic_image_size={sizes}")
+    if request.aipp:
+        argv.append(f"--insert_op_conf={aipp_name(shape)}")
+    if request.input_type == "float16":
+        argv.append(f"--input_fp16_nodes={INPUT}")
+    return Call(argv=(*argv, "--log=error"), makes=f"{name}.om")
+
+
+def _lite_calls(request: AscendRequest, model: str) -> tuple[tuple[Call, ...], dict[str, str]]:
+    calls, inis = [], {}
+    for shape in request.shapes:
+        name = name_of(request, shape)
+        ini = f"lite_{name}.ini"
+        aipp = aipp_name(shape) if request.aipp else ""
+        inis[ini] = lite_ini(request, shape, aipp=aipp)
+        argv = lite_argv(request, shape, model=model, output=name, ini=ini)
+        calls.append(Call(argv=argv, makes=f"{name}.mindir"))
+    return tuple(calls), inis
+
+
+def _aipp_files(request: AscendRequest) -> dict[str, str]:
+    texts = {}
+    for shape in request.shapes:
+        height, width = (max(0, side) for side in shape[2:])
+        aipp = request.own_aipp or aipp_for(request.model.metadata, height=height, width=width)
+        texts[aipp_name(shape)] = aipp.to_text()
+    return texts
+
+
+def aipp_name(shape: Shape) -> str:
+    return f"aipp_{_side(shape[2], 'h')}x{_side(shape[3], 'w')}.cfg"
+
+
+def name_of(request: AscendRequest, shape: Shape) -> str:
+    """Such as ``model_Ascend310P3_1x3x256x256``, with letters for what profiles give."""
+    batch, channels, height, width = shape
+    sizes = f"{_side(batch, 'b')}x{channels}x{_side(height, 'h')}x{_side(width, 'w')}"
+    return f"{request.model.path.stem}_{request.soc}_{sizes}"
+
+
+def _side(size: int, letter: str) -> str:
+    return letter if size == -1 else str(size)
+
+
+def _converted(request: AscendRequest, shape: Shape, file: str) -> Converted:
+    return Converted(
+        file=file,
+        shape=shape,
+        dynamic_batch=request.dynamic_batch,
+        dynamic_sizes=request.dynamic_sizes,
+        input_type=request.input_type,
+        aipp=request.aipp,
+        soc=request.soc,
+        cann=request.cann,
+    )

@@ -1,0 +1,83 @@
+"""From the texts of a command line to a request; every text that cannot be read is told at once."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unet_dist.deploy.aipp import parse_aipp
+from unet_dist.deploy.ascend_request import (
+    AscendRequest,
+    default_shape,
+    parse_batches,
+    parse_shape,
+    parse_sizes,
+)
+from unet_dist.deploy.ascend_source import read_source
+from unet_dist.errors import UserError
+
+Value = TypeVar("Value")
+
+
+def read_request(
+    model: Path,
+    *,
+    soc: str,
+    cann: str,
+    shapes: Sequence[str],
+    precisions: Sequence[str],
+    int8: bool,
+    dynamic_batch: str,
+    dynamic_size: str,
+    aipp: bool,
+    aipp_config: Path | None,
+    input_type: str,
+    tool: Any,
+) -> AscendRequest:
+    """
+    Raises:
+        UserError: the model tells nothing of itself, or with all options that cannot be read.
+    """
+    source = read_source(model, int8=int8)
+    faults: list[str] = []
+    batches = _tried(faults, lambda: parse_batches(dynamic_batch) if dynamic_batch else ())
+    sizes = _tried(faults, lambda: parse_sizes(dynamic_size) if dynamic_size else ())
+    read = [_tried(faults, lambda text=text: parse_shape(text)) for text in shapes]  # type: ignore[misc]
+    own = _tried(faults, lambda: _own_aipp(aipp_config))
+    if faults:
+        raise UserError("deploy commands", faults)
+    wanted = tuple(shape for shape in read if shape is not None)
+    usual = default_shape(source.metadata, dynamic_batch=bool(batches), dynamic_size=bool(sizes))
+    takes_aipp = aipp or own is not None
+    given: Any = input_type or ("uint8" if takes_aipp else "float32")
+    return AscendRequest(
+        model=source,
+        soc=soc,
+        cann=cann,
+        shapes=wanted or (usual,),
+        precisions=tuple(precisions),
+        int8=int8,
+        dynamic_batch=batches or (),
+        dynamic_sizes=sizes or (),
+        input_type=given,
+        aipp=takes_aipp,
+        own_aipp=own,
+        tool=tool,
+    )
+
+
+def _own_aipp(path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(str(path), f"cannot be read: {error}") from error
+    return parse_aipp(text, where=str(path))
+
+
+def _tried(faults: list[str], read: Callable[[], Value]) -> Value | None:
+    try:
+        return read()
+    except UserError as error:
+        faults += [f"{error.where}: {fault}" for fault in error.faults]
+        return None

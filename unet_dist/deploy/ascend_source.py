@@ -1,0 +1,64 @@
+"""Reads what must be known of a model before a converter sees it."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from unet_dist.deploy.ascend_request import Shape, SourceModel
+from unet_dist.deploy.model_file import Metadata, ModelFile, metadata_of_onnx
+from unet_dist.errors import UserError
+from unet_dist.runs import read_json
+
+
+def read_source(path: Path, *, int8: bool) -> SourceModel:
+    """Of a model file, or of the one that is meant in a folder of ``export``.
+
+    Raises:
+        UserError: it is not there, or tells nothing of itself.
+    """
+    file = path if not path.is_dir() else _in_folder(ModelFile(path), int8=int8)
+    if not file.is_file():
+        raise UserError(str(file), "there is no such file: unet-dist export RUN --to onnx -o DIR")
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if file.suffix.lower() != ".onnx":
+        folder = ModelFile(file.parent)
+        metadata = folder.load_metadata()
+        return SourceModel(
+            path=file, sha256=digest, metadata=metadata, fixed_shape=_exported_shape(folder, file)
+        )
+    return replace(_of_onnx(file, metadata_of_onnx(file)), sha256=digest)
+
+
+def _in_folder(folder: ModelFile, *, int8: bool) -> Path:
+    if int8:
+        return folder.int8
+    return folder.onnx if folder.onnx.is_file() or not folder.mindir.is_file() else folder.mindir
+
+
+def _exported_shape(folder: ModelFile, file: Path) -> Shape | None:
+    record = folder.export_record(file)
+    shape = read_json(record).get("shape") if record.is_file() else None
+    return (shape[0], shape[1], shape[2], shape[3]) if shape else None
+
+
+def _of_onnx(path: Path, metadata: Metadata) -> SourceModel:
+    # Here, since it takes time, and only those who deploy have it.
+    import onnx
+
+    from unet_dist.deploy.amct_form import amct_faults, to_amct_form
+
+    model = onnx.load(path, load_external_data=False)
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    element = model.graph.input[0].type.tensor_type.elem_type
+    is_quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    faults = amct_faults(to_amct_form(model)) if is_quantised else []
+    return SourceModel(
+        path=path,
+        sha256="",
+        metadata=metadata,
+        opset=max(opsets, default=0),
+        input_type=onnx.helper.tensor_dtype_to_np_dtype(element).name,
+        is_quantised=is_quantised,
+        amct_faults=tuple(faults),
+    )

@@ -1,0 +1,113 @@
+"""Writes the files of a conversion, and runs atc where it is asked for."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_dist.deploy.ascend_commands import (
+    AMCT_SCRIPT,
+    SCRIPT,
+    Call,
+    ConversionPlan,
+    amct_model,
+    deployed_by_amct,
+    plan_conversion,
+)
+from unet_dist.deploy.ascend_request import AscendRequest
+from unet_dist.deploy.ascend_rules import violations
+from unet_dist.errors import UserError
+from unet_dist.runs import write_files_atomically
+
+LOG_LINES = 20
+"""Of a failed atc, that are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtcEnd:
+    """How one call ended."""
+
+    makes: str
+    code: int
+    """Of the process; 1 if it was content but wrote no file."""
+    log: Path
+    last_lines: tuple[str, ...]
+
+
+def write_conversion(request: AscendRequest, folder: Path) -> ConversionPlan:
+    """
+    Raises:
+        UserError: with every rule that the request breaks; nothing is written then.
+    """
+    if faults := violations(request):
+        raise UserError(str(request.model.path), faults)
+    model = os.path.relpath(request.model.path, folder)
+    plan = plan_conversion(request, model=model)
+    contents = {folder / name: text.encode() for name, text in plan.files.items()}
+    if request.int8:
+        contents[folder / amct_model(request.model.path.stem)] = _in_amct_form(request.model.path)
+    write_files_atomically(contents, durable=False)
+    (folder / SCRIPT).chmod(0o755)
+    return plan
+
+
+def _in_amct_form(path: Path) -> bytes:
+    # Here, since it takes time, and models of 8 bits alone need it.
+    import onnx
+
+    from unet_dist.deploy.amct_form import to_amct_form
+
+    content: bytes = to_amct_form(onnx.load(path)).SerializeToString()
+    return content
+
+
+def check_can_run(request: AscendRequest, folder: Path) -> None:
+    """
+    Raises:
+        UserError: atc is not here, or what it is to read.
+    """
+    faults = []
+    if request.tool == "lite":
+        faults.append(f"runs atc, and --tool lite needs none: run {folder / SCRIPT}")
+    elif shutil.which("atc") is None:
+        faults.append("atc is not on PATH: source CANN's set_env.sh, or run the commands elsewhere")
+    deployed = folder / deployed_by_amct(request.model.path.stem)
+    if request.int8 and not deployed.is_file():
+        faults.append(
+            f"there is no {deployed.name} yet: python {folder / AMCT_SCRIPT} where AMCT is "
+            "installed, then again"
+        )
+    if faults:
+        raise UserError("--run", faults)
+
+
+def run_atc(
+    calls: tuple[Call, ...], folder: Path, *, on_start: Callable[[Call], None]
+) -> list[AtcEnd]:
+    """One after the other, up to the first that fails, each with its log in the folder."""
+    ends = []
+    for call in calls:
+        on_start(call)
+        log = folder / call.log
+        # What an earlier call left would look like success.
+        (folder / call.makes).unlink(missing_ok=True)
+        with log.open("wb") as output:
+            done = subprocess.run(
+                call.argv,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        # Of a signal, as shells tell it.
+        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+        last_lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        if code == 0 and not (folder / call.makes).is_file():
+            code, last_lines = 1, [*last_lines, f"atc ended with 0, but wrote no {call.makes}"]
+        ends.append(AtcEnd(makes=call.makes, code=code, log=log, last_lines=tuple(last_lines)))
+        if code != 0:
+            break
+    return ends

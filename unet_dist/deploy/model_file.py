@@ -1,0 +1,208 @@
+"""A folder of deployed models: its file names, and what a model file says of itself.
+
+    DIR/
+      model.onnx         float32
+      model_int8.onnx    the same network with weights and activations of 8 bits
+      model.mindir       float32, for MindSpore and MindSpore Lite
+      model.json         the metadata, which an ONNX file holds too and a MindIR file cannot
+      onnx_export.json   the run, and what the parity gate measured; mindir_export.json likewise
+      quantize.json      what the quantisation measured, and report.html for people
+
+An ONNX file can be used without its folder: its ``metadata_props`` are those of ``to_props``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from unet_dist.errors import UserError
+from unet_dist.runs import read_json
+
+FORMAT = 1
+INPUT = "image"
+"""Name of the one input, float32 ``[batch, in_channels, height, width]``, all sizes but the
+channels free."""
+PROBABILITY, LOGITS, MASK = "probability", "logits", "mask"
+"""Names of outputs. The first one is either of the first two, float32 ``[batch, 1, height,
+width]`` for two classes, of the foreground, else ``[batch, classes, height, width]``. With the
+threshold inside, the second is ``mask``, uint8 ``[batch, height, width]`` of class numbers."""
+INPUT_AXES = ("batch", "height", "width")
+"""Names of the free dimensions."""
+
+Precision = Literal["float32", "int8"]
+Output = Literal["probability", "logits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What must be known of a model to use it."""
+
+    format: int = FORMAT
+    config_sha256: str
+    """Of the run's ``config.yaml``, as ``dump_config`` writes it."""
+    checkpoint_sha256: str
+    """Of the weights, as ``weights_digest`` computes it: that of the run's evaluation."""
+    classes: int
+    """With the background."""
+    class_names: tuple[str, ...]
+    """Of all classes, background first."""
+    threshold: float | None
+    """Probability from which a pixel is foreground; None: the most probable class wins."""
+    mean: tuple[float, ...]
+    """Of each channel of the input 0..1; the network sees ``(image - mean) / std``."""
+    std: tuple[float, ...]
+    in_channels: int
+    size_multiple: int
+    """Heights and widths that are multiples of it need no padding inside the network."""
+    precision: Precision
+    output: Output = "probability"
+    """Name of the first output."""
+    normalises: bool = False
+    """Whether the input is the image 0..1; else ``(image - mean) / std``."""
+    has_mask: bool = False
+    """Whether there is a second output ``mask``."""
+    opset: int
+    numbering: Mapping[str, Any] | None = None
+    """How single objects or cells are found (``evaluate.numbering``); None where there are none."""
+    config: Mapping[str, Any]
+    """The keys of the run's configuration that differ from the defaults, as a tree: with them
+    ``predict`` reads, tiles and writes as the run does."""
+
+    def to_props(self) -> dict[str, str]:
+        """The texts of ``metadata_props``, each compact JSON."""
+        return {
+            key: json.dumps(value, separators=(",", ":")) for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def of_props(cls, props: Mapping[str, str], *, where: str) -> Self:
+        """
+        Raises:
+            UserError: with all that is missing or wrong.
+        """
+        tree, faults = {}, []
+        for name in (field.name for field in fields(cls)):
+            try:
+                tree[name] = json.loads(props[name])
+            except KeyError:
+                faults.append(f"its metadata lack {name}")
+            except ValueError:
+                faults.append(f"its metadata {name} is {props[name]!r:.60}, which is not JSON")
+        if faults:
+            if len(faults) == len(fields(cls)):
+                faults = ["was not made by unet-dist export: it has none of its metadata"]
+            raise UserError(where, faults)
+        return cls.of_json(tree, where=where)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, tree: Mapping[str, Any], *, where: str) -> Self:
+        """
+        Raises:
+            UserError: another program wrote it, or another version.
+        """
+        if tree.get("format") != FORMAT:
+            raise UserError(where, f"its format is {tree.get('format')!r}, not {FORMAT}")
+        try:
+            made = cls(
+                **{
+                    **tree,
+                    "class_names": tuple(map(str, tree["class_names"])),
+                    "mean": tuple(map(float, tree["mean"])),
+                    "std": tuple(map(float, tree["std"])),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(where, f"its metadata are not understood: {error!r}") from error
+        if faults := made._faults():
+            raise UserError(where, faults)
+        return made
+
+    def _faults(self) -> list[str]:
+        faults = [
+            f"its metadata {name} has {len(values)} values for {wanted}"
+            for name, values, wanted in (
+                ("mean", self.mean, self.in_channels),
+                ("std", self.std, self.in_channels),
+                ("class_names", self.class_names, self.classes),
+            )
+            if len(values) != wanted
+        ]
+        if self.precision not in get_args(Precision):
+            faults.append(f"its precision is {self.precision!r}, not float32 or int8")
+        if self.output not in get_args(Output):
+            faults.append(f"its output is {self.output!r}, not probability or logits")
+        if (self.threshold is None) != (self.classes > 2):
+            faults.append(f"its threshold is {self.threshold} with {self.classes} classes")
+        return faults
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A folder that ``export`` and ``quantize`` write."""
+
+    folder: Path
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / "model.onnx"
+
+    @property
+    def int8(self) -> Path:
+        return self.folder / "model_int8.onnx"
+
+    @property
+    def mindir(self) -> Path:
+        return self.folder / "model.mindir"
+
+    @property
+    def metadata(self) -> Path:
+        return self.folder / "model.json"
+
+    def export_record(self, file: Path) -> Path:
+        return self.folder / f"{file.suffix[1:]}_export.json"
+
+    @property
+    def quantize_record(self) -> Path:
+        return self.folder / "quantize.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    def load_metadata(self) -> Metadata:
+        """Of the float32 model; that of 8 bits differs in its precision alone.
+
+        Raises:
+            UserError: it is no such folder.
+        """
+        if not self.metadata.is_file():
+            raise UserError(
+                str(self.folder),
+                "holds no model.json: unet-dist export RUN --to onnx -o " + str(self.folder),
+            )
+        return Metadata.of_json(read_json(self.metadata), where=str(self.metadata))
+
+
+def metadata_of_onnx(path: Path) -> Metadata:
+    """What an ONNX file says of itself.
+
+    Raises:
+        UserError: it cannot be read, or is another program's.
+    """
+    # Here, since it takes time, and only those who deploy have it.
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except DecodeError as error:
+        raise UserError(str(path), "is no ONNX model") from error
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    return Metadata.of_props(props, where=str(path))

@@ -1,0 +1,140 @@
+"""Deployed models as functions of images: ONNX Runtime, OpenVINO."""
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.deploy.model_file import INPUT, Metadata
+from unet_dist.errors import UserError
+
+Runtime = Literal["onnxruntime", "openvino"]
+RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+Hint = Literal["f32", "bf16"]
+
+
+class Session(Protocol):
+    """A model that some program holds ready."""
+
+    def run(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output."""
+
+
+class DeployedNetwork:
+    """A deployed model that is called as the run's network is (``evaluate.predictor.Network``)."""
+
+    def __init__(self, session: Session, metadata: Metadata) -> None:
+        self._session = session
+        self._metadata = metadata
+        self._factor_c11 = 1 / np.array(metadata.std, np.float32)[:, None, None]
+        self._shift_c11 = np.array(metadata.mean, np.float32)[:, None, None] * self._factor_c11
+
+    def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not self._metadata.normalises:
+            image_nchw = image_nchw * self._factor_c11 - self._shift_c11
+        y_nkhw = self._session.run(image_nchw)
+        if self._metadata.output == "logits":
+            return _probabilities(y_nkhw)
+        return y_nkhw
+
+
+def _probabilities(logits_nkhw: NDArray[np.float32]) -> NDArray[np.float32]:
+    if logits_nkhw.shape[1] == 1:
+        # exp of the negative size alone, which cannot overflow.
+        small = np.exp(-np.abs(logits_nkhw))
+        return np.where(logits_nkhw >= 0, 1, small) / (1 + small)
+    odds = np.exp(logits_nkhw - logits_nkhw.max(axis=1, keepdims=True))
+    share: NDArray[np.float32] = odds / odds.sum(axis=1, keepdims=True)
+    return share
+
+
+class OnnxRuntimeSession:
+    """By ONNX Runtime on the CPU."""
+
+    def __init__(self, model: bytes, *, threads: int = 0) -> None:
+        """
+        Args:
+            threads: 0 for all cores.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        self._output = self._session.get_outputs()[0].name
+
+    def run(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        (y_nkhw,) = self._session.run([self._output], {INPUT: np.ascontiguousarray(x_nchw)})
+        return np.asarray(y_nkhw, np.float32)
+
+
+class OpenVinoSession:
+    """By OpenVINO on the CPU; compiled anew for each shape, for which it is faster."""
+
+    def __init__(self, model: bytes, *, threads: int = 0, hint: Hint = "f32") -> None:
+        """
+        Args:
+            threads: 0 for all cores.
+            hint: precision of what is not quantised; OpenVINO's own default is bf16 where the CPU
+                has it.
+        """
+        import openvino
+
+        self._core = openvino.Core()
+        self._model_bytes = model
+        self._settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if threads:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._shape: tuple[int, ...] = ()
+        self._compiled: Any = None
+
+    def run(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        if x_nchw.shape != self._shape:
+            model = self._core.read_model(self._model_bytes)
+            model.reshape({INPUT: list(x_nchw.shape)})
+            self._compiled = self._core.compile_model(model, "CPU", self._settings)
+            self._shape = x_nchw.shape
+        # A copy: the next call writes into the same memory.
+        return np.array(self._compiled(np.ascontiguousarray(x_nchw))[0], np.float32)
+
+    def executed_precisions(self) -> dict[str, int]:
+        """Of the convolutions that were run: how many in which precision."""
+        counts: dict[str, int] = {}
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            info = node.get_rt_info()
+            if str(info["layerType"].astype(str)) in ("Convolution", "Deconvolution"):
+                precision = str(info["runtimePrecision"].astype(str))
+                counts[precision] = counts.get(precision, 0) + 1
+        return counts
+
+
+def open_network(
+    path: Path, metadata: Metadata, runtime: Runtime, *, threads: int = 0, hint: Hint = "f32"
+) -> DeployedNetwork:
+    """
+    Raises:
+        UserError: the runtime is not installed or refuses the file.
+    """
+    try:
+        content = path.read_bytes()
+        session: Session
+        if runtime == "openvino":
+            session = OpenVinoSession(content, threads=threads, hint=hint)
+        else:
+            session = OnnxRuntimeSession(content, threads=threads)
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except ImportError as error:
+        raise UserError(
+            "--runtime", f"{runtime} is not installed: pip install 'unet-dist[deploy]'"
+        ) from error
+    except Exception as error:  # their classes of errors come from C++
+        raise UserError(str(path), f"{runtime} refuses it: {str(error).splitlines()[0]}") from error
+    return DeployedNetwork(session, metadata)
