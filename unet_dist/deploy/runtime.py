@@ -1,5 +1,6 @@
 """Deployed models as functions of images: ONNX Runtime, OpenVINO."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -68,8 +69,14 @@ class OnnxRuntimeSession:
         self._output = self._session.get_outputs()[0].name
 
     def run(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        (y_nkhw,) = self._session.run([self._output], {INPUT: np.ascontiguousarray(x_nchw)})
-        return np.asarray(y_nkhw, np.float32)
+        return self.run_all(x_nchw, [])[0]
+
+    def run_all(
+        self, x_nchw: NDArray[np.float32], others: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
+        """The first output, and those others."""
+        found = self._session.run([self._output, *others], {INPUT: np.ascontiguousarray(x_nchw)})
+        return [np.asarray(one, np.float32) for one in found]
 
 
 class OpenVinoSession:
@@ -115,6 +122,17 @@ class OpenVinoSession:
         return counts
 
 
+def session_of(model: bytes, runtime: Runtime, *, threads: int = 0, hint: Hint = "f32") -> Session:
+    """
+    Args:
+        threads: 0 for all cores.
+        hint: OpenVINO's precision of what is not quantised.
+    """
+    if runtime == "openvino":
+        return OpenVinoSession(model, threads=threads, hint=hint)
+    return OnnxRuntimeSession(model, threads=threads)
+
+
 def open_network(
     path: Path, metadata: Metadata, runtime: Runtime, *, threads: int = 0, hint: Hint = "f32"
 ) -> DeployedNetwork:
@@ -124,11 +142,7 @@ def open_network(
     """
     try:
         content = path.read_bytes()
-        session: Session
-        if runtime == "openvino":
-            session = OpenVinoSession(content, threads=threads, hint=hint)
-        else:
-            session = OnnxRuntimeSession(content, threads=threads)
+        session = session_of(content, runtime, threads=threads, hint=hint)
     except OSError as error:
         raise UserError(str(path), f"cannot be read: {error.strerror}") from error
     except ImportError as error:
