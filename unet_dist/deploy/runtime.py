@@ -91,8 +91,10 @@ class OpenVinoSession:
         """
         import openvino
 
+        from unet_dist.deploy.functions import inlined
+
         self._core = openvino.Core()
-        self._model_bytes = model
+        self._model_bytes = inlined(model)  # OpenVINO knows no functions
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",

@@ -9,9 +9,12 @@ import pytest
 
 from tests.deployed import metadata_for, random_weights
 from unet_dist.config import ModelConfig
+from unet_dist.deploy.compact import shorten
+from unet_dist.deploy.functions import folded, inlined
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.qdq import Layer, groups_of, layers_of, quantise
 from unet_dist.deploy.ranges import Range
+from unet_dist.deploy.runtime import OpenVinoSession
 
 MODEL = ModelConfig(width=4, depth=1, norm="batch")
 IMAGE = np.random.default_rng(0).normal(size=(1, 1, 16, 16)).astype(np.float32)
@@ -91,8 +94,32 @@ def test_weights_have_a_scale_for_each_output_channel() -> None:
     weight = np.zeros((2, 1, 1, 1))
     weight[:, 0, 0, 0] = 1.27, -0.0127
     rounded, scale = layer(weight, transposed=False).quantised
-    np.testing.assert_allclose(scale, [0.01, 0.0001], rtol=1e-6)
+    # Rounded up to what float16 holds, so that the largest weight is not cut off.
+    np.testing.assert_allclose(scale, [0.01, 0.0001], rtol=1e-3)
+    assert (scale >= np.float32([0.01, 0.0001])).all()
+    np.testing.assert_array_equal(scale, scale.astype(np.float16))
     np.testing.assert_array_equal(rounded.ravel(), [127, -127])
+
+
+def test_functions_compute_the_same_in_fewer_bytes() -> None:
+    model = plain()
+    small = quantise(model, observed(model), activations="u8")
+    compact = shorten(folded(small))
+    onnx.checker.check_model(compact, full_check=True)
+    content = compact.SerializeToString()
+    before, after, written_out = (
+        onnxruntime.InferenceSession(one).run(None, {"image": IMAGE})[0]
+        for one in (small.SerializeToString(), content, inlined(content))
+    )
+    # Biases have the 11 digits of float16; a step of an activation may turn over.
+    np.testing.assert_allclose(after, before, atol=0.01)
+    np.testing.assert_array_equal(written_out, after)
+    by_openvino = OpenVinoSession(content, threads=1)
+    np.testing.assert_allclose(by_openvino.run(IMAGE), after, atol=0.03)
+    assert by_openvino.executed_precisions() == {"u8": len(layers_of(model))}
+    # 8 layers of 8 bits: a node, two names and two bytes a channel less for each.
+    assert len(content) < len(shorten(small).SerializeToString())
+    assert Counter(node.op_type for node in compact.graph.node)["C"] == 6
 
 
 @pytest.mark.parametrize("transposed", [False, True])

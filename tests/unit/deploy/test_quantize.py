@@ -42,6 +42,7 @@ GOOD = Quantised(
     seconds=0.1,
     seconds_float32=0.3,
     layers=1,
+    layout="plain",
     calibrated_on=4,
 )
 
