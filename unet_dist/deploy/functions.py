@@ -17,7 +17,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 DOMAIN = "q"
 LEAST_OPSET = 15
-Node = onnx.NodeProto
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -28,7 +27,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     done.CopyFrom(model)
     del done.graph.node[:]
     halves: set[str] = set()
-    replaced: dict[str, Node] = {}
+    replaced: dict[str, onnx.NodeProto] = {}
     dropped: set[str] = set()
     for node in model.graph.node:
         if node.op_type == "MaxPool":
@@ -71,19 +70,19 @@ class _Chains:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._makers = {name: node for node in model.graph.node for name in node.output}
-        self._readers: dict[str, list[Node]] = {}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in model.graph.node:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
 
-    def pairs(self) -> Iterator[tuple[Node, Node]]:
+    def pairs(self) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
         """All of Q and DQ."""
         for node in self._makers.values():
             if node.op_type == "QuantizeLinear":
                 (reader,) = self._readers[node.output[0]]
                 yield node, reader
 
-    def of(self, layer: Node) -> list[Node] | None:
+    def of(self, layer: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         """DQ of the weights, the layer, its ReLU if it is no transposed one, Q, DQ; None where
         there is anything else."""
         weight = self._makers.get(layer.input[1])
@@ -99,19 +98,20 @@ class _Chains:
         return chain
 
 
-def _is_usual(layer: Node) -> bool:
+def _is_usual(layer: onnx.NodeProto) -> bool:
     """Whether it is of those that nearly all layers are of."""
     attributes = {one.name: list(one.ints) for one in layer.attribute}
     usual = {"strides": [2, 2]} if layer.op_type == "ConvTranspose" else {"pads": [1, 1, 1, 1]}
     return attributes == usual
 
 
-def _letter(layer: Node) -> str:
+def _letter(layer: onnx.NodeProto) -> str:
     return "T" if layer.op_type == "ConvTranspose" else "C"
 
 
-def _call(letter: str, inputs: Sequence[str], output: str) -> Node:
-    return helper.make_node(letter, inputs, [output], domain=DOMAIN)
+def _call(letter: str, inputs: Sequence[str], output: str) -> onnx.NodeProto:
+    node: onnx.NodeProto = helper.make_node(letter, inputs, [output], domain=DOMAIN)
+    return node
 
 
 def _halve(model: onnx.ModelProto, names: set[str]) -> None:
@@ -142,7 +142,7 @@ def _function(letter: str, opsets: Sequence[onnx.OperatorSetIdProto]) -> onnx.Fu
     return helper.make_function(DOMAIN, letter, inputs, ["y"], nodes, opsets)
 
 
-def _pair(tensor: str) -> list[Node]:
+def _pair(tensor: str) -> list[onnx.NodeProto]:
     return [
         helper.make_node("QuantizeLinear", [tensor, "t", "o"], ["g"]),
         helper.make_node("DequantizeLinear", ["g", "t", "o"], ["y"]),
