@@ -25,6 +25,14 @@ def bench(
     split: Annotated[str, typer.Option(help="train, val or test (default).")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 3,
     tta: Annotated[str, typer.Option(help="none, flip or d4.")] = "none",
+    tile: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Side of the tiles of deployed forms, in pixels after data.resize, one at a time: as "
+            "large as the image, nothing is computed twice. 0: as the run does.",
+        ),
+    ] = 0,
     run: Annotated[Path | None, typer.Option(help="The run, if it is elsewhere now.")] = None,
     native: Annotated[bool, typer.Option(help="Measure MindSpore, too.")] = True,
     as_json: Json = False,
@@ -38,6 +46,7 @@ def bench(
     \b
     Examples:
       unet-dist deploy bench deployed --threads 2
+      unet-dist deploy bench deployed --tile 512
       unet-dist deploy bench deployed --images 2 --no-native --json
     """
     from unet_dist.cluster.host import usable_cores
@@ -64,10 +73,12 @@ def bench(
             ids=ids,
             cores=cores,
             tta=checked_tta(tta) or "none",
+            tile=tile,
             rounds=rounds,
             on_round=on_round,
         )
     about = {"split": chosen, "images": len(ids), "threads": threads, "rounds": rounds, "tta": tta}
+    about["tile"] = tile
     title = f"{len(ids)} {chosen} images, {threads} cores, {rounds} rounds"
     shown = {**about, "forms": [one.to_json() for one in found]}
     answer(console, as_json, _table(found, title), shown)

@@ -49,6 +49,14 @@ def predict(
     runtime: Annotated[
         str, typer.Option(help="onnxruntime (default) or openvino, for a model.onnx.")
     ] = "",
+    tile: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Side of the tiles of a model.onnx, in pixels after data.resize, one at a time: as "
+            "large as the image, nothing is computed twice. 0: as the run does.",
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Write mask, probability (16 bit) and overlay of each image, and the numbers of its objects
@@ -73,10 +81,13 @@ def predict(
     if run.suffix == ".onnx":
         if simulate or rank_table or server_id:
             raise UserError(str(run), "is predicted in this process: leave out the ranks' options")
-        wishes = _Wishes(images, out, tta, uncertainty, truth, force, runtime or "onnxruntime")
+        wishes = _Wishes(
+            images, out, tta, uncertainty, truth, force, runtime or "onnxruntime", tile
+        )
         _predict_deployed(run, wishes, as_json)
-    if runtime:
-        raise UserError("--runtime", "is for a model.onnx: unet-dist export makes one of a run")
+    if runtime or tile:
+        option = "--runtime" if runtime else "--tile"
+        raise UserError(option, "is for a model.onnx: unet-dist export makes one of a run")
     folder = RunDir(run)
     config = folder.load_config()
     folder.check_members()
@@ -150,6 +161,7 @@ class _Wishes(NamedTuple):
     truth: Path | None
     force: bool
     runtime: str
+    tile: int
 
 
 def _predict_deployed(file: Path, wishes: _Wishes, as_json: bool) -> NoReturn:
@@ -165,6 +177,7 @@ def _predict_deployed(file: Path, wishes: _Wishes, as_json: bool) -> NoReturn:
         file,
         runtime=wishes.runtime,  # type: ignore[arg-type]  # checked above
         tta=checked_tta(wishes.tta),
+        tile=wishes.tile,
     )
     if wishes.uncertainty == "std" and model.config.evaluate.tta == "none":
         raise UserError(

@@ -138,10 +138,14 @@ def measure(
     ids: Sequence[str],
     cores: Sequence[int],
     tta: str,
+    tile: int,
     rounds: int,
     on_round: Callable[[int, int], None],
 ) -> list[Speed]:
     """
+    Args:
+        tile: of deployed forms; 0 for the run's own.
+
     Raises:
         UserError: a form cannot be run, with the last line of what it said.
     """
@@ -151,6 +155,7 @@ def measure(
         "ids": list(ids),
         "cores": list(cores),
         "tta": tta,
+        "tile": tile,
     }
     with TemporaryDirectory() as scratch:
         workers: list[_Worker] = []

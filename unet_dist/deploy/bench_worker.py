@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.config import Config
+from unet_dist.config import Config, with_tta
 from unet_dist.data.dataset import Dataset, network_input, read_view, resize_example
 from unet_dist.data.images import Pixels, read_image
 from unet_dist.data.sample import Example, Sample
 from unet_dist.deploy.model_file import metadata_of_onnx
+from unet_dist.deploy.predict import with_tile
 from unet_dist.deploy.runtime import DeployedNetwork, OpenVinoSession, session_of
 from unet_dist.deploy.source import open_source
 from unet_dist.errors import UserError
@@ -64,9 +65,9 @@ def main() -> None:
 
         start_native()
     source = open_source(RunDir(Path(spec["run"])), opset=17)
-    config = source.config
-    evaluate = config.evaluate.model_copy(update={"tta": spec["tta"]})
-    config = config.model_copy(update={"evaluate": evaluate})
+    config = with_tta(source.config, spec["tta"])
+    if spec["tile"] and spec["form"] != "mindspore":
+        config = with_tile(config, spec["tile"])
     session: Any = None
     metadata = source.metadata
     if spec["form"] == "mindspore":

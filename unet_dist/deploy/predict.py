@@ -22,6 +22,13 @@ from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTas
 from unet_dist.evaluate.predictor import Predictor
 
 
+def with_tile(config: Config, tile: int) -> Config:
+    """Tiles of another side, one at a time: a deployed model takes any size, and what is larger has
+    less overlap to compute twice."""
+    evaluate = config.evaluate.model_copy(update={"tile": tile, "batch": 1})
+    return config.model_copy(update={"evaluate": evaluate})
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeployedModel:
     """A model file that is to predict."""
@@ -32,15 +39,18 @@ class DeployedModel:
     runtime: Runtime
 
     @classmethod
-    def open(cls, file: Path, *, runtime: Runtime, tta: str) -> "DeployedModel":
+    def open(cls, file: Path, *, runtime: Runtime, tta: str, tile: int) -> "DeployedModel":
         """
         Args:
             tta: empty for that of the run.
+            tile: 0 for that of the run.
         """
         metadata = metadata_of_onnx(file)
         config = build_config(metadata.config, [], where=str(file))
         if tta:
             config = with_tta(config, tta)  # type: ignore[arg-type]  # the command line checks it
+        if tile:
+            config = with_tile(config, tile)
         return cls(file=file, metadata=metadata, config=config, runtime=runtime)
 
 
@@ -101,6 +111,7 @@ def predict_deployed(
         "model_sha256": file_digest(model.file),
         "runtime": model.runtime,
         "evaluate.tta": config.evaluate.tta,
+        "evaluate.tile": config.evaluate.tile,
         "uncertainty": uncertainty,
     }
     settings = PredictionSettings(

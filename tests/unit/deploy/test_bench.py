@@ -76,6 +76,7 @@ def test_one_form_is_measured_on_some_images(tmp_path: Path) -> None:
         ids=ids,
         cores=usable_cores()[:1],
         tta="none",
+        tile=48,
         rounds=2,
         on_round=lambda done, total: None,
     )
@@ -94,6 +95,7 @@ def test_one_form_is_measured_on_some_images(tmp_path: Path) -> None:
             ids=ids,
             cores=usable_cores()[:1],
             tta="none",
+            tile=0,
             rounds=1,
             on_round=lambda done, total: None,
         )
