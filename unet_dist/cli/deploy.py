@@ -29,7 +29,7 @@ def bench(
         int,
         typer.Option(
             min=0,
-            help="Side of the tiles of deployed forms, in pixels after data.resize, one at a time: as "
+            help="Side of deployed forms' tiles, in pixels after data.resize, one at a time: as "
             "large as the image, nothing is computed twice. 0: as the run does.",
         ),
     ] = 0,

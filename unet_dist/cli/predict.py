@@ -53,7 +53,7 @@ def predict(
         int,
         typer.Option(
             min=0,
-            help="Side of the tiles of a model.onnx, in pixels after data.resize, one at a time: as "
+            help="Side of a model.onnx's tiles, in pixels after data.resize, one at a time: as "
             "large as the image, nothing is computed twice. 0: as the run does.",
         ),
     ] = 0,
