@@ -106,26 +106,11 @@ def predict_deployed(
 ) -> dict[str, Any]:
     """Writes the results of each image as ``unet-dist predict`` does for a run; a bad image does
     not stop the rest. What it returns is what that command answers."""
-    metadata, config = model.metadata, model.config
-    made_by = {
-        "model_sha256": file_digest(model.file),
-        "runtime": model.runtime,
-        "evaluate.tta": config.evaluate.tta,
-        "evaluate.tile": config.evaluate.tile,
-        "uncertainty": uncertainty,
-    }
-    settings = PredictionSettings(
-        config=config,
-        threshold=metadata.threshold,
-        uncertainty=uncertainty,
-        coding=inputs.coding,
-        made_by=made_by,
-        numbering=Numbering(**metadata.numbering) if metadata.numbering else None,
-        usual_mean=0.0 if config.data.even_light else min(metadata.mean),
-    )
+    settings = _settings(model, inputs, uncertainty)
     listed = inputs.listed
-    todo = listed if force else unfinished(out, listed, made_by)
-    predictor = Predictor(config, [open_network(model.file, metadata, model.runtime)])
+    todo = listed if force else unfinished(out, listed, settings.made_by)
+    network = open_network(model.file, model.metadata, model.runtime)
+    predictor = Predictor(model.config, [network])
     forward = predictor.forward_with_variance if uncertainty == "std" else predictor.forward
     written, faults = [], []
     for number, image in enumerate(todo):
@@ -146,9 +131,29 @@ def predict_deployed(
         )
     on_image(len(todo), len(todo))
     return {
-        "threshold": metadata.threshold,
+        "threshold": settings.threshold,
         "written": written,
         "skipped": len(listed) - len(todo),
         "trained_on": 0,
         "faults": faults,
     }
+
+
+def _settings(model: DeployedModel, inputs: Inputs, uncertainty: Uncertainty) -> PredictionSettings:
+    metadata, config = model.metadata, model.config
+    return PredictionSettings(
+        config=config,
+        threshold=metadata.threshold,
+        uncertainty=uncertainty,
+        coding=inputs.coding,
+        # The file's own digest stands for weights and settings, which it holds.
+        made_by={
+            "model_sha256": file_digest(model.file),
+            "runtime": model.runtime,
+            "evaluate.tta": config.evaluate.tta,
+            "evaluate.tile": config.evaluate.tile,
+            "uncertainty": uncertainty,
+        },
+        numbering=Numbering(**metadata.numbering) if metadata.numbering else None,
+        usual_mean=0.0 if config.data.even_light else min(metadata.mean),
+    )
