@@ -14,6 +14,7 @@ from unet_dist.cli import (
     launch,
     predict,
     profile,
+    quantize,
     rank_table,
     report,
     search,
@@ -26,6 +27,7 @@ app.command()(jobs.train)
 app.command(name="eval")(jobs.evaluate)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(quantize.quantize)
 app.command()(compare.compare)
 app.command()(report.report)
 app.command()(search.search)

@@ -55,6 +55,14 @@ def predict(
     runtime: Annotated[
         str, typer.Option(help="onnxruntime (default) or openvino, for a model.onnx.")
     ] = "",
+    tile: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Side of a model.onnx's tiles, in pixels after data.resize, one at a time: as "
+            "large as the image, nothing is computed twice. 0: as the run does.",
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Write mask, probability (16 bit) and overlay of each image, and the numbers of its objects
@@ -79,10 +87,11 @@ def predict(
     if run.suffix in (".onnx", ".om", ".mindir"):
         if simulate or rank_table or server_id:
             raise UserError(str(run), "is predicted in this process: leave out the ranks' options")
-        wishes = _Wishes(images, out, tta, uncertainty, truth, force, runtime)
+        wishes = _Wishes(images, out, tta, uncertainty, truth, force, runtime, tile)
         _predict_deployed(run, wishes, as_json)
-    if runtime:
-        raise UserError("--runtime", "is for a model.onnx: unet-dist export makes one of a run")
+    if runtime or tile:
+        option = "--runtime" if runtime else "--tile"
+        raise UserError(option, "is for a model.onnx: unet-dist export makes one of a run")
     folder = RunDir(run)
     config = folder.load_config()
     folder.check_members()
@@ -156,6 +165,7 @@ class _Wishes(NamedTuple):
     truth: Path | None
     force: bool
     runtime: str
+    tile: int
 
 
 def _predict_deployed(file: Path, wishes: _Wishes, as_json: bool) -> NoReturn:
@@ -175,6 +185,7 @@ def _predict_deployed(file: Path, wishes: _Wishes, as_json: bool) -> NoReturn:
         file,
         runtime=runtime,  # type: ignore[arg-type]  # checked above
         tta=checked_tta(wishes.tta),
+        tile=wishes.tile,
     )
     if wishes.uncertainty == "std" and model.config.evaluate.tta == "none":
         raise UserError(

@@ -34,11 +34,21 @@ def export_onnx(source: Source, folder: Path, native: Network, *, random: bool) 
     Raises:
         Refused: it does not; nothing is written.
     """
-    file = _cleared(source, ModelFile(folder).onnx, beside=ModelFile(folder).mindir)
+    _cleared(source, ModelFile(folder).onnx, beside=ModelFile(folder).mindir)
     content = onnx_bytes(source)
     session = OnnxRuntimeSession(content)
     parity = checked(source, session, native, where="model.onnx", shapes=ODD_SHAPES * random)
-    return _write(source, file, content, parity)
+    return write_onnx(source, folder, content, parity)
+
+
+def write_onnx(source: Source, folder: Path, content: bytes, parity: Parity) -> dict[str, Any]:
+    """A file that was compared.
+
+    Raises:
+        UserError: see ``_cleared``.
+    """
+    _cleared(source, ModelFile(folder).onnx, beside=ModelFile(folder).mindir)
+    return _write(source, ModelFile(folder).onnx, content, parity)
 
 
 def onnx_bytes(source: Source) -> bytes:

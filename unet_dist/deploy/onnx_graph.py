@@ -162,7 +162,8 @@ def _folded(graph: _Graph, x: str, conv: str, norm: str) -> str:
     )
     factor = gamma / np.sqrt(variance + EPSILON)
     weight = graph.weights[f"{conv}.weight"] * factor[:, None, None, None]
-    return _conv_of(graph, x, conv, np.float32(weight), np.float32(beta - mean * factor))
+    bias = np.asarray(beta - mean * factor, np.float32)
+    return _conv_of(graph, x, conv, np.asarray(weight, np.float32), bias)
 
 
 def _conv(graph: _Graph, x: str, name: str, *, strides: list[int] | None = None) -> str:

@@ -25,6 +25,13 @@ from unet_dist.evaluate.predictor import Predictor
 from unet_dist.evaluate.tiles import Forward
 
 
+def with_tile(config: Config, tile: int) -> Config:
+    """Tiles of another side, one at a time: a deployed model takes any size, and what is larger has
+    less overlap to compute twice."""
+    evaluate = config.evaluate.model_copy(update={"tile": tile, "batch": 1})
+    return config.model_copy(update={"evaluate": evaluate})
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeployedModel:
     """A model file that is to predict."""
@@ -35,16 +42,21 @@ class DeployedModel:
     runtime: Runtime | Literal["card"]
 
     @classmethod
-    def open(cls, file: Path, *, runtime: Runtime | Literal["card"], tta: str) -> "DeployedModel":
+    def open(
+        cls, file: Path, *, runtime: Runtime | Literal["card"], tta: str, tile: int
+    ) -> "DeployedModel":
         """
         Args:
             tta: empty for that of the run.
+            tile: 0 for that of the run.
         """
         is_card = file.suffix in CONVERTED
         metadata = read_converted(file)[1] if is_card else metadata_of_onnx(file)
         config = build_config(metadata.config, [], where=str(file))
         if tta:
             config = with_tta(config, tta)  # type: ignore[arg-type]  # the command line checks it
+        if tile:
+            config = with_tile(config, tile)
         return cls(file=file, metadata=metadata, config=config, runtime=runtime)
 
 
@@ -100,30 +112,15 @@ def predict_deployed(
 ) -> dict[str, Any]:
     """Writes the results of each image as ``unet-dist predict`` does for a run; a bad image does
     not stop the rest. What it returns is what that command answers."""
-    metadata, config = model.metadata, model.config
-    made_by = {
-        "model_sha256": file_digest(model.file),
-        "runtime": model.runtime,
-        "evaluate.tta": config.evaluate.tta,
-        "uncertainty": uncertainty,
-    }
-    settings = PredictionSettings(
-        config=config,
-        threshold=metadata.threshold,
-        uncertainty=uncertainty,
-        coding=inputs.coding,
-        made_by=made_by,
-        numbering=Numbering(**metadata.numbering) if metadata.numbering else None,
-        usual_mean=0.0 if config.data.even_light else min(metadata.mean),
-    )
+    settings = _settings(model, inputs, uncertainty)
     listed = inputs.listed
-    todo = listed if force else unfinished(out, listed, made_by)
+    todo = listed if force else unfinished(out, listed, settings.made_by)
     with _opened(model) as network:
-        predictor = Predictor(config, [network])
+        predictor = Predictor(model.config, [network])
         forward = predictor.forward_with_variance if uncertainty == "std" else predictor.forward
         written, faults = _predict_each(forward, todo, out, settings, on_image)
     return {
-        "threshold": metadata.threshold,
+        "threshold": settings.threshold,
         "written": written,
         "skipped": len(listed) - len(todo),
         "trained_on": 0,
@@ -167,3 +164,23 @@ def _predict_each(
         )
     on_image(len(todo), len(todo))
     return written, faults
+
+
+def _settings(model: DeployedModel, inputs: Inputs, uncertainty: Uncertainty) -> PredictionSettings:
+    metadata, config = model.metadata, model.config
+    return PredictionSettings(
+        config=config,
+        threshold=metadata.threshold,
+        uncertainty=uncertainty,
+        coding=inputs.coding,
+        # The file's own digest stands for weights and settings, which it holds.
+        made_by={
+            "model_sha256": file_digest(model.file),
+            "runtime": model.runtime,
+            "evaluate.tta": config.evaluate.tta,
+            "evaluate.tile": config.evaluate.tile,
+            "uncertainty": uncertainty,
+        },
+        numbering=Numbering(**metadata.numbering) if metadata.numbering else None,
+        usual_mean=0.0 if config.data.even_light else min(metadata.mean),
+    )

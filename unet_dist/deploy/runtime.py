@@ -1,5 +1,6 @@
 """Deployed models as functions of images: ONNX Runtime, OpenVINO."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -32,7 +33,7 @@ class DeployedNetwork:
 
     def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self._metadata.normalises:
-            image_nchw = image_nchw * self._factor_c11 - self._shift_c11
+            image_nchw = np.asarray(image_nchw * self._factor_c11 - self._shift_c11, np.float32)
         y_nkhw = self._session.run(image_nchw)
         if self._metadata.output == "logits":
             return _probabilities(y_nkhw)
@@ -43,7 +44,7 @@ def _probabilities(logits_nkhw: NDArray[np.float32]) -> NDArray[np.float32]:
     if logits_nkhw.shape[1] == 1:
         # exp of the negative size alone, which cannot overflow.
         small = np.exp(-np.abs(logits_nkhw))
-        return np.where(logits_nkhw >= 0, 1, small) / (1 + small)
+        return np.asarray(np.where(logits_nkhw >= 0, 1, small) / (1 + small), np.float32)
     odds = np.exp(logits_nkhw - logits_nkhw.max(axis=1, keepdims=True))
     share: NDArray[np.float32] = odds / odds.sum(axis=1, keepdims=True)
     return share
@@ -68,8 +69,14 @@ class OnnxRuntimeSession:
         self._output = self._session.get_outputs()[0].name
 
     def run(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        (y_nkhw,) = self._session.run([self._output], {INPUT: np.ascontiguousarray(x_nchw)})
-        return np.asarray(y_nkhw, np.float32)
+        return self.run_all(x_nchw, [])[0]
+
+    def run_all(
+        self, x_nchw: NDArray[np.float32], others: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
+        """The first output, and those others."""
+        found = self._session.run([self._output, *others], {INPUT: np.ascontiguousarray(x_nchw)})
+        return [np.asarray(one, np.float32) for one in found]
 
 
 class OpenVinoSession:
@@ -84,8 +91,10 @@ class OpenVinoSession:
         """
         import openvino
 
+        from unet_dist.deploy.functions import inlined
+
         self._core = openvino.Core()
-        self._model_bytes = model
+        self._model_bytes = inlined(model)  # OpenVINO knows no functions
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
@@ -115,6 +124,17 @@ class OpenVinoSession:
         return counts
 
 
+def session_of(model: bytes, runtime: Runtime, *, threads: int = 0, hint: Hint = "f32") -> Session:
+    """
+    Args:
+        threads: 0 for all cores.
+        hint: OpenVINO's precision of what is not quantised.
+    """
+    if runtime == "openvino":
+        return OpenVinoSession(model, threads=threads, hint=hint)
+    return OnnxRuntimeSession(model, threads=threads)
+
+
 def open_network(
     path: Path, metadata: Metadata, runtime: Runtime, *, threads: int = 0, hint: Hint = "f32"
 ) -> DeployedNetwork:
@@ -124,11 +144,7 @@ def open_network(
     """
     try:
         content = path.read_bytes()
-        session: Session
-        if runtime == "openvino":
-            session = OpenVinoSession(content, threads=threads, hint=hint)
-        else:
-            session = OnnxRuntimeSession(content, threads=threads)
+        session = session_of(content, runtime, threads=threads, hint=hint)
     except OSError as error:
         raise UserError(str(path), f"cannot be read: {error.strerror}") from error
     except ImportError as error:

@@ -106,12 +106,18 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
     return image_bytes(row.image_hwc), shown_hwc, prediction_hwc, errors_hwc
 
 
-def strip(row: PictureRow) -> NDArray[np.uint8]:
-    """The four pictures side by side, reduced."""
+def shown_panels(row: PictureRow) -> list[NDArray[np.uint8]]:
+    """The four pictures, reduced."""
     height, width = row.truth_hw.shape
     factor = min(1.0, STRIP_SIDE / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in panels(row)]
-    gap_hwc = np.full((size[1], STRIP_GAP, 3), 255, np.uint8)
+    return [np.asarray(one, np.uint8) for one in small]
+
+
+def strip(row: PictureRow) -> NDArray[np.uint8]:
+    """The four pictures side by side, reduced."""
+    small = shown_panels(row)
+    gap_hwc = np.full((len(small[0]), STRIP_GAP, 3), 255, np.uint8)
     joined = [part for one in small for part in (one, gap_hwc)]
     return np.concatenate(joined[:-1], axis=1)

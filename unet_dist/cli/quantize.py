@@ -1,0 +1,105 @@
+"""``unet-dist quantize``: a run's network in 8 bits."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unet_dist.cli.shared import Json, answer, console_for, one_of
+from unet_dist.errors import EXIT_JOB_FAILED
+from unet_dist.runs import RunDir
+
+
+def quantize(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the models.")],
+    method: Annotated[str, typer.Option(help="ptq: after training.")] = "ptq",
+    calibrate: Annotated[int, typer.Option(min=1, help="Training images to learn ranges on.")] = 32,
+    calibration: Annotated[
+        str, typer.Option(help="Ranges by minmax, percentile (99.99), mse or entropy (KL).")
+    ] = "minmax",
+    activations: Annotated[str, typer.Option(help="u8, or s8 for Ascend cards.")] = "u8",
+    opset: Annotated[int, typer.Option(help="13, 15 or 17.")] = 17,
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="Of the Dice; layers stay in float32 until it holds.")
+    ] = 0.005,
+    max_size: Annotated[float, typer.Option(min=0, help="Share of the float32 file.")] = 0.258,
+    runtime: Annotated[
+        str, typer.Option(help="openvino or onnxruntime, that Dice and speed are measured with.")
+    ] = "",
+    with_normalisation: Annotated[
+        bool, typer.Option("--with-normalisation", help="The input is the image 0..1.")
+    ] = False,
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="plain; compact, as functions that ONNX Runtime reads; auto: compact if plain "
+            "is larger than --max-size."
+        ),
+    ] = "auto",
+    force: Annotated[bool, typer.Option(help="Write it even if worse, larger or slower.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write model.onnx in float32 and model_int8.onnx, with weights and activations of 8 bits
+    (QDQ), and report.html with both predictions side by side.
+
+    Layers that cost the most accuracy stay in float32 until the Dice of the validation images is
+    within --max-drop. A model that is worse, larger or slower than it may be is not written, and
+    the exit code is 1.
+
+    \b
+    Examples:
+      unet-dist quantize runs/chase -o deployed
+      unet-dist quantize runs/chase --calibration percentile --activations s8 -o for_amct
+    """
+    from unet_dist.deploy.machine import need_packages, start_native
+
+    one_of("--method", method, ("ptq",))
+    one_of("--opset", str(opset), ("13", "15", "17"))
+    one_of("--activations", activations, ("u8", "s8"))
+    one_of("--layout", layout, ("auto", "plain", "compact"))
+    one_of("--runtime", runtime, ("", "openvino", "onnxruntime"))
+    one_of("--calibration", calibration, ("minmax", "percentile", "mse", "entropy"))
+    # OpenVINO 2026.4 computes convolutions of s8 activations wrongly on CPUs with AVX-VNNI.
+    runtime = runtime or ("openvino" if activations == "u8" else "onnxruntime")
+    need_packages("openvino")
+    start_native()
+    from unet_dist.deploy.native import native_network
+    from unet_dist.deploy.parity import Refused
+    from unet_dist.deploy.ptq import Options
+    from unet_dist.deploy.quantize import quantise_run
+    from unet_dist.deploy.source import open_source
+
+    console = console_for(as_json)
+    source = open_source(RunDir(run), opset=opset).with_options(
+        opset=opset, normalises=with_normalisation, has_mask=False, output="probability"
+    )
+    for warning in source.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    options = Options(
+        calibrate=calibrate,
+        calibration=calibration,  # type: ignore[arg-type]  # checked above, as those that follow
+        activations=activations,  # type: ignore[arg-type]
+        max_drop=max_drop,
+        max_size=max_size,
+        runtime=runtime,  # type: ignore[arg-type]
+        layout=layout,  # type: ignore[arg-type]
+    )
+
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    try:
+        record = quantise_run(source, native_network(source), out, options, force=force, say=say)
+    except Refused as error:
+        console.print(str(error), markup=False)
+        if as_json:
+            answer(console, True, "", {"state": "failed", "reason": str(error)})
+        raise typer.Exit(EXIT_JOB_FAILED) from error
+    left = len(record["float_layers"])
+    text = (
+        f"{out / record['file']}: Dice {-record['drop']:+.4f}, {record['size']:.1%} of the size, "
+    )
+    text += f"{record['speedup']:.2f} times as fast by {runtime}, {left} layers in float32"
+    text += "".join(f"\nalthough {fault}" for fault in record["faults"])
+    answer(console, as_json, text, {"state": "done", **record})

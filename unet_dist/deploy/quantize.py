@@ -1,0 +1,218 @@
+"""From a run to a model of 8 bits that is good, small and fast enough, or to no file."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from unet_dist.deploy.export import checked, onnx_bytes, write_onnx
+from unet_dist.deploy.model_file import ModelFile
+from unet_dist.deploy.parity import Refused
+from unet_dist.deploy.ptq import (
+    Calibrated,
+    Options,
+    calibrate,
+    dice_of,
+    fewest_float_layers,
+    file_of,
+    seconds_of,
+    sensitivities,
+)
+from unet_dist.deploy.runtime import RUNTIMES, DeployedNetwork, OnnxRuntimeSession, session_of
+from unet_dist.deploy.source import Source
+from unet_dist.errors import UserError
+from unet_dist.evaluate.outputs import to_png, write_files
+from unet_dist.evaluate.predictor import Network, Predictor
+from unet_dist.report.panels import PictureRow
+from unet_dist.report.quantised import pair_strip, quantised_html
+from unet_dist.runs import write_json
+
+MOST_PICTURES = 6
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantised:
+    """A model of 8 bits and what was measured of it, on validation images."""
+
+    content: bytes
+    float_layers: tuple[str, ...]
+    sensitivities: dict[str, float]
+    dice: dict[str, float]
+    """By runtime."""
+    dice_float32: float
+    bytes_float32: int
+    seconds: float
+    """Of one batch of tiles."""
+    seconds_float32: float
+    layers: int
+    layout: str
+    calibrated_on: int
+
+    def to_json(self, options: Options) -> dict[str, Any]:
+        tree = {key: value for key, value in asdict(self).items() if key != "content"}
+        dice = self.dice[options.runtime]
+        return {
+            "method": "ptq",
+            "options": asdict(options),
+            **tree,
+            "bytes": len(self.content),
+            "drop": self.dice_float32 - dice,
+            "size": len(self.content) / self.bytes_float32,
+            "speedup": self.seconds_float32 / self.seconds,
+        }
+
+    def faults(self, options: Options) -> list[str]:
+        """What is beyond the limits."""
+        faults = []
+        drop = self.dice_float32 - self.dice[options.runtime]
+        if not drop <= options.max_drop:
+            faults.append(
+                f"its Dice is {self.dice[options.runtime]:.4f} where float32 has "
+                f"{self.dice_float32:.4f}: {drop:.4f} lost, more than --max-drop "
+                f"{options.max_drop:g}, with {len(self.float_layers)} layers in float32"
+            )
+        size = len(self.content) / self.bytes_float32
+        if size > options.max_size:
+            faults.append(
+                f"its file is {size:.1%} of the float32 one ({len(self.content):,} of "
+                f"{self.bytes_float32:,} bytes), more than --max-size {options.max_size:g}"
+            )
+        if self.seconds > self.seconds_float32:
+            faults.append(
+                f"it takes {1000 * self.seconds:.1f} ms by {options.runtime} where float32 takes "
+                f"{1000 * self.seconds_float32:.1f} ms"
+            )
+        return faults
+
+
+def quantise_run(
+    source: Source, native: Network, folder: Path, options: Options, *, force: bool, say: Say
+) -> dict[str, Any]:
+    """Writes the float32 model, the one of 8 bits, ``quantize.json`` and ``report.html``.
+
+    Args:
+        force: write them even if the model of 8 bits is worse than the limits.
+
+    Raises:
+        Refused: nothing is written.
+        UserError: no image to learn from or to decide by.
+    """
+    splits = source.dataset.splits
+    if not splits.val:
+        raise UserError(str(source.run.path), "has no validation images to decide by")
+    file = ModelFile(folder)
+    for old in (file.int8, file.quantize_record, file.report):
+        old.unlink(missing_ok=True)  # or it could be taken for the new one, if that is refused
+    plain = onnx_bytes(source)
+    session = OnnxRuntimeSession(plain)
+    parity = checked(source, session, native, where="model.onnx", shapes=[])
+    say(f"float32 is equal to MindSpore: {parity.describe()}")
+    made = calibrate(source, options)
+    quantised = choose(source, made, plain, options, say)
+    faults = quantised.faults(options)
+    if faults and not force:
+        raise Refused(f"the model of 8 bits is refused (--force writes it): {'; '.join(faults)}")
+    record = {**quantised.to_json(options), "faults": faults, "file": file.int8.name}
+    write_onnx(source, folder, plain, parity)
+    rows = _pictures(source, made, quantised, options)
+    write_files({file.int8: quantised.content, file.report: quantised_html(record, rows).encode()})
+    write_json(file.quantize_record, record)
+    return record
+
+
+def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say: Say) -> Quantised:
+    """Leaves as few layers in float32 as the limit of the Dice allows, those first whose rounding
+    moves the output most."""
+    worst_first = sensitivities(made)
+    names = list(worst_first)
+    samples, threshold = source.dataset.splits.val, source.metadata.threshold
+    known: dict[int, float] = {}
+
+    def dice(network: Network) -> float:
+        return dice_of(network, source.config, source.dataset, samples, threshold)
+
+    before = dice(made.network(made.model, options.runtime))
+
+    def is_good(number: int) -> bool:
+        model = made.quantised(names[:number])
+        known[number] = dice(made.network(model, options.runtime))
+        floats = f"{number} of {len(names)} layers in float32"
+        say(f"{floats}: Dice {known[number]:.4f}, was {before:.4f}")
+        return math.isnan(before) or before - known[number] <= options.max_drop
+
+    number = fewest_float_layers(names, is_good)
+    model = made.quantised(names[:number])
+    described = _described(made, model)
+    content = file_of(described, options.layout, largest=options.max_size * len(plain))
+    is_compact = content != file_of(described, "plain", largest=0)
+    if is_compact:
+        say("the file has functions: OpenVINO reads it through unet-dist alone (--layout plain)")
+    evaluate = source.config.evaluate
+    shape = (evaluate.batch, source.metadata.in_channels, evaluate.tile, evaluate.tile)
+    x_nchw = np.random.default_rng(0).random(shape, np.float32)
+    both = [session_of(one, options.runtime) for one in (plain, content)]
+    seconds_float32, seconds = seconds_of(both, x_nchw)
+    return Quantised(
+        content=content,
+        float_layers=tuple(names[:number]),
+        sensitivities=worst_first,
+        # Of the file itself: compact ones have biases of fewer digits.
+        dice={
+            one: dice(DeployedNetwork(session_of(content, one), made.metadata)) for one in RUNTIMES
+        },
+        layout="compact" if is_compact else "plain",
+        dice_float32=before,
+        bytes_float32=len(plain),
+        seconds=seconds,
+        seconds_float32=seconds_float32,
+        layers=len(names),
+        calibrated_on=made.images,
+    )
+
+
+def _described(made: Calibrated, model: onnx.ModelProto) -> onnx.ModelProto:
+    described = onnx.ModelProto()
+    described.CopyFrom(model)
+    del described.metadata_props[:]
+    helper.set_model_props(described, made.metadata.to_props())
+    onnx.checker.check_model(described, full_check=True)
+    return described
+
+
+def _pictures(
+    source: Source, made: Calibrated, quantised: Quantised, options: Options
+) -> list[tuple[str, bytes]]:
+    """The first validation images: what they are, and image, truth and both predictions."""
+    contents = {"float32": made.model.SerializeToString(), "int8": quantised.content}
+    predictors = {
+        name: Predictor(
+            source.config,
+            [DeployedNetwork(session_of(content, options.runtime), made.metadata)],
+        )
+        for name, content in contents.items()
+    }
+    found = []
+    for sample in source.dataset.splits.val[:MOST_PICTURES]:
+        truth = source.dataset.read_native(sample)
+        rows: Sequence[PictureRow] = [
+            PictureRow(
+                id=sample.id,
+                image_hwc=truth.image_hwc,
+                truth_hw=truth.target_hw,
+                prob_hwk=predictor.of_sample(source.dataset, sample),
+                threshold=source.metadata.threshold,
+                fov_hw=truth.fov_hw,
+                dice=math.nan,
+            )
+            for predictor in predictors.values()
+        ]
+        changed = float((np.abs(rows[0].prob_hwk - rows[1].prob_hwk)).max())
+        caption = f"{sample.id}: largest difference of a probability {changed:.3f}"
+        found.append((caption, to_png(pair_strip(*rows))))
+    return found
