@@ -2,21 +2,24 @@
 
     tools/bench_profile.py --mb 1000              # one rank, one core
     tools/bench_profile.py --mb 100 --ranks 64    # two workers
+    tools/bench_profile.py --folders DIR... --beside ENVIRONMENT/bin/msprof-analyze
 
 Of the analysis in a process of its own: seconds, megabytes a second, and the largest resident
-memory of it and its workers together.
+memory of it and its workers together. With ``--beside``, those of msprof-analyze's advisor and
+cluster analysis too, on a copy of the same folder, since they write into it.
 """
 
 import argparse
 import json
 import os
 import resource
-import select
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from unet_dist.profiling.ascend_text import OUTPUT
@@ -24,6 +27,8 @@ from unet_dist.profiling.ascend_text import OUTPUT
 STEP_NS = 100_000_000
 KERNELS = 400
 """Of a step."""
+ANALYZE = (sys.executable, "-m", "unet_dist", "profile", "analyze")
+ROUNDS = 3
 
 
 def main() -> None:
@@ -31,47 +36,84 @@ def main() -> None:
     parser.add_argument("--mb", type=int, default=1000)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="an empty folder for the traces")
+    parser.add_argument(
+        "--folders", type=Path, nargs="+", help="real profiles in place of made ones"
+    )
+    parser.add_argument("--beside", type=Path, help="the program msprof-analyze")
     asked = parser.parse_args()
+    if asked.folders:
+        rows = [row for folder in asked.folders for row in compared(folder, asked.beside)]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="bench_profile_"))
     for rank in range(asked.ranks):
         write_rank(folder / f"rank{rank}_ascend_ms", rank, asked.mb * 1_000_000)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    started = time.monotonic()
-    command = [sys.executable, "-m", "unet_dist", "profile", "analyze", str(folder), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    peak = watched(process)
-    verdict = json.loads(process.stdout.read())["verdict"]
-    process.wait()
-    seconds = time.monotonic() - started
+    run = measured([*ANALYZE, str(folder), "--json"])
     if not asked.keep:
         shutil.rmtree(folder)
     told = {
         "ranks": asked.ranks,
         "mb": round(size / 1e6),
-        "seconds": round(seconds, 1),
-        "mb_per_s": round(size / 1e6 / seconds, 1),
-        "peak_mb": round(peak),
-        "verdict": verdict,
+        "seconds": round(run.seconds, 1),
+        "mb_per_s": round(size / 1e6 / run.seconds, 1),
+        "peak_mb": round(run.peak_mb),
+        "verdict": json.loads(run.output)["verdict"],
     }
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
 
 
-def watched(process: "subprocess.Popen[bytes]") -> float:
-    """Largest sum of the resident memory of a process and its children, MB, until its output
-    comes."""
-    assert process.stdout is not None
-    peak, page = 0.0, resource.getpagesize() / 1e6
-    while not select.select([process.stdout], [], [], 0)[0]:
-        total = 0
-        for pid in (process.pid, *children(process.pid)):
-            try:
-                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-            except OSError:
-                continue
-        peak = max(peak, total * page)
-        time.sleep(0.1)
-    return peak
+def compared(folder: Path, beside: Path | None) -> list[dict[str, object]]:
+    """A row for each program that analyses the folder."""
+    programs = {"unet-dist profile analyze": [*ANALYZE, str(folder)]}
+    with tempfile.TemporaryDirectory(prefix="bench_profile_") as scratch:
+        copy = Path(shutil.copytree(folder, Path(scratch) / "profile"))
+        if beside:
+            # It refuses files that others may write, unless forced.
+            there = ["-d", str(copy), "--force"]
+            programs |= {
+                "msprof-analyze advisor": [str(beside), "advisor", "all", "-l", "en", *there],
+                "msprof-analyze cluster": [str(beside), "cluster", "-m", "all", *there],
+            }
+        rows = []
+        for name, command in programs.items():
+            runs = [measured(command, cwd=scratch) for _ in range(ROUNDS)]
+            rows.append(
+                {
+                    "folder": folder.name,
+                    "program": name,
+                    "seconds": round(statistics.median(run.seconds for run in runs), 1),
+                    "peak_mb": round(max(run.peak_mb for run in runs)),
+                    "last_lines": runs[-1].output.splitlines()[-30:],
+                }
+            )
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    seconds: float
+    peak_mb: float
+    """Largest sum of the resident memory of the process and its children."""
+    output: str
+
+
+def measured(command: list[str], cwd: str | None = None) -> Measured:
+    peak, page, started = 0.0, resource.getpagesize() / 1e6, time.monotonic()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, cwd=cwd)
+        while process.poll() is None:
+            total = 0
+            for pid in (process.pid, *children(process.pid)):
+                try:
+                    total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                except OSError:
+                    continue
+            peak = max(peak, total * page)
+            time.sleep(0.05)
+        seconds = time.monotonic() - started
+        output.seek(0)
+        return Measured(seconds=seconds, peak_mb=peak, output=output.read())
 
 
 def children(pid: int) -> list[int]:

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from unet_dist.config import Config, Section
+from unet_dist.config import Config
+from unet_dist.config_data import Section
 from unet_dist.errors import UserError
 
 MAX_YAML_BYTES = 1_000_000
@@ -91,7 +92,9 @@ def with_absolute_paths(config: Config) -> Config:
         split = split.model_copy(update={"file": str((below / split.file).resolve())})
     root = str(Path(config.data.root).resolve()) if config.data.root else ""
     data = config.data.model_copy(update={"root": root, "split": split})
-    return config.model_copy(update={"data": data})
+    start = config.train.start_from
+    train = config.train.model_copy(update={"start_from": start and str(Path(start).resolve())})
+    return config.model_copy(update={"data": data, "train": train})
 
 
 def _deep_copy(tree: Mapping[str, Any]) -> dict[str, Any]:

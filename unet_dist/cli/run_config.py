@@ -15,6 +15,7 @@ FIXED_KEYS = (
     "train.optimizer",
     "train.amp",
     "train.ema",
+    "train.start_from",
 )
 MOVABLE_KEYS = ("data.root", "data.cache_mb")
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from unet_dist.config import SplitConfig
+from unet_dist.config_data import SplitConfig
 from unet_dist.data.facts import ClassBalance
 from unet_dist.data.sample import IGNORE, Sample
 from unet_dist.data.splits import Splits, cut_stacks

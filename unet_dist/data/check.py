@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.config import DataConfig, SplitConfig
+from unet_dist.config_data import DataConfig, SplitConfig
 from unet_dist.data.balance import class_balance, missing_classes
 from unet_dist.data.dataset import (
     READERS,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.fov import estimate_fov, read_fov
 from unet_dist.data.images import Pixels, image_size, read_image, read_indices, to_unit_range
 from unet_dist.data.light import even_light

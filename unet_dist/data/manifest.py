@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.dataset import Dataset, ImageCache, Normalisation
 from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import ImageRef, Sample

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
 

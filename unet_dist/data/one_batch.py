@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.config import DataConfig, SplitConfig
+from unet_dist.config_data import DataConfig, SplitConfig
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.images import Pixels
 from unet_dist.data.sample import IGNORE, Sample

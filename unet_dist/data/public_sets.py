@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.images import page_count
 from unet_dist.data.listing import Listing, files_of, pair
 from unet_dist.data.sample import ImageRef, Sample

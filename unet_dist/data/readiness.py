@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from unet_dist.config import AugmentConfig, Config, SplitConfig
+from unet_dist.config import AugmentConfig, Config
+from unet_dist.config_data import SplitConfig
 from unet_dist.data.balance import interval_warnings, stack_warnings
 from unet_dist.data.check import check_and_open
 from unet_dist.data.dataset import Dataset, ImageCache, resized
@@ -15,6 +16,7 @@ from unet_dist.data.matching import BY_CHANCE, share_that_fits
 from unet_dist.data.splits import are_folds
 from unet_dist.data.thin import Kept, kept_centre_lines
 from unet_dist.data.windows import busiest_window
+from unet_dist.idle import idle_settings
 
 LEAST_KEPT = 0.75
 """Share of the centre lines below which thin structures count as destroyed. Through the default
@@ -43,6 +45,7 @@ def check_for_training(
     folds = are_folds([config.data.split, *other_splits])
     judged = replace(dataset.splits, val=()) if folds else dataset.splits
     more = [
+        *idle_settings(config),
         *interval_warnings(judged, config.data.split, folds=folds),
         *stack_warnings(dataset.splits),
         *crop_warnings(config.augment, dataset),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.images import page_count
 from unet_dist.data.listing import (
     KINDS,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_dist.config import SplitConfig
+from unet_dist.config_data import SplitConfig
 from unet_dist.config_file import read_yaml_mapping
 from unet_dist.data.listing import closest, each_or_together, natural_key, some
 from unet_dist.data.sample import Sample

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from unet_dist.config import Config, SplitConfig
+from unet_dist.config import Config
+from unet_dist.config_data import SplitConfig
 from unet_dist.errors import UserError
 from unet_dist.progress import counter
 from unet_dist.runs import RunDir

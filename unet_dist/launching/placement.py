@@ -203,3 +203,8 @@ def check_fit(config: Config, world: int, target: str) -> None:
         raise UserError(
             "train.amp", "bf16 has no convolution kernels on the CPU; use fp16 or off there"
         )
+    start = config.train.start_from
+    if start and not Path(start).is_file() and not RunDir(Path(start)).checkpoints.is_dir():
+        raise UserError(
+            "train.start_from", f"{start} is neither a file nor a run folder with checkpoints"
+        )

@@ -16,6 +16,8 @@ KEEP_STATISTICS = 0.9
 
 def make_norm(kind: str, channels: int, all_reduce: nn.Cell | None) -> nn.Cell:
     """The norm of that kind; ``all_reduce`` sums a tensor over ranks, None for one rank."""
+    if kind == "none":
+        return nn.Identity()
     if kind in ("group", "instance"):
         return GroupNorm(channels, channels if kind == "instance" else _groups(channels))
     if kind == "batch" or all_reduce is None:

@@ -13,13 +13,21 @@ from mindspore.common.initializer import HeNormal
 from numpy.typing import NDArray
 
 from unet_dist.config import ModelConfig
+from unet_dist.model.fake_quant import QuantConv2d, QuantConv2dTranspose
 from unet_dist.model.norm import make_norm
 
 
 def _conv(
-    in_channels: int, out_channels: int, kernel: int, *, bias: bool, stride: int = 1
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    bias: bool,
+    stride: int = 1,
+    fake_quant: bool = False,
 ) -> nn.Cell:
-    return nn.Conv2d(
+    kind = QuantConv2d if fake_quant else nn.Conv2d
+    return kind(
         in_channels,
         out_channels,
         kernel,
@@ -36,16 +44,17 @@ class ConvBlock(nn.Cell):
     """Two times convolution 3x3, norm, ReLU."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, norm: str, all_reduce: nn.Cell | None
+        self, in_channels: int, out_channels: int, config: ModelConfig, all_reduce: nn.Cell | None
     ) -> None:
         super().__init__()
-        # A norm with its own shift follows, so the convolutions need no bias.
+        # Where a norm with its own shift follows, the convolutions need no bias.
+        bias, quant = config.norm == "none", config.fake_quant
         self.body = nn.SequentialCell(
-            _conv(in_channels, out_channels, 3, bias=False),
-            make_norm(norm, out_channels, all_reduce),
+            _conv(in_channels, out_channels, 3, bias=bias, fake_quant=quant),
+            make_norm(config.norm, out_channels, all_reduce),
             nn.ReLU(),
-            _conv(out_channels, out_channels, 3, bias=False),
-            make_norm(norm, out_channels, all_reduce),
+            _conv(out_channels, out_channels, 3, bias=bias, fake_quant=quant),
+            make_norm(config.norm, out_channels, all_reduce),
             nn.ReLU(),
         )
 
@@ -56,23 +65,24 @@ class ConvBlock(nn.Cell):
 class ResizeConv(nn.Cell):
     """Nearest neighbour to twice the size, then a convolution 3x3."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, fake_quant: bool) -> None:
         super().__init__()
-        self.conv = _conv(in_channels, out_channels, 3, bias=True)
+        self.conv = _conv(in_channels, out_channels, 3, bias=True, fake_quant=fake_quant)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         height, width = x.shape[2] * 2, x.shape[3] * 2
         return self.conv(ops.ResizeNearestNeighbor((height, width))(x))
 
 
-def _upsampling(kind: str, in_channels: int, out_channels: int) -> nn.Cell:
-    if kind == "resize":
-        return ResizeConv(in_channels, out_channels)
-    return _transposed(in_channels, out_channels, 2)
+def _upsampling(config: ModelConfig, in_channels: int, out_channels: int) -> nn.Cell:
+    if config.upsample == "resize":
+        return ResizeConv(in_channels, out_channels, fake_quant=config.fake_quant)
+    return _transposed(in_channels, out_channels, 2, fake_quant=config.fake_quant)
 
 
-def _transposed(in_channels: int, out_channels: int, factor: int) -> nn.Cell:
-    return nn.Conv2dTranspose(
+def _transposed(in_channels: int, out_channels: int, factor: int, *, fake_quant: bool) -> nn.Cell:
+    kind = QuantConv2dTranspose if fake_quant else nn.Conv2dTranspose
+    return kind(
         in_channels,
         out_channels,
         factor,
@@ -109,24 +119,31 @@ class UNet(nn.Cell):
         if config.stride > 1:
             # As many channels as a step has numbers, so that nothing need be lost.
             channels = in_channels * config.stride**2
-            self.stem = _conv(in_channels, channels, config.stride, bias=True, stride=config.stride)
+            self.stem = _conv(
+                in_channels,
+                channels,
+                config.stride,
+                bias=True,
+                stride=config.stride,
+                fake_quant=config.fake_quant,
+            )
             in_channels = channels
         inputs = [in_channels, *widths[:-1]]
         self.encoder = nn.CellList(
-            [ConvBlock(i, o, config.norm, all_reduce) for i, o in zip(inputs, widths, strict=True)]
+            [ConvBlock(i, o, config, all_reduce) for i, o in zip(inputs, widths, strict=True)]
         )
         self.upsampling = nn.CellList(
-            [_upsampling(config.upsample, 2 * width, width) for width in widths[:-1]]
+            [_upsampling(config, 2 * width, width) for width in widths[:-1]]
         )
         self.decoder = nn.CellList(
-            [ConvBlock(2 * width, width, config.norm, all_reduce) for width in widths[:-1]]
+            [ConvBlock(2 * width, width, config, all_reduce) for width in widths[:-1]]
         )
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
         outputs = 1 if classes == 2 else classes
         self.head = (
-            _conv(config.width, outputs, 1, bias=True)
+            _conv(config.width, outputs, 1, bias=True, fake_quant=config.fake_quant)
             if config.stride == 1
-            else _transposed(config.width, outputs, config.stride)
+            else _transposed(config.width, outputs, config.stride, fake_quant=config.fake_quant)
         )
 
         self.refine = (

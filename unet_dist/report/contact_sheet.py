@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.colours import mask_colours
 from unet_dist.data.dataset import Dataset, ImageCache
 from unet_dist.data.sample import IGNORE, Example, Sample

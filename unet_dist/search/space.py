@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from unet_dist.config import Section
+from unet_dist.config_data import Section
 
 Scalar = bool | int | float | str
 Value = Scalar | tuple[Scalar, ...]

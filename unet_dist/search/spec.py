@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from unet_dist.config import Config, NonNegative, Section
+from unet_dist.config import Config
+from unet_dist.config_data import NonNegative, Section
 from unet_dist.config_file import (
     build_config,
     explain,

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from unet_dist.comm import Communicator, gather_objects
-from unet_dist.config import Config, DataConfig
+from unet_dist.config import Config
+from unet_dist.config_data import DataConfig
 from unet_dist.data.dataset import Dataset, Normalisation
 from unet_dist.data.loader import TrainLoader
 from unet_dist.errors import TrainingDiverged, UserError

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unet_dist.config import Config, Section
+from unet_dist.config import Config
+from unet_dist.config_data import Section
 from unet_dist.data.dataset import Normalisation
 from unet_dist.train.checkpoint import Checkpoint, weights_digest
 

@@ -1,5 +1,6 @@
 """The state of a training between the network, the optimiser and a checkpoint."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import mindspore as ms
@@ -10,6 +11,7 @@ from unet_dist.comm import Communicator, gather_objects, mean_over_ranks, split_
 from unet_dist.config import Config
 from unet_dist.model.unet import UNet, put
 from unet_dist.train.checkpoint import PARTS, Checkpoint, TrainState, weights_digest
+from unet_dist.train.starting import starting_weights
 from unet_dist.train.step import TrainStep
 
 
@@ -26,8 +28,15 @@ def restore(
     config: Config,
     comm: Communicator,
 ) -> TrainState:
-    """Puts a checkpoint into the network and the optimiser, then rank 0's weights on all."""
+    """Puts a checkpoint into the network and the optimiser, or the weights to start from into the
+    network, then rank 0's weights on all."""
     if checkpoint is None:
+        if config.train.start_from and comm.rank == 0:
+            parameters = net.parameters_dict()
+            shapes = {name: parameter.shape for name, parameter in parameters.items()}
+            start = starting_weights(Path(config.train.start_from), shapes)
+            for name, array in start.items():
+                put(parameters[name], array)
         broadcast_parameters(comm, list(net.get_parameters()))
         step.take_weights({})
         scale = config.train.loss_scale if config.train.amp == "fp16" else 1.0

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unet_dist.config import Config, DataConfig
+from unet_dist.config import Config
+from unet_dist.config_data import DataConfig
 from unet_dist.config_file import build_config, dump_config, known_keys, load_config
 from unet_dist.errors import UserError
 
@@ -39,7 +40,7 @@ def test_all_faults_are_told_at_once_with_the_closest_key() -> None:
     assert text.startswith("a.yaml: 6 problems")
     assert "train.lrr: unknown key; did you mean train.lr?" in text
     assert "train.epochs" in text
-    assert "'batch', 'sync_batch', 'group' or 'instance', not 'layer'" in text
+    assert "'group', 'instance' or 'none', not 'layer'" in text
     assert "'seed' is not of the form key=value" in text
     assert "train.batch" in text
     assert "trian: unknown key" in text

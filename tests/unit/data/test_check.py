@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.check import check_dataset
 from unet_dist.data.facts import ClassBalance, of_patients
 

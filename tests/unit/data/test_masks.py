@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.masks import (
     count_values,
     decode,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.one_batch import write_one_batch
 from unet_dist.data.sample import IGNORE

@@ -9,7 +9,8 @@ import pytest
 import tifffile
 from rich.console import Console
 
-from unet_dist.config import AugmentConfig, Config, SplitConfig
+from unet_dist.config import AugmentConfig, Config
+from unet_dist.config_data import SplitConfig
 from unet_dist.config_file import load_config
 from unet_dist.data.balance import half_width, interval_warnings
 from unet_dist.data.readiness import LEAST_KEPT, check_for_training

@@ -4,7 +4,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.listing import natural_key
 from unet_dist.data.sources import list_samples, scan_samples
 from unet_dist.errors import UserError

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_dist.config import SplitConfig
+from unet_dist.config_data import SplitConfig
 from unet_dist.data.sample import ImageRef, Sample
 from unet_dist.data.splits import split_samples
 from unet_dist.errors import UserError

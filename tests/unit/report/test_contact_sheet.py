@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.data.colours import OVERLAY_COLOUR, class_colours, mask_colours
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.sample import IGNORE, Example

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.config import DataConfig
+from unet_dist.config_data import DataConfig
 from unet_dist.config_file import load_config
 from unet_dist.data.convert.output import raise_faults
 from unet_dist.data.convert.to_labelme import MaskedImage
