@@ -19,7 +19,7 @@ from unet_dist.data.sample import Sample
 from unet_dist.deploy.folding import fold_batch_norms
 from unet_dist.deploy.observe import Observer, observe
 from unet_dist.deploy.onnx_graph import build_model
-from unet_dist.deploy.ptq import Calibrated, evenly
+from unet_dist.deploy.ptq import Calibrated, Options, calibrate, evenly
 from unet_dist.deploy.qdq import groups_of, layers_of
 from unet_dist.deploy.ranges import Range
 from unet_dist.deploy.source import Source
@@ -61,11 +61,16 @@ def qat_config(config: Config, start: Path, epochs: int) -> Config:
 
 
 def write_start(source: Source, path: Path) -> None:
-    """The weights that the training starts from."""
+    """The weights that the training starts from, and the ranges of what layers read on training
+    images."""
+    made = calibrate(source, Options())
+    start = dict(fold_batch_norms(source.weights))
+    for layer in made.layers:
+        seen = made.ranges[layer.input]
+        start[f"{layer.name}.rounded_input.low"] = np.array([seen.low], np.float32)
+        start[f"{layer.name}.rounded_input.high"] = np.array([seen.high], np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {k: np.ascontiguousarray(v) for k, v in fold_batch_norms(source.weights).items()}, path
-    )
+    save_file({name: np.ascontiguousarray(value) for name, value in start.items()}, path)
 
 
 def is_trained(run: RunDir, wanted: Config) -> bool:
