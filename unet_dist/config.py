@@ -217,8 +217,8 @@ class Config(Section):
             )
         if self.model.fake_quant and not self.train.start_from:
             raise ValueError(
-                "model.fake_quant needs the ranges of all inputs, which train.start_from must hold: "
-                "see unet-dist quantize --method qat"
+                "model.fake_quant needs the ranges of all inputs, which train.start_from must "
+                "hold: see unet-dist quantize --method qat"
             )
         if self.train.batch % self.train.accumulation:
             raise ValueError(

@@ -12,6 +12,8 @@ CONTROL_PLANE = [
     "unet_dist.data.convert.masks_to_edit",
     "unet_dist.data.convert.open",
     "unet_dist.data.synthetic",
+    "unet_dist.deploy.bench",
+    "unet_dist.deploy.predict",
     "unet_dist.evaluate.score",
     "unet_dist.report.pictures",
 ]

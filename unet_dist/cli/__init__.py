@@ -7,6 +7,7 @@ from rich.console import Console
 from unet_dist.cli import (
     compare,
     data,
+    deploy,
     doctor,
     export,
     jobs,
@@ -33,6 +34,7 @@ app.command()(search.search)
 app.command()(launch.launch)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(profile.app, name="profile")
 app.add_typer(rank_table.app, name="rank-table")
 

@@ -43,6 +43,13 @@ def quantize(
     with_normalisation: Annotated[
         bool, typer.Option("--with-normalisation", help="The input is the image 0..1.")
     ] = False,
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="plain; compact, as functions that ONNX Runtime reads; auto: compact if plain "
+            "is larger than --max-size."
+        ),
+    ] = "auto",
     force: Annotated[bool, typer.Option(help="Write it even if worse, larger or slower.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -64,6 +71,7 @@ def quantize(
     one_of("--method", method, ("ptq", "qat"))
     one_of("--opset", str(opset), ("13", "15", "17"))
     one_of("--activations", activations, ("u8", "s8"))
+    one_of("--layout", layout, ("auto", "plain", "compact"))
     one_of("--runtime", runtime, ("", "openvino", "onnxruntime"))
     one_of("--calibration", calibration, ("minmax", "percentile", "mse", "entropy"))
     # OpenVINO 2026.4 computes convolutions of s8 activations wrongly on CPUs with AVX-VNNI.
@@ -108,6 +116,7 @@ def quantize(
         max_drop=max_drop,
         max_size=max_size,
         runtime=runtime,  # type: ignore[arg-type]
+        layout=layout,  # type: ignore[arg-type]
     )
 
     def say(line: str) -> None:

@@ -212,10 +212,12 @@ def _read_sample(sample: Sample, config: DataConfig, coding: MaskCoding) -> Exam
         target = decode(read_indices(sample.mask), coding, where=str(sample.mask.path))
     if faults := size_faults(sample, image.shape, target.shape, fov.shape):
         raise UserError(str(sample.image.path), faults)
-    return Example(_input(image, fov, config), target, fov)
+    return Example(network_input(image, fov, config), target, fov)
 
 
-def _input(image: Pixels, fov_hw: NDArray[np.bool_], config: DataConfig) -> NDArray[np.float32]:
+def network_input(
+    image: Pixels, fov_hw: NDArray[np.bool_], config: DataConfig
+) -> NDArray[np.float32]:
     """What the network is to see of an image, 0..1, before resizing and normalisation."""
     image_hwc = to_unit_range(image, config.channels)
     if not config.even_light:

@@ -42,7 +42,12 @@ def export_onnx(source: Source, folder: Path, native: Network, *, random: bool) 
 
 
 def write_onnx(source: Source, folder: Path, content: bytes, parity: Parity) -> dict[str, Any]:
-    """A file that was compared."""
+    """A file that was compared.
+
+    Raises:
+        UserError: see ``_cleared``.
+    """
+    _cleared(source, ModelFile(folder).onnx, beside=ModelFile(folder).mindir)
     return _write(source, ModelFile(folder).onnx, content, parity)
 
 

@@ -27,6 +27,9 @@ LAYERS = ("Conv", "ConvTranspose")
 PASSING = ("MaxPool", "Concat", "Resize")
 """Operators that make no new values."""
 
+LEAST_SCALE = 2.0**-24
+"""Of weights: float16's least number."""
+
 Activations = Literal["u8", "s8"]
 
 
@@ -48,8 +51,7 @@ class Layer:
     def quantised(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """The weights in 8 bits, and the scale of each output channel."""
         others = tuple(axis for axis in range(4) if axis != self.output_axis)
-        largest = np.abs(self.weight).max(axis=others)
-        scale = np.maximum(largest / 127, np.float32(1e-12)).astype(np.float32)
+        scale = _of_float16(np.abs(self.weight).max(axis=others) / 127)
         shaped = scale.reshape([-1 if axis == self.output_axis else 1 for axis in range(4)])
         whole = np.rint(self.weight / shaped)
         return np.clip(whole, -127, 127).astype(np.int8), scale
@@ -67,6 +69,13 @@ class Layer:
         by_output = error if self.output_axis == 0 else error.T
         # Of a transposed kernel as large as its stride, each output pixel sees one weight.
         return np.asarray(by_output @ channel_means / self.stride**2, np.float32)
+
+
+def _of_float16(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The next larger numbers that float16 holds, as ``functions`` stores them."""
+    near = np.maximum(scale, LEAST_SCALE).astype(np.float16)
+    above = np.where(near < scale, np.nextafter(near, np.float16(np.inf)), near)
+    return above.astype(np.float32)
 
 
 def layers_of(model: onnx.ModelProto) -> list[Layer]:

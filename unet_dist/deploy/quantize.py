@@ -50,6 +50,7 @@ class Quantised:
     """Of one batch of tiles."""
     seconds_float32: float
     layers: int
+    layout: str
     calibrated_on: int
 
     def to_json(self, options: Options) -> dict[str, Any]:
@@ -111,6 +112,9 @@ def quantise_run(
     splits = source.dataset.splits
     if not splits.val:
         raise UserError(str(source.run.path), "has no validation images to decide by")
+    file = ModelFile(folder)
+    for old in (file.int8, file.quantize_record, file.report):
+        old.unlink(missing_ok=True)  # or it could be taken for the new one, if that is refused
     plain = onnx_bytes(source)
     session = OnnxRuntimeSession(plain)
     parity = checked(source, session, native, where="model.onnx", shapes=[])
@@ -120,7 +124,6 @@ def quantise_run(
     faults = quantised.faults(options)
     if faults and not force:
         raise Refused(f"the model of 8 bits is refused (--force writes it): {'; '.join(faults)}")
-    file = ModelFile(folder)
     record = {**quantised.to_json(options), "faults": faults, "file": file.int8.name}
     write_onnx(source, folder, plain, parity)
     rows = _pictures(source, made, plain, quantised, options)
@@ -152,8 +155,11 @@ def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say
 
     number = fewest_float_layers(names, is_good)
     model = made.quantised(names[:number])
-    content = file_of(_described(made, model))
-    others = [one for one in RUNTIMES if one != options.runtime]
+    described = _described(made, model)
+    content = file_of(described, options.layout, largest=options.max_size * len(plain))
+    is_compact = content != file_of(described, "plain", largest=0)
+    if is_compact:
+        say("the file has functions: OpenVINO reads it through unet-dist alone (--layout plain)")
     evaluate = source.config.evaluate
     shape = (evaluate.batch, source.metadata.in_channels, evaluate.tile, evaluate.tile)
     x_nchw = np.random.default_rng(0).random(shape, np.float32)
@@ -163,10 +169,11 @@ def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say
         content=content,
         float_layers=tuple(names[:number]),
         sensitivities=worst_first,
+        # Of the file itself: compact ones have biases of fewer digits.
         dice={
-            options.runtime: known[number],
-            **{other: dice(made.network(model, other)) for other in others},
+            one: dice(DeployedNetwork(session_of(content, one), made.metadata)) for one in RUNTIMES
         },
+        layout="compact" if is_compact else "plain",
         dice_float32=before,
         bytes_float32=len(plain),
         seconds=seconds,

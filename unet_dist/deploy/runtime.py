@@ -33,7 +33,7 @@ class DeployedNetwork:
 
     def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self._metadata.normalises:
-            image_nchw = image_nchw * self._factor_c11 - self._shift_c11
+            image_nchw = np.asarray(image_nchw * self._factor_c11 - self._shift_c11, np.float32)
         y_nkhw = self._session.run(image_nchw)
         if self._metadata.output == "logits":
             return _probabilities(y_nkhw)
@@ -44,7 +44,7 @@ def _probabilities(logits_nkhw: NDArray[np.float32]) -> NDArray[np.float32]:
     if logits_nkhw.shape[1] == 1:
         # exp of the negative size alone, which cannot overflow.
         small = np.exp(-np.abs(logits_nkhw))
-        return np.where(logits_nkhw >= 0, 1, small) / (1 + small)
+        return np.asarray(np.where(logits_nkhw >= 0, 1, small) / (1 + small), np.float32)
     odds = np.exp(logits_nkhw - logits_nkhw.max(axis=1, keepdims=True))
     share: NDArray[np.float32] = odds / odds.sum(axis=1, keepdims=True)
     return share
@@ -91,8 +91,10 @@ class OpenVinoSession:
         """
         import openvino
 
+        from unet_dist.deploy.functions import inlined
+
         self._core = openvino.Core()
-        self._model_bytes = model
+        self._model_bytes = inlined(model)  # OpenVINO knows no functions
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",

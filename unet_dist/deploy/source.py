@@ -66,7 +66,7 @@ def open_source(run: RunDir, *, opset: int) -> Source:
         size_multiple=config.model.stride * 2**config.model.depth,
         precision="float32",
         opset=opset,
-        numbering=numbering and asdict(numbering),
+        numbering=asdict(numbering) if numbering else None,
         config=_settings(config),
     )
     return Source(

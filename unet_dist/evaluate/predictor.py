@@ -24,7 +24,7 @@ class Network(Protocol):
         """Probabilities ``[N, K, H, W]`` of images 0..1, resized, not yet normalised."""
 
 
-NetworkT = TypeVar("NetworkT", bound=Network)
+NetworkT = TypeVar("NetworkT", bound=Network, covariant=True)
 
 
 class Predictor(Generic[NetworkT]):

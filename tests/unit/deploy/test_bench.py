@@ -1,0 +1,99 @@
+"""Which forms are measured, and what is told of their rounds."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.deployed import untrained_run
+from unet_dist.cluster.host import usable_cores
+from unet_dist.deploy.bench import Form, Measured, choose_images, forms_of, measure, run_of, speeds
+from unet_dist.deploy.export import onnx_bytes
+from unet_dist.deploy.model_file import ModelFile
+from unet_dist.deploy.source import open_source
+from unet_dist.errors import UserError
+from unet_dist.runs import write_json
+
+
+def measured(name: str, form: str, seconds: list[float]) -> Measured:
+    return Measured(
+        form=Form(name=name, form=form),
+        dice=0.8,
+        executed={},
+        seconds=seconds,
+        network_seconds=[0.5],
+    )
+
+
+def test_speeds_are_medians_against_mindspore() -> None:
+    rounds = [measured("n", "mindspore", [2.0, 4.0, 1.0]), measured("q", "onnx", [0.5, 0.25, 0.4])]
+    native, small = speeds(rounds, images=4)
+    assert (native.fps, native.fps_least, native.fps_most) == (2.0, 1.0, 4.0)
+    assert small.fps == pytest.approx(10)  # 4 / 0.4
+    assert small.times_native == pytest.approx(5)
+    assert small.network_fps == 8
+    (alone,) = speeds(rounds[1:], images=4)
+    assert alone.times_native is None
+
+
+def test_the_forms_are_those_of_the_files(tmp_path: Path) -> None:
+    folder = ModelFile(tmp_path)
+    with pytest.raises(UserError, match=r"holds no model\.onnx"):
+        forms_of(folder, native=True)
+    folder.onnx.write_bytes(b"")
+    names = [form.name for form in forms_of(folder, native=True)]
+    assert names == [
+        "MindSpore float32",
+        "ONNX Runtime float32",
+        "OpenVINO float32",
+        "OpenVINO bf16",
+    ]
+    folder.int8.write_bytes(b"")
+    forms = forms_of(folder, native=False)
+    assert [form.name for form in forms][-3:] == [
+        "OpenVINO bf16",
+        "ONNX Runtime int8",
+        "OpenVINO int8",
+    ]
+    assert [form.hint for form in forms] == ["f32", "f32", "bf16", "f32", "f32"]
+
+
+def test_one_form_is_measured_on_some_images(tmp_path: Path) -> None:
+    run, _ = untrained_run(tmp_path)
+    folder = ModelFile(tmp_path / "deployed")
+    folder.folder.mkdir()
+    folder.onnx.write_bytes(onnx_bytes(open_source(run, opset=17)))
+    write_json(folder.export_record(folder.onnx), {"run": str(run.path)})
+    source = run_of(folder)
+    split, ids = choose_images(source, "train", 2)
+    assert split == "train"
+    assert len(ids) == 2
+    form = forms_of(folder, native=False)[0]
+
+    (found,) = measure(
+        source,
+        [form],
+        split=split,
+        ids=ids,
+        cores=usable_cores()[:1],
+        tta="none",
+        rounds=2,
+        on_round=lambda done, total: None,
+    )
+
+    assert found.fps_least <= found.fps <= found.fps_most
+    assert 0 < found.fps < found.network_fps
+    assert found.dice is not None
+    assert found.bytes == folder.onnx.stat().st_size
+
+    missing = Form(name="none", form="onnx", file=str(tmp_path / "none"), runtime="onnxruntime")
+    with pytest.raises(UserError, match=r"could not be measured: .*none"):
+        measure(
+            source,
+            [missing],
+            split=split,
+            ids=ids,
+            cores=usable_cores()[:1],
+            tta="none",
+            rounds=1,
+            on_round=lambda done, total: None,
+        )

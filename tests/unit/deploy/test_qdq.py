@@ -1,0 +1,140 @@
+"""Networks of 8 bits: where pairs stand, how weights are rounded, what is computed."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from tests.deployed import metadata_for, random_weights
+from unet_dist.config import ModelConfig
+from unet_dist.deploy.compact import shorten
+from unet_dist.deploy.functions import folded, inlined
+from unet_dist.deploy.onnx_graph import build_model
+from unet_dist.deploy.qdq import Layer, groups_of, layers_of, quantise
+from unet_dist.deploy.ranges import Range
+from unet_dist.deploy.runtime import OpenVinoSession
+
+MODEL = ModelConfig(width=4, depth=1, norm="batch")
+IMAGE = np.random.default_rng(0).normal(size=(1, 1, 16, 16)).astype(np.float32)
+
+
+def plain(model: ModelConfig = MODEL) -> onnx.ModelProto:
+    weights = random_weights(model, in_channels=1, outputs=1)
+    return build_model(weights, model, metadata_for(model))
+
+
+def observed(model: onnx.ModelProto) -> dict[str, Range]:
+    """Ranges on the one image, by the reference implementation of ONNX."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    groups = groups_of(model, [layer.input for layer in layers_of(model)])
+    names = [name for group in groups for name in group]
+    watched.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+    )
+    values = onnxruntime.InferenceSession(watched.SerializeToString()).run(names, {"image": IMAGE})
+    return {
+        name: Range.of(float(value.min()), float(value.max()))
+        for name, value in zip(names, values, strict=True)
+    }
+
+
+def test_pooling_shares_a_scale_and_a_concatenation_that_of_its_signed_part() -> None:
+    groups = groups_of(plain(), [layer.input for layer in layers_of(plain())])
+    assert ["encoder.0.body.5", "pool.0"] in groups
+    assert ["concat.0", "upsampling.0"] in groups
+    # The padded image, 7 of convolutions' outputs with ReLU (one of them with its pool), concat.
+    assert sorted(map(len, groups)) == [1] * 6 + [2, 2]
+
+
+@pytest.mark.parametrize("activations", ["u8", "s8"])
+@pytest.mark.parametrize("opset", [13, 17])
+def test_eight_bits_are_nearly_the_network(activations: str, opset: int) -> None:
+    weights = random_weights(MODEL, in_channels=1, outputs=1)
+    model = build_model(weights, MODEL, metadata_for(MODEL, opset=opset))
+    small = quantise(model, observed(model), activations=activations)  # type: ignore[arg-type]
+    onnx.checker.check_model(small, full_check=True)
+    kinds = Counter(node.op_type for node in small.graph.node)
+    assert kinds["QuantizeLinear"] == 9  # each tensor but the pool's
+    assert kinds["DequantizeLinear"] == 9 + len(layers_of(model))
+    before, after = (
+        onnxruntime.InferenceSession(one.SerializeToString()).run(None, {"image": IMAGE})[0]
+        for one in (model, small)
+    )
+    assert before.std() > 0.05
+    assert 0 < np.abs(before - after).max() < 0.05
+    kept = {one.name: one for one in small.graph.initializer}
+    assert kept["encoder.0.body.0.weight.q"].data_type == onnx.TensorProto.INT8
+    assert "encoder.0.body.0.weight" not in kept
+
+
+def test_a_layer_in_float_reads_and_keeps_what_it_did() -> None:
+    model = plain()
+    names = [layer.name for layer in layers_of(model)]
+    small = quantise(model, observed(model), activations="u8", float_layers=set(names))
+    assert small.graph.SerializeToString() == model.graph.SerializeToString()
+    alone = quantise(model, observed(model), activations="u8", float_layers={*names} - {"head"})
+    assert Counter(node.op_type for node in alone.graph.node)["QuantizeLinear"] == 1
+
+
+def layer(weight: np.ndarray, *, transposed: bool) -> Layer:
+    return Layer(
+        name="x",
+        input="y",
+        weight=weight.astype(np.float32),
+        bias=np.zeros(2, np.float32),
+        output_axis=1 if transposed else 0,
+        stride=2 if transposed else 1,
+    )
+
+
+def test_weights_have_a_scale_for_each_output_channel() -> None:
+    weight = np.zeros((2, 1, 1, 1))
+    weight[:, 0, 0, 0] = 1.27, -0.0127
+    rounded, scale = layer(weight, transposed=False).quantised
+    # Rounded up to what float16 holds, so that the largest weight is not cut off.
+    np.testing.assert_allclose(scale, [0.01, 0.0001], rtol=1e-3)
+    assert (scale >= np.float32([0.01, 0.0001])).all()
+    np.testing.assert_array_equal(scale, scale.astype(np.float16))
+    np.testing.assert_array_equal(rounded.ravel(), [127, -127])
+
+
+def test_functions_compute_the_same_in_fewer_bytes() -> None:
+    model = plain()
+    small = quantise(model, observed(model), activations="u8")
+    compact = shorten(folded(small))
+    onnx.checker.check_model(compact, full_check=True)
+    content = compact.SerializeToString()
+    before, after, written_out = (
+        onnxruntime.InferenceSession(one).run(None, {"image": IMAGE})[0]
+        for one in (small.SerializeToString(), content, inlined(content))
+    )
+    # Biases have the 11 digits of float16; a step of an activation may turn over.
+    np.testing.assert_allclose(after, before, atol=0.01)
+    np.testing.assert_array_equal(written_out, after)
+    by_openvino = OpenVinoSession(content, threads=1)
+    np.testing.assert_allclose(by_openvino.run(IMAGE), after, atol=0.03)
+    assert by_openvino.executed_precisions() == {"u8": len(layers_of(model))}
+    # 8 layers of 8 bits: a node, two names and two bytes a channel less for each.
+    assert len(content) < len(shorten(small).SerializeToString())
+    assert Counter(node.op_type for node in compact.graph.node)["C"] == 6
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_shift_is_what_rounding_does_to_a_constant_image(transposed: bool) -> None:
+    draw = np.random.default_rng(1)
+    side = 2 if transposed else 3
+    one = layer(draw.normal(size=(2, 2, side, side)), transposed=transposed)
+    means = np.array([0.7, -0.4])
+    rounded, scale = one.quantised
+    shape = (1, 2, 1, 1) if transposed else (2, 1, 1, 1)
+    error = rounded * scale.reshape(shape) - one.weight
+    # By hand: every pixel sees all taps of a convolution, and one tap of the transposed one.
+    expected = np.zeros(2)
+    for out in range(2):
+        for into in range(2):
+            taps = error[into, out] if transposed else error[out, into]
+            expected[out] += means[into] * (taps.mean() if transposed else taps.sum())
+    np.testing.assert_allclose(one.shift(means), expected, atol=1e-6)

@@ -1,0 +1,97 @@
+"""Which layers stay in float32, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.deployed import untrained_run
+from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
+from unet_dist.deploy.parity import Refused
+from unet_dist.deploy.ptq import Options, evenly, fewest_float_layers
+from unet_dist.deploy.quantize import Quantised, quantise_run
+from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
+from unet_dist.deploy.source import Source, open_source
+
+
+@pytest.mark.parametrize("needed", range(14))
+def test_no_more_layers_stay_in_float_than_must(needed: int) -> None:
+    names = [str(number) for number in range(13)]
+    asked = []
+
+    def is_good(number: int) -> bool:
+        asked.append(number)
+        return number >= needed
+
+    assert fewest_float_layers(names, is_good) == needed
+    assert len(asked) <= 8  # 0, 1, 2, 4, 8, 13 and halves
+
+
+def test_layers_that_do_not_help_all_stay() -> None:
+    assert fewest_float_layers(["a", "b", "c"], lambda number: False) == 3
+
+
+GOOD = Quantised(
+    content=b"x" * 250,
+    float_layers=(),
+    sensitivities={"a": 0.1},
+    dice={"openvino": 0.797},
+    dice_float32=0.8,
+    bytes_float32=1000,
+    seconds=0.1,
+    seconds_float32=0.3,
+    layers=1,
+    layout="plain",
+    calibrated_on=4,
+)
+
+
+def test_each_limit_is_told_with_its_values() -> None:
+    assert not GOOD.faults(Options())
+    assert GOOD.to_json(Options())["speedup"] == pytest.approx(3)
+    bad = replace(
+        GOOD, content=b"x" * 259, dice={"openvino": 0.794}, seconds=0.31, float_layers=("a",)
+    )
+    faults = bad.faults(Options())
+    assert len(faults) == 3
+    assert "0.0060 lost, more than --max-drop 0.005, with 1 layers in float32" in faults[0]
+    assert "25.9% of the float32 one (259 of 1,000 bytes)" in faults[1]
+    assert "310.0 ms by openvino where float32 takes 300.0 ms" in faults[2]
+    assert GOOD.faults(Options(max_size=0.25)) == []  # exactly the limit is within
+    assert len(replace(GOOD, dice={"openvino": float("nan")}).faults(Options())) == 1
+
+
+def test_images_are_taken_from_all_over_the_list() -> None:
+    assert evenly(list("abcdef"), 3) == ["a", "c", "e"]  # type: ignore[arg-type]
+    assert evenly(list("ab"), 32) == ["a", "b"]  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    run, _ = untrained_run(tmp_path_factory.mktemp("quantised"))
+    return open_source(run, opset=17)
+
+
+def test_a_refused_model_leaves_nothing_unless_forced(source: Source, tmp_path: Path) -> None:
+    from unet_dist.deploy.export import onnx_bytes
+
+    native = DeployedNetwork(OnnxRuntimeSession(onnx_bytes(source)), source.metadata)
+    file = ModelFile(tmp_path / "deployed")
+    options = Options(max_size=0.0, runtime="onnxruntime", calibrate=2)
+    lines: list[str] = []
+
+    with pytest.raises(Refused, match="more than --max-size 0"):
+        quantise_run(source, native, file.folder, options, force=False, say=lines.append)
+    assert not file.folder.exists()
+
+    record = quantise_run(source, native, file.folder, options, force=True, say=lines.append)
+    assert metadata_of_onnx(file.int8).precision == "int8"
+    assert metadata_of_onnx(file.onnx) == source.metadata
+    assert record["bytes"] == file.int8.stat().st_size
+    assert abs(record["drop"]) < 0.05
+    assert set(record["dice"]) == {"onnxruntime", "openvino"}
+    page = file.report.read_text()
+    assert page.count("data:image/png") == len(source.dataset.splits.val)
+    assert "Written by --force although its file is" in page
+    assert np.isfinite(record["speedup"])

@@ -1,0 +1,265 @@
+"""Images per second of each form of a network, side by side on the same cores.
+
+Each form has a process of its own. They take turns, one round over all images each, so that what
+else the machine does meets all of them.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from unet_dist.data.manifest import read_manifest
+from unet_dist.deploy.model_file import ModelFile
+from unet_dist.errors import UserError
+from unet_dist.runs import SPLITS, RunDir, read_json, write_json
+
+MARK = "BENCH "
+"""Before what a worker says; libraries may write lines of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """One way to compute the network."""
+
+    name: str
+    form: str
+    """mindspore or a deployed one."""
+    file: str = ""
+    runtime: str = ""
+    hint: str = "f32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Of one form."""
+
+    name: str
+    bytes: int | None
+    """Of its file; None for the run itself."""
+    fps: float
+    """From pixels in memory to the mask; median of the rounds."""
+    fps_least: float
+    fps_most: float
+    network_fps: float
+    """Of the network alone."""
+    dice: float | None
+    executed: dict[str, int]
+    """Convolutions in each precision, as OpenVINO says."""
+    times_native: float | None
+    """Against MindSpore, if that was measured."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the rounds of one form took, and which of its images are right."""
+
+    form: Form
+    dice: float | None
+    executed: dict[str, int]
+    seconds: list[float]
+    network_seconds: list[float]
+
+
+def forms_of(folder: ModelFile, *, native: bool) -> list[Form]:
+    """Those whose files are in the folder, the run's own first.
+
+    Raises:
+        UserError: there is none.
+    """
+    forms = []
+    if native:
+        forms.append(Form(name="MindSpore float32", form="mindspore"))
+    for label, file in (("float32", folder.onnx), ("int8", folder.int8)):
+        if file.exists():
+            path = str(file)
+            forms.append(
+                Form(name=f"ONNX Runtime {label}", form="onnx", file=path, runtime="onnxruntime")
+            )
+            forms.append(Form(name=f"OpenVINO {label}", form="onnx", file=path, runtime="openvino"))
+    if folder.onnx.exists():
+        bf16 = Form(
+            name="OpenVINO bf16",
+            form="onnx",
+            file=str(folder.onnx),
+            runtime="openvino",
+            hint="bf16",
+        )
+        forms.insert(-2 if folder.int8.exists() else len(forms), bf16)
+    if not folder.onnx.exists() and not folder.int8.exists():
+        raise UserError(
+            str(folder.folder), "holds no model.onnx: unet-dist export or unet-dist quantize"
+        )
+    return forms
+
+
+def run_of(folder: ModelFile) -> RunDir:
+    """The run that the models were made of, as the export wrote it down.
+
+    Raises:
+        UserError: it is not known or not there; ``--run`` names it.
+    """
+    record = folder.export_record(folder.onnx)
+    tree = read_json(record)
+    run = RunDir(Path(str(tree.get("run", ""))))
+    if not run.config.is_file():
+        raise UserError(str(record), f"its run {run.path} is not there: name it by --run")
+    return run
+
+
+def choose_images(run: RunDir, split: str, images: int) -> tuple[str, list[str]]:
+    """The split, and the first so many sample ids of it; 0 for all.
+
+    Raises:
+        UserError: it has none.
+    """
+    dataset, _ = read_manifest(run.dataset, run.load_config().data)
+    parts = dataset.splits.parts()
+    split = split or next((name for name in SPLITS if parts[name]), "")
+    ids = [sample.id for sample in parts[split]] if split else []
+    if not ids:
+        raise UserError("--split", f"{split or 'the run'} has no images")
+    return split, ids[: images or len(ids)]
+
+
+def measure(
+    run: RunDir,
+    forms: Sequence[Form],
+    *,
+    split: str,
+    ids: Sequence[str],
+    cores: Sequence[int],
+    tta: str,
+    rounds: int,
+    on_round: Callable[[int, int], None],
+) -> list[Speed]:
+    """
+    Raises:
+        UserError: a form cannot be run, with the last line of what it said.
+    """
+    shared = {
+        "run": str(run.path.resolve()),
+        "split": split,
+        "ids": list(ids),
+        "cores": list(cores),
+        "tta": tta,
+    }
+    with TemporaryDirectory() as scratch:
+        workers: list[_Worker] = []
+        try:
+            for number, form in enumerate(forms):
+                on_round(number, len(forms) * (rounds + 1))
+                spec = Path(scratch) / f"{number}.json"
+                write_json(spec, {**shared, **asdict(form)})
+                workers.append(_Worker.start(form, spec))
+            for number in range(rounds):
+                for place, worker in enumerate(workers):
+                    on_round((number + 1) * len(forms) + place, len(forms) * (rounds + 1))
+                    worker.go()
+        finally:
+            for worker in workers:
+                worker.end()
+    return speeds([worker.measured() for worker in workers], len(ids))
+
+
+def speeds(measured: Sequence[Measured], images: int) -> list[Speed]:
+    """Images per second, and how many times those of MindSpore."""
+    fps = [[images / seconds for seconds in one.seconds] for one in measured]
+    native = next(
+        (
+            statistics.median(own)
+            for one, own in zip(measured, fps, strict=True)
+            if one.form.form == "mindspore"
+        ),
+        None,
+    )
+    return [
+        Speed(
+            name=one.form.name,
+            bytes=Path(one.form.file).stat().st_size if one.form.file else None,
+            fps=statistics.median(own),
+            fps_least=min(own),
+            fps_most=max(own),
+            network_fps=images / statistics.median(one.network_seconds),
+            dice=one.dice,
+            executed=one.executed,
+            times_native=None if native is None else statistics.median(own) / native,
+        )
+        for one, own in zip(measured, fps, strict=True)
+    ]
+
+
+class _Worker:
+    """A process that holds one form ready."""
+
+    def __init__(self, form: Form, process: "subprocess.Popen[str]", errors: Path) -> None:
+        self._form = form
+        self._process = process
+        self._errors = errors
+        self._ready: dict[str, Any] = {}
+        self._rounds: list[dict[str, float]] = []
+
+    @classmethod
+    def start(cls, form: Form, spec: Path) -> Self:
+        errors = spec.with_suffix(".log")
+        with errors.open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "unet_dist.deploy.bench_worker", str(spec)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        worker = cls(form, process, errors)
+        try:
+            worker._ready = worker._answer()
+        except UserError:
+            worker.end()
+            raise
+        return worker
+
+    def go(self) -> None:
+        """One round."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # its answer, or rather that there is none, tells why
+        self._rounds.append(self._answer())
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                found: dict[str, Any] = json.loads(line.removeprefix(MARK))
+                return found
+        said = self._errors.read_text(errors="replace").strip().splitlines()
+        reason = said[-1] if said else f"ended with {self._process.wait()}"
+        raise UserError(self._form.name, f"could not be measured: {reason}")
+
+    def end(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def measured(self) -> Measured:
+        return Measured(
+            form=self._form,
+            dice=self._ready["dice"],
+            executed=self._ready["executed"],
+            seconds=[one["seconds"] for one in self._rounds],
+            network_seconds=[one["network_seconds"] for one in self._rounds],
+        )
