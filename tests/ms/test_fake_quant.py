@@ -22,7 +22,10 @@ def rounded_u8(x: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def rounded_s8(weight: np.ndarray, axis: int) -> np.ndarray:
     other = tuple(a for a in range(weight.ndim) if a != axis)
-    scale = np.abs(weight).max(axis=other, keepdims=True) / 127
+    exact = np.abs(weight).max(axis=other, keepdims=True) / 127
+    near = exact.astype(np.float16)
+    above = np.where(near < exact, np.nextafter(near, np.float16(np.inf)), near)
+    scale = above.astype(np.float32)
     return np.clip(np.rint(weight / scale), -127, 127) * scale
 
 

@@ -6,6 +6,7 @@ deployed.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from unet_dist.deploy.folding import fold_batch_norms
 from unet_dist.deploy.observe import Observer, observe
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.ptq import Calibrated, Options, calibrate, evenly
-from unet_dist.deploy.qdq import groups_of, layers_of
+from unet_dist.deploy.qdq import Layer, groups_of, layers_of
 from unet_dist.deploy.ranges import Range
 from unet_dist.deploy.source import Source
 from unet_dist.errors import UserError
@@ -31,6 +32,7 @@ from unet_dist.runs import RunDir
 SHARE_OF_EPOCHS = 0.1
 SHARE_OF_RATE = 0.1
 """Of the run's own; a tenth is what is usual for fine-tuning."""
+ENCODER = re.compile(r"(?P<pass>(?:refine\.)?)encoder\.(?P<level>\d+)\.body\.3")
 SEEN_IMAGES = 2
 """Whose tiles tell which layers rounding hurts most."""
 
@@ -65,12 +67,30 @@ def write_start(source: Source, path: Path) -> None:
     images."""
     made = calibrate(source, Options())
     start = dict(fold_batch_norms(source.weights))
-    for layer in made.layers:
-        seen = made.ranges[layer.input]
-        start[f"{layer.name}.rounded_input.low"] = np.array([seen.low], np.float32)
-        start[f"{layer.name}.rounded_input.high"] = np.array([seen.high], np.float32)
+    for cell, tensor in _rounding_cells(made.layers):
+        seen = made.ranges[tensor]
+        start[f"{cell}.low"] = np.array([seen.low], np.float32)
+        start[f"{cell}.high"] = np.array([seen.high], np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: np.ascontiguousarray(value) for name, value in start.items()}, path)
+
+
+def _rounding_cells(layers: Sequence[Layer]) -> list[tuple[str, str]]:
+    """Cells of the network in training, each with the tensor of the deployed graph that it rounds."""
+    inputs = [(f"{layer.name}.rounded_input", layer.input) for layer in layers]
+    # What the last convolution of an encoder's block makes is handed to a decoder, but for the
+    # deepest level, which no skip begins at.
+    encoders = [layer.name for layer in layers if ENCODER.fullmatch(layer.name)]
+    skips = [
+        (
+            f"{found['pass']}skips.{found['level']}",
+            f"{found['pass']}encoder.{found['level']}.body.5",
+        )
+        for name in encoders
+        if (found := ENCODER.fullmatch(name))
+        and f"{found['pass']}encoder.{int(found['level']) + 1}.body.3" in encoders
+    ]
+    return [*inputs, *skips]
 
 
 def is_trained(run: RunDir, wanted: Config) -> bool:
@@ -97,11 +117,11 @@ def learned(trained: Source) -> Calibrated:
     model = build_model(trained.weights, trained.config.model, trained.metadata)
     layers = layers_of(model)
     known = {
-        layer.input: Range(
-            low=float(trained.weights[f"{layer.name}.rounded_input.low"][0]),
-            high=float(trained.weights[f"{layer.name}.rounded_input.high"][0]),
+        tensor: Range(
+            low=float(trained.weights[f"{cell}.low"][0]),
+            high=float(trained.weights[f"{cell}.high"][0]),
         )
-        for layer in layers
+        for cell, tensor in _rounding_cells(layers)
     }
     ranges: dict[str, Range] = {}
     for group in groups_of(model, [layer.input for layer in layers]):
