@@ -60,7 +60,8 @@ class ModelConfig(Section):
     norm: Literal["batch", "sync_batch", "group", "instance", "none"] = "group"
     """Normalisation after each convolution. sync_batch: statistics over all ranks; none: a bias."""
     fake_quant: bool = False
-    """Convolutions see weights and inputs rounded to 8 bits (quantisation-aware training)."""
+    """Convolutions see weights and inputs rounded to 8 bits, as ``unet-dist quantize --method qat``
+    trains; ``train.start_from`` then holds the ranges of the inputs."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the deepest level's channels that are dropped in training."""
     upsample: Literal["transpose", "resize"] = "transpose"
@@ -116,7 +117,7 @@ class TrainConfig(Section):
     """Largest global norm of the gradients; 0 for no limit."""
     start_from: str = ""
     """Run folder whose best weights the training starts from, or a safetensors file; empty for
-    random ones. Ranges of fake_quant may be missing there."""
+    random ones."""
     ema: float = Field(0.98, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which is what is evaluated;
     0 evaluates the weights themselves."""
@@ -213,6 +214,11 @@ class Config(Section):
             raise ValueError(
                 f"model.fake_quant needs train.amp: off, not {self.train.amp}: half precision "
                 "would round a second time"
+            )
+        if self.model.fake_quant and not self.train.start_from:
+            raise ValueError(
+                "model.fake_quant needs the ranges of all inputs, which train.start_from must "
+                "hold: see unet-dist quantize --method qat"
             )
         if self.train.batch % self.train.accumulation:
             raise ValueError(

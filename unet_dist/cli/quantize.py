@@ -1,19 +1,27 @@
 """``unet-dist quantize``: a run's network in 8 bits."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unet_dist.cli.qat import train_for_8_bits
 from unet_dist.cli.shared import Json, answer, console_for, one_of
-from unet_dist.errors import EXIT_JOB_FAILED
+from unet_dist.cli.where import RankTable, Simulate, placement_of
+from unet_dist.errors import EXIT_JOB_FAILED, UserError
 from unet_dist.runs import RunDir
+
+if TYPE_CHECKING:
+    from unet_dist.deploy.ptq import Calibrated
+    from unet_dist.deploy.source import Source
 
 
 def quantize(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the models.")],
-    method: Annotated[str, typer.Option(help="ptq: after training.")] = "ptq",
+    method: Annotated[
+        str, typer.Option(help="ptq: after training; qat: by a short training that sees 8 bits.")
+    ] = "ptq",
     calibrate: Annotated[int, typer.Option(min=1, help="Training images to learn ranges on.")] = 32,
     calibration: Annotated[
         str, typer.Option(help="Ranges by minmax, percentile (99.99), mse or entropy (KL).")
@@ -27,6 +35,11 @@ def quantize(
     runtime: Annotated[
         str, typer.Option(help="openvino or onnxruntime, that Dice and speed are measured with.")
     ] = "",
+    epochs: Annotated[
+        int, typer.Option(min=0, help="Of qat; 0 for a tenth of those of the run.")
+    ] = 0,
+    simulate: Simulate = 0,
+    rank_table: RankTable = "",
     with_normalisation: Annotated[
         bool, typer.Option("--with-normalisation", help="The input is the image 0..1.")
     ] = False,
@@ -51,10 +64,11 @@ def quantize(
     Examples:
       unet-dist quantize runs/chase -o deployed
       unet-dist quantize runs/chase --calibration percentile --activations s8 -o for_amct
+      unet-dist quantize runs/chase --method qat --simulate 2 -o deployed
     """
     from unet_dist.deploy.machine import need_packages, start_native
 
-    one_of("--method", method, ("ptq",))
+    one_of("--method", method, ("ptq", "qat"))
     one_of("--opset", str(opset), ("13", "15", "17"))
     one_of("--activations", activations, ("u8", "s8"))
     one_of("--layout", layout, ("auto", "plain", "compact"))
@@ -62,20 +76,39 @@ def quantize(
     one_of("--calibration", calibration, ("minmax", "percentile", "mse", "entropy"))
     # OpenVINO 2026.4 computes convolutions of s8 activations wrongly on CPUs with AVX-VNNI.
     runtime = runtime or ("openvino" if activations == "u8" else "onnxruntime")
+    _refuse_idle(
+        method,
+        epochs=epochs,
+        placed=bool(simulate or rank_table),
+        calibration=calibration,
+        activations=activations,
+    )
     need_packages("openvino")
+    console = console_for(as_json)
+    folder, training = RunDir(run), RunDir(out / "qat")
+    if method == "qat":
+        place = placement_of(simulate=simulate, rank_table=rank_table)
+        train_for_8_bits(
+            folder, training, epochs=epochs, placement=place, console=console, as_json=as_json
+        )
     start_native()
     from unet_dist.deploy.native import native_network
     from unet_dist.deploy.parity import Refused
     from unet_dist.deploy.ptq import Options
+    from unet_dist.deploy.ptq import calibrate as calibrated
+    from unet_dist.deploy.qat import learned
     from unet_dist.deploy.quantize import quantise_run
     from unet_dist.deploy.source import open_source
 
-    console = console_for(as_json)
-    source = open_source(RunDir(run), opset=opset).with_options(
-        opset=opset, normalises=with_normalisation, has_mask=False, output="probability"
-    )
-    for warning in source.warnings:
-        console.print(f"warning: {warning}", markup=False)
+    def opened(folder: RunDir) -> "Source":
+        source = open_source(folder, opset=opset).with_options(
+            opset=opset, normalises=with_normalisation, has_mask=False, output="probability"
+        )
+        for warning in source.warnings:
+            console.print(f"warning: {warning}", markup=False)
+        return source
+
+    source = opened(folder)
     options = Options(
         calibrate=calibrate,
         calibration=calibration,  # type: ignore[arg-type]  # checked above, as those that follow
@@ -89,13 +122,19 @@ def quantize(
     def say(line: str) -> None:
         console.print(line, markup=False)
 
+    def make() -> "Calibrated":
+        return learned(opened(training)) if method == "qat" else calibrated(source, options)
+
     try:
-        record = quantise_run(source, native_network(source), out, options, force=force, say=say)
+        record = quantise_run(
+            source, native_network(source), make, out, options, force=force, say=say
+        )
     except Refused as error:
         console.print(str(error), markup=False)
         if as_json:
             answer(console, True, "", {"state": "failed", "reason": str(error)})
         raise typer.Exit(EXIT_JOB_FAILED) from error
+    record["method"] = method
     left = len(record["float_layers"])
     text = (
         f"{out / record['file']}: Dice {-record['drop']:+.4f}, {record['size']:.1%} of the size, "
@@ -103,3 +142,24 @@ def quantize(
     text += f"{record['speedup']:.2f} times as fast by {runtime}, {left} layers in float32"
     text += "".join(f"\nalthough {fault}" for fault in record["faults"])
     answer(console, as_json, text, {"state": "done", **record})
+
+
+def _refuse_idle(
+    method: str, *, epochs: int, placed: bool, calibration: str, activations: str
+) -> None:
+    """Raises UserError for options that this method does not read."""
+    given = {
+        "ptq": {"--epochs": epochs > 0, "--simulate and --rank-table": placed},
+        "qat": {"--calibration": calibration != "minmax", "--activations": activations != "u8"},
+    }
+    reasons = {
+        "ptq": "nothing is trained",
+        "qat": "the training learns the ranges of 8 bits without sign",
+    }
+    faults = [
+        f"{option} has no effect with --method {method}: {reasons[method]}"
+        for option, is_given in given[method].items()
+        if is_given
+    ]
+    if faults:
+        raise UserError("quantize", faults)

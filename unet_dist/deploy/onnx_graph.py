@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unet_dist.config import ModelConfig
+from unet_dist.deploy.folding import EPSILON, fold_batch_norms
 from unet_dist.deploy.model_file import INPUT, INPUT_AXES, MASK, Metadata
 
 OPSETS = (13, 15, 17)
 IR_VERSIONS = {13: 7, 15: 8, 17: 8}
 """The oldest that holds each opset, for old readers."""
-EPSILON = 1e-5
 GROUPS = 8
-"""These two as in ``model.norm``, which loads MindSpore."""
+"""As in ``model.norm``, which loads MindSpore."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
 
 def build_model(weights: Weights, model: ModelConfig, metadata: Metadata) -> onnx.ModelProto:
     """The network with these weights (parameters by name, running statistics among them)."""
-    graph = _Graph(weights)
+    graph = _Graph(fold_batch_norms(weights))
     x = INPUT
     if metadata.normalises:
         factor = 1 / np.array(metadata.std, np.float32)[:, None, None]
@@ -144,42 +144,15 @@ def _padded(graph: _Graph, x: str, size: str, multiple: int, prefix: str) -> str
 def _block(graph: _Graph, x: str, name: str, norm: str) -> str:
     """Two times convolution, norm, ReLU: numbers 0, 1, 2 and 3, 4, 5 of the sequence."""
     for number in (0, 3):
-        conv, after = f"{name}.{number}", f"{name}.{number + 1}"
-        if norm in ("batch", "sync_batch"):
-            x = _folded(graph, x, conv, after)
-        else:
-            x = _conv(graph, x, conv)
-            x = _group_norm(graph, x, after, each_channel=norm == "instance")
+        x = _conv(graph, x, f"{name}.{number}")
+        if norm in ("group", "instance"):
+            x = _group_norm(graph, x, f"{name}.{number + 1}", each_channel=norm == "instance")
         x = graph.add("Relu", [x], f"{name}.{number + 2}")
     return x
 
 
-def _folded(graph: _Graph, x: str, conv: str, norm: str) -> str:
-    """A convolution and the batch norm after it as one."""
-    gamma, beta, mean, variance = (
-        graph.weights[f"{norm}.{part}"].astype(np.float64)
-        for part in ("gamma", "beta", "moving_mean", "moving_variance")
-    )
-    factor = gamma / np.sqrt(variance + EPSILON)
-    weight = graph.weights[f"{conv}.weight"] * factor[:, None, None, None]
-    bias = np.asarray(beta - mean * factor, np.float32)
-    return _conv_of(graph, x, conv, np.asarray(weight, np.float32), bias)
-
-
 def _conv(graph: _Graph, x: str, name: str, *, strides: list[int] | None = None) -> str:
-    bias = graph.weights.get(f"{name}.bias")
-    return _conv_of(graph, x, name, graph.weights[f"{name}.weight"], bias, strides=strides)
-
-
-def _conv_of(
-    graph: _Graph,
-    x: str,
-    name: str,
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32] | None,
-    *,
-    strides: list[int] | None = None,
-) -> str:
+    weight, bias = graph.weights[f"{name}.weight"], graph.weights.get(f"{name}.bias")
     inputs = [x, graph.constant(f"{name}.weight", weight)]
     if bias is not None:
         inputs.append(graph.constant(f"{name}.bias", bias))

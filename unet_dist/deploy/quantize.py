@@ -11,12 +11,11 @@ import onnx
 from onnx import helper
 
 from unet_dist.deploy.export import checked, onnx_bytes, write_onnx
-from unet_dist.deploy.model_file import ModelFile
+from unet_dist.deploy.model_file import Metadata, ModelFile
 from unet_dist.deploy.parity import Refused
 from unet_dist.deploy.ptq import (
     Calibrated,
     Options,
-    calibrate,
     dice_of,
     fewest_float_layers,
     file_of,
@@ -58,7 +57,6 @@ class Quantised:
         tree = {key: value for key, value in asdict(self).items() if key != "content"}
         dice = self.dice[options.runtime]
         return {
-            "method": "ptq",
             "options": asdict(options),
             **tree,
             "bytes": len(self.content),
@@ -92,11 +90,19 @@ class Quantised:
 
 
 def quantise_run(
-    source: Source, native: Network, folder: Path, options: Options, *, force: bool, say: Say
+    source: Source,
+    native: Network,
+    make: Callable[[], Calibrated],
+    folder: Path,
+    options: Options,
+    *,
+    force: bool,
+    say: Say,
 ) -> dict[str, Any]:
     """Writes the float32 model, the one of 8 bits, ``quantize.json`` and ``report.html``.
 
     Args:
+        make: what is to be of 8 bits (``ptq.calibrate``, ``qat.learned``).
         force: write them even if the model of 8 bits is worse than the limits.
 
     Raises:
@@ -113,14 +119,14 @@ def quantise_run(
     session = OnnxRuntimeSession(plain)
     parity = checked(source, session, native, where="model.onnx", shapes=[])
     say(f"float32 is equal to MindSpore: {parity.describe()}")
-    made = calibrate(source, options)
+    made = make()
     quantised = choose(source, made, plain, options, say)
     faults = quantised.faults(options)
     if faults and not force:
         raise Refused(f"the model of 8 bits is refused (--force writes it): {'; '.join(faults)}")
     record = {**quantised.to_json(options), "faults": faults, "file": file.int8.name}
     write_onnx(source, folder, plain, parity)
-    rows = _pictures(source, made, quantised, options)
+    rows = _pictures(source, made, plain, quantised, options)
     write_files({file.int8: quantised.content, file.report: quantised_html(record, rows).encode()})
     write_json(file.quantize_record, record)
     return record
@@ -131,13 +137,14 @@ def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say
     moves the output most."""
     worst_first = sensitivities(made)
     names = list(worst_first)
-    samples, threshold = source.dataset.splits.val, source.metadata.threshold
+    samples = source.dataset.splits.val
     known: dict[int, float] = {}
 
-    def dice(network: Network) -> float:
-        return dice_of(network, source.config, source.dataset, samples, threshold)
+    def dice(network: Network, metadata: Metadata = made.metadata) -> float:
+        return dice_of(network, source.config, source.dataset, samples, metadata.threshold)
 
-    before = dice(made.network(made.model, options.runtime))
+    plain_network = DeployedNetwork(session_of(plain, options.runtime), source.metadata)
+    before = dice(plain_network, source.metadata)
 
     def is_good(number: int) -> bool:
         model = made.quantised(names[:number])
@@ -186,17 +193,19 @@ def _described(made: Calibrated, model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _pictures(
-    source: Source, made: Calibrated, quantised: Quantised, options: Options
+    source: Source, made: Calibrated, plain: bytes, quantised: Quantised, options: Options
 ) -> list[tuple[str, bytes]]:
     """The first validation images: what they are, and image, truth and both predictions."""
-    contents = {"float32": made.model.SerializeToString(), "int8": quantised.content}
-    predictors = {
-        name: Predictor(
-            source.config,
-            [DeployedNetwork(session_of(content, options.runtime), made.metadata)],
+    contents = ((plain, source.metadata), (quantised.content, made.metadata))
+    predictors = [
+        (
+            metadata.threshold,
+            Predictor(
+                source.config, [DeployedNetwork(session_of(content, options.runtime), metadata)]
+            ),
         )
-        for name, content in contents.items()
-    }
+        for content, metadata in contents
+    ]
     found = []
     for sample in source.dataset.splits.val[:MOST_PICTURES]:
         truth = source.dataset.read_native(sample)
@@ -206,11 +215,11 @@ def _pictures(
                 image_hwc=truth.image_hwc,
                 truth_hw=truth.target_hw,
                 prob_hwk=predictor.of_sample(source.dataset, sample),
-                threshold=source.metadata.threshold,
+                threshold=threshold,
                 fov_hw=truth.fov_hw,
                 dice=math.nan,
             )
-            for predictor in predictors.values()
+            for threshold, predictor in predictors
         ]
         changed = float((np.abs(rows[0].prob_hwk - rows[1].prob_hwk)).max())
         caption = f"{sample.id}: largest difference of a probability {changed:.3f}"

@@ -13,7 +13,7 @@ from mindspore.common.initializer import HeNormal
 from numpy.typing import NDArray
 
 from unet_dist.config import ModelConfig
-from unet_dist.model.fake_quant import QuantConv2d, QuantConv2dTranspose
+from unet_dist.model.fake_quant import QuantConv2d, QuantConv2dTranspose, RoundedInput
 from unet_dist.model.norm import make_norm
 
 
@@ -138,6 +138,11 @@ class UNet(nn.Cell):
         self.decoder = nn.CellList(
             [ConvBlock(2 * width, width, config, all_reduce) for width in widths[:-1]]
         )
+        # What an encoder hands on is rounded before a decoder's convolution rounds it again, as a
+        # deployed network does.
+        self.skips = nn.CellList(
+            [RoundedInput() if config.fake_quant else nn.Identity() for _ in range(config.depth)]
+        )
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
         outputs = 1 if classes == 2 else classes
         self.head = (
@@ -173,7 +178,7 @@ class UNet(nn.Cell):
         x = self.stem(_pad_to_multiple(x, self.multiple))
         skips = []
         for level in range(self.depth):
-            x = self.encoder[level](x)
+            x = self.skips[level](self.encoder[level](x))
             skips.append(x)
             x = self.pool(x)
         x = self.encoder[self.depth](x)

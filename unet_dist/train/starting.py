@@ -10,8 +10,6 @@ from unet_dist.errors import UserError
 from unet_dist.runs import RunDir
 from unet_dist.train.checkpoint import Arrays, load_best
 
-RANGES = (".rounded_input.low", ".rounded_input.high")
-"""Of inputs in ``model/fake_quant.py``, which a network trained without has not."""
 SHOWN = 8
 
 
@@ -32,9 +30,7 @@ def starting_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Array
             found = load_file(path)
         except (OSError, SafetensorError) as error:
             raise UserError(str(path), f"cannot be read as safetensors: {error}") from error
-    faults = [
-        f"{name}: not there" for name in shapes if name not in found and not name.endswith(RANGES)
-    ]
+    faults = [f"{name}: not there" for name in shapes if name not in found]
     faults += [f"{name}: the network has no such parameter" for name in found if name not in shapes]
     faults += [
         f"{name}: {found[name].shape} in place of {shape}"

@@ -1,0 +1,94 @@
+"""What a training with 8 bits starts from and leaves, against ONNX Runtime."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.deployed import random_weights, untrained_run
+from unet_dist.config import ModelConfig
+from unet_dist.config_file import dump_config
+from unet_dist.deploy.folding import fold_batch_norms
+from unet_dist.deploy.native import native_network
+from unet_dist.deploy.ptq import file_of
+from unet_dist.deploy.qat import agreement, is_trained, learned, qat_config, write_start
+from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
+from unet_dist.deploy.source import Source, open_source
+from unet_dist.errors import UserError
+from unet_dist.evaluate.predictor import Predictor
+from unet_dist.runs import write_json, write_text_atomically
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    run, _ = untrained_run(tmp_path_factory.mktemp("qat"), "model.passes=2")
+    return open_source(run, opset=17)
+
+
+def test_folding_a_norm_is_its_scale_and_shift() -> None:
+    weights = random_weights(ModelConfig(width=2, depth=1, norm="batch"), in_channels=1, outputs=1)
+    folded = fold_batch_norms(weights)
+    conv, norm = "encoder.0.body.3", "encoder.0.body.4"
+    gamma, beta, mean, variance = (
+        weights[f"{norm}.{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
+    )
+    factor = gamma / np.sqrt(variance + 1e-5)
+    for channel in range(2):
+        expected = weights[f"{conv}.weight"][channel] * factor[channel]
+        assert np.allclose(folded[f"{conv}.weight"][channel], expected)
+    assert np.allclose(folded[f"{conv}.bias"], beta - mean * factor)
+    assert not [name for name in folded if name.startswith(f"{norm}.")]
+
+
+def test_group_norms_are_not_folded() -> None:
+    weights = random_weights(ModelConfig(width=2, depth=1, norm="group"), in_channels=1, outputs=1)
+    assert fold_batch_norms(weights) == weights
+
+
+def trained_as_started(source: Source, folder: Path) -> Source:
+    """What a training of no steps would leave."""
+    start = folder / "start.safetensors"
+    write_start(source, start)
+    return replace(source, config=qat_config(source.config, start, 1), weights=load_file(start))
+
+
+def test_mindspore_rounds_as_the_model_of_8_bits_does(source: Source, tmp_path: Path) -> None:
+    trained = trained_as_started(source, tmp_path)
+    made = learned(trained)
+    session = OnnxRuntimeSession(file_of(made.quantised([]), "plain", largest=0))
+    networks = [native_network(trained), DeployedNetwork(session, made.metadata)]
+    predictors = [
+        Predictor(source.config, [network]) for network in (*networks, native_network(source))
+    ]
+    sample = source.dataset.splits.train[0]
+    rounding, deployed, plain = (each.of_sample(source.dataset, sample) for each in predictors)
+    # Of random weights the output is much moved by rounding, and little by who rounds.
+    moved = np.abs(deployed - plain).mean()
+    assert np.abs(deployed - rounding).mean() < moved / 2
+    assert agreement(networks, source.config, source.dataset, [sample], 0.4) > 0.97
+
+
+def test_the_training_is_a_tenth_without_batch_norms(source: Source, tmp_path: Path) -> None:
+    config = qat_config(source.config, tmp_path / "start", 0)
+    assert (config.train.epochs, source.config.train.epochs) == (6, 60)
+    assert config.train.lr == pytest.approx(source.config.train.lr / 10)
+    assert (config.model.norm, config.model.fake_quant) == ("none", True)
+    assert qat_config(source.config, tmp_path / "start", 3).train.epochs == 3
+
+
+def test_a_training_is_taken_up_only_if_it_is_over_and_the_same(
+    source: Source, tmp_path: Path
+) -> None:
+    run = replace(source.run, path=tmp_path / "qat")
+    config = qat_config(source.config, tmp_path / "start", 0)
+    assert not is_trained(run, config)
+    run.path.mkdir()
+    write_text_atomically(run.config, dump_config(config))
+    with pytest.raises(UserError, match="is not over"):
+        is_trained(run, config)
+    write_json(run.status, {"state": "done"})
+    assert is_trained(run, config)
+    with pytest.raises(UserError, match="other settings"):
+        is_trained(run, qat_config(source.config, tmp_path / "start", 2))

@@ -1,0 +1,61 @@
+"""The training of ``unet-dist quantize --method qat``."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from unet_dist.cli.shared import EXIT_CODES, finish
+from unet_dist.cli.where import supervision_of
+from unet_dist.cluster.topology import fitting_ranks
+from unet_dist.config_file import dump_config
+from unet_dist.launching.datasets import begin_run
+from unet_dist.launching.job import Job
+from unet_dist.launching.placement import Placement, check_fit
+from unet_dist.runs import RunDir, write_text_atomically
+
+MAX_RESTARTS = 3
+
+
+def train_for_8_bits(
+    run: RunDir,
+    folder: RunDir,
+    *,
+    epochs: int,
+    placement: Placement,
+    console: Console,
+    as_json: bool,
+) -> None:
+    """Trains into ``folder`` from the weights of ``run``, unless that is done; ends the program if
+    it fails or is stopped.
+
+    Raises:
+        UserError: the folder holds another training, or one that is not over.
+    """
+    from unet_dist.deploy.qat import is_trained, qat_config, write_start
+    from unet_dist.deploy.source import open_source
+
+    source = open_source(run, opset=17)
+    start = Path(f"{folder.path}_start.safetensors")
+    config = qat_config(source.config, start, epochs)
+    topology = placement.or_else(run.last_placement()).topology()
+    check_fit(
+        config.model_copy(update={"train": source.config.train}), topology.world, topology.target
+    )
+    if is_trained(folder, config):
+        console.print(f"{folder.path} is trained", markup=False)
+        return
+    write_start(source, start)
+    job = Job(
+        run=folder,
+        what={"kind": "train", "resume": False, "split": "", "until_dice": 0.0, "doubts": []},
+        placement=placement.or_else(run.last_placement()),
+        supervision=supervision_of(topology, max_restarts=MAX_RESTARTS),
+        console=console,
+        fitting=fitting_ranks(config.train.batch, config.train.accumulation),
+    )
+    with folder.locked():
+        begin_run(folder, config, console)
+        write_text_atomically(folder.config, dump_config(config))
+        result = job.lead()
+    if EXIT_CODES[result.ending]:
+        finish(job, result, as_json)

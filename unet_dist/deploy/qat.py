@@ -1,0 +1,166 @@
+"""Quantisation-aware training: a short training from a run's weights, in which convolutions see
+weights and inputs of 8 bits (``model.fake_quant``), and the model of 8 bits that it learnt.
+
+It is an ordinary run, on as many ranks as any, of the network without batch norms: as it is
+deployed.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from unet_dist.config import Config
+from unet_dist.data.dataset import Dataset
+from unet_dist.data.sample import Sample
+from unet_dist.deploy.folding import fold_batch_norms
+from unet_dist.deploy.observe import Observer, observe
+from unet_dist.deploy.onnx_graph import build_model
+from unet_dist.deploy.ptq import Calibrated, Options, calibrate, evenly
+from unet_dist.deploy.qdq import Layer, groups_of, layers_of
+from unet_dist.deploy.ranges import Range
+from unet_dist.deploy.source import Source
+from unet_dist.errors import UserError
+from unet_dist.evaluate.metrics import hard_prediction
+from unet_dist.evaluate.predictor import Network, Predictor
+from unet_dist.runs import RunDir
+
+SHARE_OF_EPOCHS = 0.1
+SHARE_OF_RATE = 0.1
+"""Of the run's own; a tenth is what is usual for fine-tuning."""
+ENCODER = re.compile(r"(?P<pass>(?:refine\.)?)encoder\.(?P<level>\d+)\.body\.3")
+SEEN_IMAGES = 2
+"""Whose tiles tell which layers rounding hurts most."""
+
+
+def qat_config(config: Config, start: Path, epochs: int) -> Config:
+    """
+    Args:
+        epochs: 0 for a tenth of the run's.
+    """
+    epochs = epochs or math.ceil(config.train.epochs * SHARE_OF_EPOCHS)
+    norm = "none" if config.model.norm in ("batch", "sync_batch") else config.model.norm
+    every = math.ceil(epochs / 3)
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update={"norm": norm, "fake_quant": True}),
+            "train": config.train.model_copy(
+                update={
+                    "epochs": epochs,
+                    "lr": config.train.lr * SHARE_OF_RATE,
+                    "start_from": str(start.resolve()),
+                    "amp": "off",
+                }
+            ),
+            "evaluate": config.evaluate.model_copy(update={"every_epochs": every}),
+            "checkpoint": config.checkpoint.model_copy(update={"every_epochs": every}),
+        }
+    )
+
+
+def write_start(source: Source, path: Path) -> None:
+    """The weights that the training starts from, and the ranges of what layers read on training
+    images."""
+    made = calibrate(source, Options())
+    start = dict(fold_batch_norms(source.weights))
+    for cell, tensor in _rounding_cells(made.layers):
+        seen = made.ranges[tensor]
+        start[f"{cell}.low"] = np.array([seen.low], np.float32)
+        start[f"{cell}.high"] = np.array([seen.high], np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: np.ascontiguousarray(value) for name, value in start.items()}, path)
+
+
+def _rounding_cells(layers: Sequence[Layer]) -> list[tuple[str, str]]:
+    """Cells of the network in training, each with the tensor of the deployed graph that it rounds."""
+    inputs = [(f"{layer.name}.rounded_input", layer.input) for layer in layers]
+    # What the last convolution of an encoder's block makes is handed to a decoder, but for the
+    # deepest level, which no skip begins at.
+    encoders = [layer.name for layer in layers if ENCODER.fullmatch(layer.name)]
+    skips = [
+        (
+            f"{found['pass']}skips.{found['level']}",
+            f"{found['pass']}encoder.{found['level']}.body.5",
+        )
+        for name in encoders
+        if (found := ENCODER.fullmatch(name))
+        and f"{found['pass']}encoder.{int(found['level']) + 1}.body.3" in encoders
+    ]
+    return [*inputs, *skips]
+
+
+def is_trained(run: RunDir, wanted: Config) -> bool:
+    """Whether the training was done before.
+
+    Raises:
+        UserError: it is not over, or was another one.
+    """
+    if not run.config.exists():
+        return False
+    if run.load_config() != wanted:
+        raise UserError(
+            str(run.path), "holds a training with other settings; choose another folder for -o"
+        )
+    if run.state() != "done":
+        raise UserError(
+            str(run.path), f"is not over: unet-dist train {run.path} --resume, then this again"
+        )
+    return True
+
+
+def learned(trained: Source) -> Calibrated:
+    """The model of 8 bits of a training with ``model.fake_quant``."""
+    model = build_model(trained.weights, trained.config.model, trained.metadata)
+    layers = layers_of(model)
+    known = {
+        tensor: Range(
+            low=float(trained.weights[f"{cell}.low"][0]),
+            high=float(trained.weights[f"{cell}.high"][0]),
+        )
+        for cell, tensor in _rounding_cells(layers)
+    }
+    ranges: dict[str, Range] = {}
+    for group in groups_of(model, [layer.input for layer in layers]):
+        # Training saw what convolutions read; what is passed on to them is within.
+        seen = [known[tensor] for tensor in group if tensor in known]
+        joint = seen[0]
+        for other in seen[1:]:
+            joint = joint.joined(other)
+        ranges.update(dict.fromkeys(group, joint))
+    observer = Observer(model, trained.metadata, [])
+    samples = trained.dataset.splits.train
+    observe(observer, trained.config, trained.dataset, evenly(samples, SEEN_IMAGES))
+    return Calibrated(
+        model=model,
+        metadata=replace(trained.metadata, precision="int8"),
+        layers=layers,
+        ranges=ranges,
+        corrections={},
+        inputs=observer.inputs,
+        images=len(samples),
+        activations="u8",
+    )
+
+
+def agreement(
+    networks: Sequence[Network],
+    config: Config,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    threshold: float | None,
+) -> float:
+    """Share of the pixels inside the field of view that two networks give the same class."""
+    predictors = [Predictor(config, [network]) for network in networks]
+    equal = total = 0
+    for sample in samples:
+        fov_hw = dataset.read_native(sample).fov_hw
+        one, other = (
+            hard_prediction(each.of_sample(dataset, sample), threshold) for each in predictors
+        )
+        equal += int(np.count_nonzero((one == other) & fov_hw))
+        total += int(np.count_nonzero(fov_hw))
+    return equal / total
