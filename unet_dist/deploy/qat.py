@@ -77,20 +77,15 @@ def write_start(source: Source, path: Path) -> None:
 
 def _rounding_cells(layers: Sequence[Layer]) -> list[tuple[str, str]]:
     """Cells of the network in training, each with the tensor of the deployed graph that it rounds."""
-    inputs = [(f"{layer.name}.rounded_input", layer.input) for layer in layers]
-    # What the last convolution of an encoder's block makes is handed to a decoder, but for the
-    # deepest level, which no skip begins at.
-    encoders = [layer.name for layer in layers if ENCODER.fullmatch(layer.name)]
-    skips = [
-        (
-            f"{found['pass']}skips.{found['level']}",
-            f"{found['pass']}encoder.{found['level']}.body.5",
-        )
-        for name in encoders
-        if (found := ENCODER.fullmatch(name))
-        and f"{found['pass']}encoder.{int(found['level']) + 1}.body.3" in encoders
-    ]
-    return [*inputs, *skips]
+    cells = [(f"{layer.name}.rounded_input", layer.input) for layer in layers]
+    names = {layer.name for layer in layers}
+    for name in sorted(names):
+        if found := ENCODER.fullmatch(name):
+            half, level = found["pass"], int(found["level"])
+            # Every level but the deepest hands what its block makes to a decoder.
+            if f"{half}encoder.{level + 1}.body.3" in names:
+                cells.append((f"{half}skips.{level}", f"{half}encoder.{level}.body.5"))
+    return cells
 
 
 def is_trained(run: RunDir, wanted: Config) -> bool:
