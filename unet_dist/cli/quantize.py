@@ -1,5 +1,6 @@
 """``unet-dist quantize``: a run's network in 8 bits."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from unet_dist.deploy.source import Source
 
 
+MAX_DROP = {"ptq": 0.005, "qat": 0.002}
+
+
 def quantize(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the models.")],
@@ -29,8 +33,12 @@ def quantize(
     activations: Annotated[str, typer.Option(help="u8, or s8 for Ascend cards.")] = "u8",
     opset: Annotated[int, typer.Option(help="13, 15 or 17.")] = 17,
     max_drop: Annotated[
-        float, typer.Option(min=0, help="Of the Dice; layers stay in float32 until it holds.")
-    ] = 0.005,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Of the Dice; layers stay in float32 until it holds. Default 0.005, of qat 0.002.",
+        ),
+    ] = None,
     max_size: Annotated[float, typer.Option(min=0, help="Share of the float32 file.")] = 0.258,
     runtime: Annotated[
         str, typer.Option(help="openvino or onnxruntime, that Dice and speed are measured with.")
@@ -110,10 +118,11 @@ def quantize(
 
     source = opened(folder)
     options = Options(
+        method=method,  # type: ignore[arg-type]  # checked above, as those that follow
         calibrate=calibrate,
-        calibration=calibration,  # type: ignore[arg-type]  # checked above, as those that follow
+        calibration=calibration,  # type: ignore[arg-type]
         activations=activations,  # type: ignore[arg-type]
-        max_drop=max_drop,
+        max_drop=MAX_DROP[method] if max_drop is None else max_drop,
         max_size=max_size,
         runtime=runtime,  # type: ignore[arg-type]
         layout=layout,  # type: ignore[arg-type]
@@ -123,7 +132,10 @@ def quantize(
         console.print(line, markup=False)
 
     def make() -> "Calibrated":
-        return learned(opened(training)) if method == "qat" else calibrated(source, options)
+        if method == "ptq":
+            return calibrated(source, options)
+        trained = opened(training)
+        return replace(learned(trained), taught_by=native_network(trained))
 
     try:
         record = quantise_run(
@@ -134,7 +146,6 @@ def quantize(
         if as_json:
             answer(console, True, "", {"state": "failed", "reason": str(error)})
         raise typer.Exit(EXIT_JOB_FAILED) from error
-    record["method"] = method
     left = len(record["float_layers"])
     text = (
         f"{out / record['file']}: Dice {-record['drop']:+.4f}, {record['size']:.1%} of the size, "

@@ -41,6 +41,8 @@ TIMED_RUNS = 15
 class Options:
     """How to quantise."""
 
+    method: Literal["ptq", "qat"] = "ptq"
+
     calibrate: int = 32
     """Training images."""
     calibration: Calibration = "minmax"
@@ -68,6 +70,8 @@ class Calibrated:
     """Some tiles, as the model sees them."""
     images: int
     activations: Activations
+    taught_by: Network | None = None
+    """What training computed with 8 bits, if it did."""
 
     def quantised(self, float_layers: Sequence[str]) -> onnx.ModelProto:
         return quantise(

@@ -76,7 +76,7 @@ def write_start(source: Source, path: Path) -> None:
 
 
 def _rounding_cells(layers: Sequence[Layer]) -> list[tuple[str, str]]:
-    """Cells of the network in training, each with the tensor of the deployed graph that it rounds."""
+    """Cells of the network in training, each with the tensor of the deployed graph it rounds."""
     cells = [(f"{layer.name}.rounded_input", layer.input) for layer in layers]
     names = {layer.name for layer in layers}
     for name in sorted(names):

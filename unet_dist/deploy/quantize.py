@@ -22,6 +22,7 @@ from unet_dist.deploy.ptq import (
     seconds_of,
     sensitivities,
 )
+from unet_dist.deploy.qat import agreement
 from unet_dist.deploy.runtime import RUNTIMES, DeployedNetwork, OnnxRuntimeSession, session_of
 from unet_dist.deploy.source import Source
 from unet_dist.errors import UserError
@@ -52,6 +53,8 @@ class Quantised:
     layers: int
     layout: str
     calibrated_on: int
+    agreement: float | None
+    """Share of the pixels of validation images that training with 8 bits gave the same class."""
 
     def to_json(self, options: Options) -> dict[str, Any]:
         tree = {key: value for key, value in asdict(self).items() if key != "content"}
@@ -180,6 +183,15 @@ def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say
         seconds_float32=seconds_float32,
         layers=len(names),
         calibrated_on=made.images,
+        agreement=None
+        if made.taught_by is None
+        else agreement(
+            [made.taught_by, DeployedNetwork(session_of(content, options.runtime), made.metadata)],
+            source.config,
+            source.dataset,
+            samples,
+            made.metadata.threshold,
+        ),
     )
 
 

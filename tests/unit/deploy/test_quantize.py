@@ -44,6 +44,7 @@ GOOD = Quantised(
     layers=1,
     layout="plain",
     calibrated_on=4,
+    agreement=None,
 )
 
 
