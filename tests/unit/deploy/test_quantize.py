@@ -1,7 +1,9 @@
 """Which layers stay in float32, and what is refused."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tests.deployed import untrained_run
 from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
 from unet_dist.deploy.parity import Refused
-from unet_dist.deploy.ptq import Options, evenly, fewest_float_layers
+from unet_dist.deploy.ptq import Options, calibrate, evenly, fewest_float_layers
 from unet_dist.deploy.quantize import Quantised, quantise_run
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
 from unet_dist.deploy.source import Source, open_source
@@ -80,13 +82,18 @@ def test_a_refused_model_leaves_nothing_unless_forced(source: Source, tmp_path: 
     native = DeployedNetwork(OnnxRuntimeSession(onnx_bytes(source)), source.metadata)
     file = ModelFile(tmp_path / "deployed")
     options = Options(max_size=0.0, runtime="onnxruntime", calibrate=2)
-    lines: list[str] = []
+
+    def run(*, force: bool) -> dict[str, Any]:
+        make = partial(calibrate, source, options)
+        return quantise_run(
+            source, native, make, file.folder, options, force=force, say=lambda line: None
+        )
 
     with pytest.raises(Refused, match="more than --max-size 0"):
-        quantise_run(source, native, file.folder, options, force=False, say=lines.append)
+        run(force=False)
     assert not file.folder.exists()
 
-    record = quantise_run(source, native, file.folder, options, force=True, say=lines.append)
+    record = run(force=True)
     assert metadata_of_onnx(file.int8).precision == "int8"
     assert metadata_of_onnx(file.onnx) == source.metadata
     assert record["bytes"] == file.int8.stat().st_size
