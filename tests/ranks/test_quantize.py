@@ -1,0 +1,29 @@
+"""Quantisation-aware training as a user starts it."""
+
+from pathlib import Path
+
+from tests.conftest import json_of, run_program
+from tests.deployed import untrained_run
+from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
+from unet_dist.runs import RunDir
+
+
+def test_a_training_with_8_bits_ends_in_a_model_of_them(tmp_path: Path) -> None:
+    run, _ = untrained_run(tmp_path, "augment.crop=32", "train.batch=2", "log.images=0")
+    out = tmp_path / "deployed"
+    command = ["quantize", run.path, "--method", "qat", "--epochs", 1, "-o", out, "--json"]
+    done = run_program(*command, "--simulate", 2, "--force")
+    assert done.returncode == 0, done.stderr
+    result = json_of(done)
+    training = RunDir(out / "qat")
+    assert training.state() == "done"
+    assert training.load_config().model.fake_quant
+    assert result["options"]["method"] == "qat"
+    assert result["agreement"] > 0.9
+    assert metadata_of_onnx(ModelFile(out).int8).precision == "int8"
+    # Once trained, it is not trained again.
+    again = run_program(*command, "--max-size", 0)
+    assert again.returncode == 1
+    assert "is trained" in again.stderr
+    assert "more than --max-size 0" in json_of(again)["reason"]
+    assert training.next_attempt() == 1
