@@ -27,7 +27,7 @@ def test_every_class_is_learnt_named_and_predicted(organs: Path, tmp_path: Path)
     done = train(
         organs / "config.yaml", "augment.crop=64", "augment.elastic=0", "augment.noise=0",
         "model.width=8", "model.depth=3", "model.norm=batch", "train.epochs=32", "train.batch=4",
-        "train.lr=0.02", "loss.class_weights=[1, 1, 1, 5]", "evaluate.tile=64",
+        "train.lr=0.01", "loss.class_weights=[1, 1, 1, 10]", "evaluate.tile=64",
         "evaluate.every_epochs=40", "--simulate", 2, "--run", run, "--json",
     )  # fmt: skip
     result = json_of(done)
