@@ -16,11 +16,16 @@ NOTHING: Intervals = np.empty((0, 2), np.int64)
 
 def merged(*sets: Intervals) -> Intervals:
     """The union. Intervals without a length are dropped."""
-    together = np.concatenate([NOTHING, *sets])
-    together = together[together[:, 1] > together[:, 0]]
+    filled = [one for one in sets if len(one)]
+    # Of the tracks of a large trace, each copy that is not made saves a hundred megabytes.
+    together = filled[0] if len(filled) == 1 else np.concatenate([NOTHING, *filled])
+    long = together[:, 1] > together[:, 0]
+    if not long.all():
+        together = together[long]
     if not len(together):
         return NOTHING
-    together = together[np.argsort(together[:, 0], kind="stable")]
+    if (together[1:, 0] < together[:-1, 0]).any():
+        together = together[np.argsort(together[:, 0], kind="stable")]
     reach = np.maximum.accumulate(together[:, 1])
     opens = np.flatnonzero(np.append(True, together[1:, 0] > reach[:-1]))
     closes = np.append(opens[1:], len(together)) - 1

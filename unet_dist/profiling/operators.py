@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -114,24 +115,30 @@ def computing_rows(kernels: Kernels) -> NDArray[np.intp]:
 def by_type(kernels: Kernels, chip: Chip = USUAL) -> list[OperatorGroup]:
     """The longest in all first."""
     rows = computing_rows(kernels)
-    return _grouped(kernels, rows, [kernels.texts[code] for code in kernels.type[rows]], chip)
+    return _grouped(kernels, rows, kernels.type[rows], kernels.texts.__getitem__, chip)
 
 
 def by_shape(kernels: Kernels, chip: Chip = USUAL) -> list[OperatorGroup]:
-    rows = computing_rows(kernels)
-    names = [
-        f"{kernels.texts[kind]} {kernels.texts[shapes]}".strip()
-        for kind, shapes in zip(kernels.type[rows], kernels.shapes[rows], strict=True)
-    ]
-    return _grouped(kernels, rows, names, chip)
+    rows, texts = computing_rows(kernels), kernels.texts
+
+    def name_of(code: int) -> str:
+        kind, shapes = divmod(code, len(texts))
+        return f"{texts[kind]} {texts[shapes]}".strip()
+
+    codes = kernels.type[rows].astype(np.int64) * len(texts) + kernels.shapes[rows]
+    return _grouped(kernels, rows, codes, name_of, chip)
 
 
 def by_scope(kernels: Kernels, chip: Chip = USUAL) -> list[OperatorGroup]:
     """By the level of the encoder or decoder that the framework's names tell, forward and backward
     apart; kernels whose names tell none are together."""
     rows = computing_rows(kernels)
-    scopes = {code: scope_of(kernels.texts[code]) for code in np.unique(kernels.name[rows])}
-    return _grouped(kernels, rows, [scopes[code] for code in kernels.name[rows]], chip)
+    known = np.unique(kernels.name[rows]).tolist()
+    scopes = {code: scope_of(kernels.texts[code]) for code in known}
+    order = sorted(set(scopes.values()))
+    number_of = np.zeros(len(kernels.texts), np.int32)
+    number_of[known] = [order.index(scopes[code]) for code in known]
+    return _grouped(kernels, rows, number_of[kernels.name[rows]], order.__getitem__, chip)
 
 
 def scope_of(name: str) -> str:
@@ -170,8 +177,8 @@ def launches_of(kernels: Kernels, communicating: Intervals, transferring: Interv
     tiny = lengths < TINY_NS
     idle = [
         gaps(merged(times), int(times[0, 0]), int(times[:, 1].max()))
-        for step in np.unique(kernels.step[rows])
-        if len(times := kernels.time_ns[rows[kernels.step[rows] == step]])
+        for _, inside in rows_by(kernels.step[rows])
+        if len(times := kernels.time_ns[rows[inside]])
     ]
     nothing = np.concatenate([np.empty((0, 2), np.int64), *idle])
     # A kernel that begins while data still moves has not waited for it.
@@ -225,41 +232,55 @@ def cube_utilisation(kernels: Kernels) -> float:
 
 
 def num_steps(kernels: Kernels) -> int:
-    return max(1, len(set(kernels.step.tolist()) - {NO_STEP}))
+    return max(1, int((np.unique(kernels.step) != NO_STEP).sum()))
 
 
 def _grouped(
-    kernels: Kernels, rows: NDArray[np.intp], names: Sequence[str], chip: Chip
+    kernels: Kernels,
+    rows: NDArray[np.intp],
+    codes: NDArray[np.integer],
+    name_of: Callable[[int], str],
+    chip: Chip,
 ) -> list[OperatorGroup]:
+    """
+    Args:
+        codes: of the group of each row.
+    """
     lengths = kernels.time_ns[rows, 1] - kernels.time_ns[rows, 0]
     whole = max(1, int(lengths.sum()))
-    least = least_seconds(kernels, chip)[rows]
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name, []).append(place)
+    least = least_seconds(kernels, chip)
     groups = []
-    for name, members in places.items():
-        inside = np.array(members, np.intp)
-        cores = _most_frequent(kernels.core[rows[inside]])
+    for code, inside in rows_by(codes):
+        members = rows[inside]
         total = int(lengths[inside].sum())
         groups.append(
             OperatorGroup(
-                name=name,
-                core=kernels.texts[cores],
+                name=name_of(code),
+                core=kernels.texts[_most_frequent(kernels.core[members])],
                 count=len(inside),
                 total_ns=total,
                 longest_ns=int(lengths[inside].max()),
                 share=total / whole,
-                bound=_bound(kernels, rows[inside]),
-                **_roof(least[inside], lengths[inside]),
+                bound=_bound(kernels, members),
+                **_roof(least.of(members), lengths[inside]),
             )
         )
     return sorted(groups, key=lambda group: (-group.total_ns, group.name))
 
 
+def rows_by(codes: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Each code, with the places where it stands, in order."""
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    limits = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(codes)]
+    for begin, end in pairwise(limits):
+        if end > begin:
+            yield int(ordered[begin]), order[begin:end]
+
+
 def _roof(least: NDArray[np.float64], lengths: NDArray[np.int64]) -> dict[str, Any]:
     """Args:
-    least: as ``least_seconds`` gives it, of the same kernels.
+    least: as ``LeastSeconds.of`` gives it, of the same kernels.
     """
     known = np.isfinite(least).all(axis=1)
     if not known.any():

@@ -168,19 +168,31 @@ def _product(inputs: Sequence[_Tensor], outputs: Sequence[_Tensor]) -> float:
     return 2.0 * math.sqrt(product / batch)
 
 
-def least_seconds(kernels: Kernels, chip: Chip) -> NDArray[np.float64]:
-    """Flop, bytes, and the seconds that each take at the least, a row for each kernel, NaN where
-    shapes are not known."""
-    table = np.full((len(kernels), 4), math.nan)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LeastSeconds:
+    """Flop, bytes, and the seconds that each take at the least, of kernels."""
+
+    table: NDArray[np.float64]
+    """A row for each kind of work, NaN where shapes are not known."""
+    row: NDArray[np.intp]
+    """Of each kernel."""
+
+    def of(self, kernels: NDArray[np.intp]) -> NDArray[np.float64]:
+        return self.table[self.row[kernels]]
+
+
+def least_seconds(kernels: Kernels, chip: Chip) -> LeastSeconds:
+    unknown = np.full((1, 4), math.nan)
     if kernels.signature is None or not len(kernels):
-        return table
+        row = np.broadcast_to(np.zeros((), np.intp), (len(kernels),))
+        return LeastSeconds(table=unknown, row=row)
     # As one number: a million pairs are sorted faster so than by rows.
     pairs = kernels.type.astype(np.int64) * len(kernels.texts) + kernels.signature
     unique, places = np.unique(pairs, return_inverse=True)
-    rows = np.full((len(unique), 4), math.nan)
+    table = np.repeat(unknown, len(unique), axis=0)
     for number, pair in enumerate(unique.tolist()):
         kind, signature = divmod(pair, len(kernels.texts))
         work = work_of(kernels.texts[kind], kernels.texts[signature])
         if work is not None:
-            rows[number] = (work.flop, work.moved_bytes, *work.seconds(chip))
-    return np.asarray(rows[places])
+            table[number] = (work.flop, work.moved_bytes, *work.seconds(chip))
+    return LeastSeconds(table=table, row=places)

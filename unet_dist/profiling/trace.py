@@ -126,22 +126,24 @@ class _Reading:
         return code
 
     def finished(self, fault: str) -> Trace:
-        names = tuple(self.codes)
-        return Trace(
-            tracks=tuple(
+        """Ends the reading: what is handed on is held no longer."""
+        names, tracks = tuple(self.codes), []
+        while self.columns:
+            track = next(iter(self.columns))
+            columns = self.columns.pop(track)
+            time_ns = np.empty((len(columns.begin), 2), np.int64)
+            time_ns[:, 0] = np.frombuffer(columns.begin, np.int64)
+            time_ns[:, 1] = np.frombuffer(columns.end, np.int64)
+            tracks.append(
                 Track(
                     process=self.processes.get(track[0], str(track[0])),
                     thread=self.threads.get(track, str(track[1])),
-                    time_ns=np.column_stack([columns.begin, columns.end]).astype(np.int64),
-                    name=np.array(columns.name, np.int32),
+                    time_ns=time_ns,
+                    name=np.frombuffer(columns.name, np.int32),
                     names=names,
                 )
-                for track, columns in self.columns.items()
-            ),
-            tasks=tuple(self.tasks),
-            names=names,
-            fault=fault,
-        )
+            )
+        return Trace(tracks=tuple(tracks), tasks=tuple(self.tasks), names=names, fault=fault)
 
 
 def read_trace(path: Path) -> Trace:
