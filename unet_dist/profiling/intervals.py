@@ -43,14 +43,17 @@ def common(one: Intervals, other: Intervals) -> Intervals:
         return NOTHING
     # For each of `one`, those of `other` that end after its begin and begin before its end.
     first = np.searchsorted(other[:, 1], one[:, 0], side="right")
-    last = np.searchsorted(other[:, 0], one[:, 1], side="left")
-    counts = np.maximum(last - first, 0)
-    mine = np.repeat(np.arange(len(one)), counts)
-    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    theirs = first[mine] + offsets
-    begins = np.maximum(one[mine, 0], other[theirs, 0])
-    ends = np.minimum(one[mine, 1], other[theirs, 1])
-    return np.column_stack([begins, ends])
+    counts = np.searchsorted(other[:, 0], one[:, 1], side="left")
+    np.maximum(np.subtract(counts, first, out=counts), 0, out=counts)
+    mine = np.repeat(np.arange(len(one), dtype=np.int32), counts)
+    first -= np.cumsum(counts) - counts
+    theirs = np.arange(len(mine))
+    theirs += first[mine]
+    del first, counts
+    shared = np.empty((len(mine), 2), np.int64)
+    np.maximum(one[mine, 0], other[theirs, 0], out=shared[:, 0])
+    np.minimum(one[mine, 1], other[theirs, 1], out=shared[:, 1])
+    return shared
 
 
 def without(one: Intervals, other: Intervals) -> Intervals:
@@ -64,10 +67,11 @@ def without(one: Intervals, other: Intervals) -> Intervals:
 def gaps(intervals: Intervals, low: int, high: int) -> Intervals:
     """What a merged set leaves free between two moments."""
     inside = clipped(intervals, low, high)
-    begins = np.concatenate([[low], inside[:, 1]])
-    ends = np.concatenate([inside[:, 0], [high]])
-    free = np.column_stack([begins, ends]).astype(np.int64)
-    return free[free[:, 1] > free[:, 0]]
+    free = np.empty((len(inside) + 1, 2), np.int64)
+    free[0, 0], free[1:, 0] = low, inside[:, 1]
+    free[-1, 1], free[:-1, 1] = high, inside[:, 0]
+    long = free[:, 1] > free[:, 0]
+    return free if long.all() else free[long]
 
 
 def clipped(intervals: Intervals, low: int, high: int) -> Intervals:
