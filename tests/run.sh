@@ -9,5 +9,5 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports --no-cache
-# Two at a time: half of the tests' time is waiting. A file stays on one worker, for its fixtures.
-exec python -m pytest --numprocesses 2 --dist loadfile "${@:-tests}"
+# Three at a time: half of the tests' time is waiting. A file stays on one worker, for its fixtures.
+exec python -m pytest --numprocesses 3 --dist loadfile "${@:-tests}"

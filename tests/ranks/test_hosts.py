@@ -77,11 +77,12 @@ def kill_rank(attempt: AttemptDir, rank: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def kill_all_below(launcher: Process) -> None:
+def kill_all_below(launcher: Process, and_at_once: Callable[[], object] = lambda: None) -> None:
     """As when its host loses power."""
     for pid in (launcher.pid, *descendants(launcher.pid)):
         with contextlib.suppress(ProcessLookupError):  # those below may have ended with it
             os.kill(pid, signal.SIGKILL)
+    and_at_once()
     launcher.communicate()
 
 
@@ -364,8 +365,7 @@ def test_the_part_that_is_lost_is_named_and_not_the_rank_that_misses_its_peer(
     run, gone = tmp_path / "run", tmp_path / "gone"
     fails = f"while [ ! -e {gone} ]; do sleep 0.1; done; echo connection reset; exit 3"
     both = start_light_parts(run, "sh", "-c", fails)
-    kill_all_below(both[lost])
-    gone.touch()
+    kill_all_below(both[lost], and_at_once=gone.touch)
     output = ended(both[1 - lost], code=1, within_s=HOST_S + 15)
     assert (
         f"the job failed: the launcher of part {lost} has not been heard of for {HOST_S} s"

@@ -27,7 +27,7 @@ def test_killed_ranks_start_again_from_the_last_checkpoint_and_nothing_is_lost()
     """Two kills, one at a random moment and one while a checkpoint is written."""
     tool = Path(__file__).parents[2] / "tools" / "kills.py"
     done = subprocess.run(
-        [sys.executable, tool, "--kills", "2", "--epochs", "60", "--json"],
+        [sys.executable, tool, "--kills", "2", "--epochs", "36", "--json"],
         capture_output=True,
         text=True,
         timeout=300,
