@@ -167,7 +167,6 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
     names = sorted({name for found in counters.values() for name in found if name})
     return Kernels(
         time_ns=times,
-        wait_ns=np.zeros(len(rows), np.int64),
         step=np.full(len(rows), NO_STEP, np.int64),
         name=np.array([code(row[3]) for row in rows], np.int32),
         type=np.array([code(row[4]) for row in rows], np.int32),

@@ -162,7 +162,7 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
     codes = Codes()
     numbers: dict[str, array[int]] = {
         name: array("q")
-        for name in ("begin", "end", "wait", "step", "name", "type", "core", "shapes", "dtypes",
+        for name in ("begin", "end", "step", "name", "type", "core", "shapes", "dtypes",
                      "signature")
     }  # fmt: skip
     with open_table(path, faults) as table:
@@ -181,7 +181,6 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
             values = {
                 "begin": begin,
                 "end": begin + duration,
-                "wait": ns_of_us(row["Wait Time(us)"]) or 0,
                 "step": int(step) if step.isdigit() else NO_STEP,
                 "name": codes(row["Name"]),
                 "type": codes(kind if kind not in ("", "N/A") else row["Name"]),
@@ -203,7 +202,6 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
 
     return Kernels(
         time_ns=np.column_stack([column("begin"), column("end")]).reshape(-1, 2),
-        wait_ns=column("wait"),
         step=column("step"),
         name=column("name", np.int32),
         type=column("type", np.int32),

@@ -63,7 +63,6 @@ def kernels_of(trace: Trace) -> Kernels:
     types = np.array([texts.setdefault(_type_of(t), len(texts)) for t in list(texts)], np.int32)
     return Kernels(
         time_ns=time_ns,
-        wait_ns=np.zeros(count, np.int64),
         step=np.full(count, NO_STEP, np.int64),
         name=name,
         type=types[name] if count else name,

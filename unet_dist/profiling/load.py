@@ -78,9 +78,14 @@ def read_profiles(found: Sequence[Found]) -> list[RankProfile]:
 
 def _read_or_fault(task: tuple[Found, int]) -> tuple[list[RankProfile], list[str]]:
     try:
-        return read_profile(*task), []
+        return [packed(profile) for profile in read_profile(*task)], []
     except UserError as error:
         return [], [f"{error.where}: {fault}" for fault in error.faults]
+
+
+def packed(profile: RankProfile) -> RankProfile:
+    kernels = profile.kernels
+    return profile if kernels is None else replace(profile, kernels=kernels.packed())
 
 
 def _size(found: Found) -> int:

@@ -297,7 +297,7 @@ def _roof(least: NDArray[np.float64], lengths: NDArray[np.int64]) -> dict[str, A
     }
 
 
-def _most_frequent(codes: NDArray[np.int32]) -> int:
+def _most_frequent(codes: NDArray[np.integer]) -> int:
     return int(np.bincount(codes).argmax())
 
 

@@ -18,35 +18,49 @@ NO_STEP = -1
 Format = Literal["ascend text", "ascend db", "chrome trace", "cluster table"]
 
 
+CODES = ("name", "type", "core", "shapes", "dtypes", "signature")
+"""Columns of kernels that stand for texts."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kernels:
     """What ran on the device, in the order of begins; also what ran on the CPU of a simulated
     rank. Texts are codes into ``texts``, since a million rows share a few hundred of them."""
 
     time_ns: Intervals
-    wait_ns: NDArray[np.int64]
-    """Before it, since the end of the last one of its stream."""
-    step: NDArray[np.int64]
+    step: NDArray[np.integer]
     """``NO_STEP`` where none is known."""
-    name: NDArray[np.int32]
-    type: NDArray[np.int32]
-    core: NDArray[np.int32]
+    name: NDArray[np.integer]
+    type: NDArray[np.integer]
+    core: NDArray[np.integer]
     """AI_CORE, AI_VECTOR_CORE, MIX_AIC, AI_CPU, HCCL, ..., CPU."""
-    shapes: NDArray[np.int32]
+    shapes: NDArray[np.integer]
     """Of the inputs, as the profiler writes them."""
-    dtypes: NDArray[np.int32]
+    dtypes: NDArray[np.integer]
     texts: tuple[str, ...]
     counters: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Hardware counters by the profiler's names, NaN where a kernel has none."""
-    signature: NDArray[np.int32] | None = None
+    signature: NDArray[np.integer] | None = None
     """Shapes, number formats and layouts of inputs and outputs (``roofline.SIGNATURE``); None where
     the profiler does not tell outputs."""
 
     def __len__(self) -> int:
         return len(self.time_ns)
 
-    def of(self, codes: NDArray[np.int32]) -> list[str]:
+    def of(self, codes: NDArray[np.integer]) -> list[str]:
         return [self.texts[code] for code in codes]
+
+    def packed(self) -> "Kernels":
+        """The same in fewer bytes, since a job of many ranks is held in memory at once."""
+        codes = {name: getattr(self, name) for name in CODES if getattr(self, name) is not None}
+        small = np.uint16 if len(self.texts) <= np.iinfo(np.uint16).max else np.int32
+        limit = np.iinfo(np.int32)
+        fits = not len(self.step) or limit.min < self.step.min() <= self.step.max() < limit.max
+        return replace(
+            self,
+            step=self.step.astype(np.int32) if fits else self.step,
+            **{name: column.astype(small) for name, column in codes.items()},
+        )
 
     def with_steps(self, steps: Sequence["Step"]) -> "Kernels":
         """Those of no step get the one in which they begin, if there is one.

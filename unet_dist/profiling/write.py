@@ -140,7 +140,9 @@ def _kernel_rows(kernels: Kernels) -> Iterable[dict[str, Any]]:
         "Input Data Types": kernels.of(kernels.dtypes),
     }
     signatures = [] if kernels.signature is None else kernels.of(kernels.signature)
+    last_end = None
     for place, (begin, end) in enumerate(kernels.time_ns.tolist()):
+        wait, last_end = 0 if last_end is None else max(0, begin - last_end), end
         step = int(kernels.step[place])
         if signatures:
             shapes = dict(zip(SIGNATURE, signatures[place].split("|"), strict=True))
@@ -154,7 +156,7 @@ def _kernel_rows(kernels: Kernels) -> Iterable[dict[str, Any]]:
             # A tabulator keeps spreadsheets from rounding it.
             "Start Time(us)": f"{_us(begin)}\t",
             "Duration(us)": _us(end - begin),
-            "Wait Time(us)": _us(int(kernels.wait_ns[place])),
+            "Wait Time(us)": _us(wait),
             "Block Num": 1,
             **shapes,
             **{name: repr(float(values[place])) for name, values in kernels.counters.items()},

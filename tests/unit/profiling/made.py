@@ -28,7 +28,7 @@ def kernels_of(rows, counters=None):
     columns = [[code(row[place]) for row in rows] for place in (1, 2, 3, 6, 7)]
     name, kind, core, shapes, dtypes = (np.array(column, np.int32) for column in columns)
     return Kernels(
-        time_ns=times, wait_ns=np.arange(len(rows), dtype=np.int64),
+        time_ns=times,
         step=np.array([row[0] for row in rows], np.int64), name=name, type=kind, core=core,
         shapes=shapes, dtypes=dtypes, texts=tuple(texts),
         counters={key: np.array(values, float) for key, values in (counters or {}).items()},

@@ -238,7 +238,7 @@ def _kernels(job: Job, rank: _Rank, times) -> Kernels:
         "dtypes": codes([f"{work.dtype};{work.dtype}" for work in works]),
     }
     return Kernels(
-        time_ns=times, wait_ns=np.zeros(len(times), np.int64),
+        time_ns=times,
         step=np.array(rank.step_of, np.int64), shapes=np.ones(len(times), np.int32),
         texts=tuple(texts), **columns,
     )  # fmt: skip

@@ -32,7 +32,7 @@ def test_what_was_written_is_read(tmp_path, folder):
     assert found.steps == made.steps
     for name in ("computing", "communicating", "transferring", "awaiting", "data_waits"):
         assert np.array_equal(getattr(found, name), getattr(made, name)), name
-    for name in ("time_ns", "step", "wait_ns"):
+    for name in ("time_ns", "step"):
         assert np.array_equal(getattr(found.kernels, name), getattr(made.kernels, name)), name
     for name in ("name", "type", "core", "shapes", "dtypes"):
         texts = [k.of(getattr(k, name)) for k in (found.kernels, made.kernels)]
@@ -225,3 +225,12 @@ def test_names_without_end_do_not_fill_the_memory(tmp_path, monkeypatch):
     assert len(track.names) == 10
     assert track.texts()[-1] == "other"
     assert len(track.name) == 100
+
+
+def test_packed_kernels_tell_the_same_in_fewer_bytes():
+    kernels = profile_of().kernels
+    packed = kernels.packed()
+    assert packed.step.tolist() == kernels.step.tolist()
+    for name in ("name", "type", "core", "shapes", "dtypes"):
+        assert packed.of(getattr(packed, name)) == kernels.of(getattr(kernels, name))
+        assert getattr(packed, name).itemsize == 2
