@@ -110,7 +110,7 @@ def measured(command: list[str], cwd: str | None = None) -> Measured:
                 except OSError:
                     continue
             peak = max(peak, total * page)
-            time.sleep(0.05)
+            time.sleep(0.2)
         seconds = time.monotonic() - started
         output.seek(0)
         return Measured(seconds=seconds, peak_mb=peak, output=output.read())
