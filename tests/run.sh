@@ -10,4 +10,5 @@ ruff format --check .
 mypy
 lint-imports --no-cache
 # Three at a time: half of the tests' time is waiting. A file stays on one worker, for its fixtures.
-exec python -m pytest --numprocesses 3 --dist loadfile "${@:-tests}"
+# In the order of the files, so that the short ones fill the end.
+exec python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder "${@:-tests}"

@@ -6,7 +6,12 @@ import pytest
 from mindspore import nn
 
 from unet_dist.config import Config, ModelConfig
-from unet_dist.model.fake_quant import QuantConv2d, QuantConv2dTranspose, RoundedInput
+from unet_dist.model.fake_quant import (
+    QuantConv2d,
+    QuantConv2dTranspose,
+    RoundedInput,
+    rounded_weight,
+)
 from unet_dist.model.unet import build_unet, put
 
 rng = np.random.default_rng(0)
@@ -69,6 +74,16 @@ def test_a_convolution_computes_with_rounded_numbers(
     x = rng.uniform(-1, 1.5, (2, 2, 6, 7)).astype(np.float32)
     y = exact(ms.Tensor(rounded_u8(x, -1, 1.5).astype(np.float32)))
     assert np.allclose(rounded(ms.Tensor(x)).asnumpy(), y.asnumpy(), atol=1e-5)
+
+
+def test_channels_of_tiny_weights_are_rounded_and_those_of_none_stay() -> None:
+    weight = rng.standard_normal((4, 2, 3, 3)).astype(np.float32)
+    weight[1] *= 1e-3
+    weight[2] *= 1e-5
+    weight[3] = 0
+    rounded = rounded_weight(ms.Tensor(weight), 0).asnumpy()
+    assert np.allclose(rounded[:3], rounded_s8(weight[:3], 0), rtol=1e-5, atol=0)
+    assert not rounded[3].any()
 
 
 @pytest.mark.parametrize("settings", [{"upsample": "transpose"}, {"upsample": "resize"}])

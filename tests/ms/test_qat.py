@@ -48,7 +48,7 @@ def test_group_norms_are_not_folded() -> None:
 def trained_as_started(source: Source, folder: Path) -> Source:
     """What a training of no steps would leave."""
     start = folder / "start.safetensors"
-    write_start(source, start)
+    write_start(source, start, images=2)
     return replace(source, config=qat_config(source.config, start, 1), weights=load_file(start))
 
 

@@ -1,13 +1,12 @@
 """The training of ``unet-dist quantize --method qat``."""
 
-from pathlib import Path
-
 from rich.console import Console
 
 from unet_dist.cli.shared import EXIT_CODES, finish
 from unet_dist.cli.where import supervision_of
 from unet_dist.cluster.topology import fitting_ranks
 from unet_dist.config_file import dump_config
+from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_run
 from unet_dist.launching.job import Job
 from unet_dist.launching.placement import Placement, check_fit
@@ -21,6 +20,7 @@ def train_for_8_bits(
     folder: RunDir,
     *,
     epochs: int,
+    calibrate: int,
     placement: Placement,
     console: Console,
     as_json: bool,
@@ -31,20 +31,25 @@ def train_for_8_bits(
     Raises:
         UserError: the folder holds another training, or one that is not over.
     """
-    from unet_dist.deploy.qat import is_trained, qat_config, write_start
+    from unet_dist.deploy.qat import is_trained, qat_config, start_file, write_start
     from unet_dist.deploy.source import open_source
 
     source = open_source(run, opset=17)
-    start = Path(f"{folder.path}_start.safetensors")
+    start = start_file(source, folder)
     config = qat_config(source.config, start, epochs)
     topology = placement.or_else(run.last_placement()).topology()
     check_fit(
         config.model_copy(update={"train": source.config.train}), topology.world, topology.target
     )
+    if topology.part.count > 1:
+        raise UserError(
+            "--method qat",
+            f"trains on one server, but this is part {topology.part.index} of "
+            f"{topology.part.count}: give a --rank-table of one server, or --simulate",
+        )
     if is_trained(folder, config):
         console.print(f"{folder.path} is trained", markup=False)
         return
-    write_start(source, start)
     job = Job(
         run=folder,
         what={"kind": "train", "resume": False, "split": "", "until_dice": 0.0, "doubts": []},
@@ -54,6 +59,7 @@ def train_for_8_bits(
         fitting=fitting_ranks(config.train.batch, config.train.accumulation),
     )
     with folder.locked():
+        write_start(source, start, images=calibrate)
         begin_run(folder, config, console)
         write_text_atomically(folder.config, dump_config(config))
         result = job.lead()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from unet_dist.deploy.source import Source
 
 
+LEAST_OPSET_OF_FUNCTIONS = 15
+"""As in ``deploy.functions``, which loads onnx."""
 MAX_DROP = {"ptq": 0.005, "qat": 0.002}
 
 
@@ -84,6 +86,10 @@ def quantize(
     one_of("--calibration", calibration, ("minmax", "percentile", "mse", "entropy"))
     # OpenVINO 2026.4 computes convolutions of s8 activations wrongly on CPUs with AVX-VNNI.
     runtime = runtime or ("openvino" if activations == "u8" else "onnxruntime")
+    if layout == "compact" and opset < LEAST_OPSET_OF_FUNCTIONS:
+        raise UserError(
+            "--layout", f"compact needs --opset {LEAST_OPSET_OF_FUNCTIONS} or 17, not {opset}"
+        )
     _refuse_idle(
         method,
         epochs=epochs,
@@ -97,7 +103,13 @@ def quantize(
     if method == "qat":
         place = placement_of(simulate=simulate, rank_table=rank_table)
         train_for_8_bits(
-            folder, training, epochs=epochs, placement=place, console=console, as_json=as_json
+            folder,
+            training,
+            epochs=epochs,
+            calibrate=calibrate,
+            placement=place,
+            console=console,
+            as_json=as_json,
         )
     start_native()
     from unet_dist.deploy.native import native_network
@@ -135,7 +147,13 @@ def quantize(
         if method == "ptq":
             return calibrated(source, options)
         trained = opened(training)
-        return replace(learned(trained), taught_by=native_network(trained))
+        made = learned(trained)
+        origin = source.metadata.checkpoint_sha256
+        return replace(
+            made,
+            metadata=replace(made.metadata, derived_from_sha256=origin),
+            taught_by=native_network(trained),
+        )
 
     try:
         record = quantise_run(

@@ -49,6 +49,12 @@ def _of_onnx(path: Path, metadata: Metadata) -> SourceModel:
     from unet_dist.deploy.amct_form import amct_faults, to_amct_form
 
     model = onnx.load(path, load_external_data=False)
+    if model.functions:
+        raise UserError(
+            str(path),
+            "has its layers as functions, which no converter reads: unet-dist quantize RUN "
+            "--layout plain",
+        )
     opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     element = model.graph.input[0].type.tensor_type.elem_type
     is_quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)

@@ -4,6 +4,7 @@ Each form has a process of its own. They take turns, one round over all images e
 else the machine does meets all of them.
 """
 
+import contextlib
 import json
 import statistics
 import subprocess
@@ -253,7 +254,9 @@ class _Worker:
 
     def end(self) -> None:
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            # What a dead worker was told is still to be sent.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

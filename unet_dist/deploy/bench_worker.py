@@ -77,7 +77,7 @@ def main() -> None:
     else:
         file = Path(spec["file"])
         metadata = metadata_of_onnx(file)
-        if metadata.checkpoint_sha256 != source.metadata.checkpoint_sha256:
+        if metadata.run_sha256 != source.metadata.checkpoint_sha256:
             raise UserError(str(file), f"was made of other weights than {source.run.path} has now")
         content = file.read_bytes()
         threads = len(spec["cores"])

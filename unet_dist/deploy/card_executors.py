@@ -26,11 +26,11 @@ PROFILE_INPUT = "ascend_mbatch_shape_data"
 """Fixed name of the input by which atc's profiles are chosen."""
 
 
-class AclError(Exception):
+class AclError(UserError):
     """A call of pyACL failed: the card's logs tell more than its number does."""
 
     def __init__(self, call: str, code: int) -> None:
-        super().__init__(f"acl.{call} failed with {code}: the reason stands in ~/ascend/log")
+        super().__init__(f"acl.{call}", f"failed with {code}: the reason stands in ~/ascend/log")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,8 @@ class AclExecutor:
         acl, first = self._acl, self._inputs[0]
         self._choose_profile(batch)
         sent = batch.tobytes()
-        if len(sent) > first.size:
+        is_static = not (self._converted.dynamic_batch or self._converted.dynamic_sizes)
+        if len(sent) > first.size or (is_static and len(sent) != first.size):
             raise UserError(
                 self._converted.file, f"takes {first.size} bytes of input, not {len(sent)}"
             )

@@ -1,5 +1,6 @@
 """Compares the outputs of two forms of one network, image by image."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -189,9 +190,14 @@ def _read_dump(path: Path) -> Outputs:
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError) as error:
+        outputs = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(str(path), f"holds no arrays that can be read: {error}") from error
-    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    if not outputs:
+        raise UserError(str(path), "holds no array")
+    if flat := [name for name, output in outputs.items() if output.ndim < 2]:
+        raise UserError(str(path), f"{', '.join(flat)}: no image, which has height and width")
+    return outputs
 
 
 def _paired(

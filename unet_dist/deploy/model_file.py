@@ -64,11 +64,19 @@ class Metadata:
     has_mask: bool = False
     """Whether there is a second output ``mask``."""
     opset: int
+    derived_from_sha256: str = ""
+    """Of the run's weights that a training with 8 bits started from; empty: ``checkpoint_sha256``.
+    """
     numbering: Mapping[str, Any] | None = None
     """How single objects or cells are found (``evaluate.numbering``); None where there are none."""
     config: Mapping[str, Any]
     """The keys of the run's configuration that differ from the defaults, as a tree: with them
     ``predict`` reads, tiles and writes as the run does."""
+
+    @property
+    def run_sha256(self) -> str:
+        """Of the weights of the run that is deployed."""
+        return self.derived_from_sha256 or self.checkpoint_sha256
 
     def to_props(self) -> dict[str, str]:
         """The texts of ``metadata_props``, each compact JSON."""
@@ -111,6 +119,8 @@ class Metadata:
             made = cls(
                 **{
                     **tree,
+                    "classes": int(tree["classes"]),
+                    "in_channels": int(tree["in_channels"]),
                     "class_names": tuple(map(str, tree["class_names"])),
                     "mean": tuple(map(float, tree["mean"])),
                     "std": tuple(map(float, tree["std"])),
@@ -132,6 +142,8 @@ class Metadata:
             )
             if len(values) != wanted
         ]
+        if any(value <= 0 for value in self.std):
+            faults.append(f"its std {self.std} is not above 0")
         if self.precision not in get_args(Precision):
             faults.append(f"its precision is {self.precision!r}, not float32 or int8")
         if self.output not in get_args(Output):
@@ -175,7 +187,7 @@ class ModelFile:
         return self.folder / "report.html"
 
     def load_metadata(self) -> Metadata:
-        """Of the float32 model; that of 8 bits differs in its precision alone.
+        """Of the float32 model.
 
         Raises:
             UserError: it is no such folder.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
@@ -27,6 +27,7 @@ from unet_dist.deploy.source import Source
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import hard_prediction
 from unet_dist.evaluate.predictor import Network, Predictor
+from unet_dist.files import write_files_atomically
 from unet_dist.runs import RunDir
 
 SHARE_OF_EPOCHS = 0.1
@@ -62,17 +63,26 @@ def qat_config(config: Config, start: Path, epochs: int) -> Config:
     )
 
 
-def write_start(source: Source, path: Path) -> None:
-    """The weights that the training starts from, and the ranges of what layers read on training
-    images."""
-    made = calibrate(source, Options())
+def start_file(source: Source, folder: RunDir) -> Path:
+    """Named after the weights, so that a training that started from others is told by its
+    configuration."""
+    return folder.path.with_name(
+        f"{folder.path.name}_start_{source.metadata.checkpoint_sha256[:16]}.safetensors"
+    )
+
+
+def write_start(source: Source, path: Path, *, images: int) -> None:
+    """The weights that the training starts from, and the ranges of what layers read on so many
+    training images."""
+    made = calibrate(source, Options(calibrate=images))
     start = dict(fold_batch_norms(source.weights))
     for cell, tensor in _rounding_cells(made.layers):
         seen = made.ranges[tensor]
         start[f"{cell}.low"] = np.array([seen.low], np.float32)
         start[f"{cell}.high"] = np.array([seen.high], np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(value) for name, value in start.items()}, path)
+    content = save({name: np.ascontiguousarray(value) for name, value in start.items()})
+    write_files_atomically({path: content}, durable=False)
 
 
 def _rounding_cells(layers: Sequence[Layer]) -> list[tuple[str, str]]:

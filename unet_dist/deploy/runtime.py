@@ -95,6 +95,7 @@ class OpenVinoSession:
 
         self._core = openvino.Core()
         self._model_bytes = inlined(model)  # OpenVINO knows no functions
+        self._core.read_model(self._model_bytes)  # refuses a file now, not at the first image
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",

@@ -13,7 +13,8 @@ from mindspore.common.initializer import initializer
 
 INPUT_LEVELS = 255
 WEIGHT_LEVELS = 127
-LEAST_SCALE = 1e-8
+LEAST_SCALE = 2.0**-24
+"""float16's least number."""
 
 
 SHIFT = 1.5 * 2**23
@@ -29,8 +30,10 @@ def whole(x: ms.Tensor) -> ms.Tensor:
 def up_to_half(x: ms.Tensor) -> ms.Tensor:
     """The next number of float16 that is not smaller, in which deployed models keep scales."""
     near = ops.cast(ops.cast(x, ms.float16), ms.float32)
-    # Seven ten-thousandths are between a half and one and a half steps of float16.
-    above = ops.cast(ops.cast(near * 1.0007, ms.float16), ms.float32)
+    # Seven ten-thousandths are between a half and one and a half steps of float16, whose least
+    # step is 2**-24.
+    step = ops.maximum(near * 0.0007, ms.Tensor(0.7 * 2.0**-24, ms.float32))
+    above = ops.cast(ops.cast(near + step, ms.float16), ms.float32)
     return ops.select(ops.less(near, x), above, near)
 
 

@@ -128,7 +128,7 @@ def test_a_failed_call_is_named_and_nothing_stays_taken(
     )
     acl.failing = "execute"
     with (
-        pytest.raises(AclError, match=r"acl\.mdl\.execute failed with 507"),
+        pytest.raises(AclError, match=r"acl\.mdl\.execute: failed with 507"),
         open_card_network(path, device=0) as network,
     ):
         network.forward(images(1))
