@@ -10,11 +10,11 @@ from safetensors.numpy import load_file
 
 from tests.deployed import random_weights, untrained_run
 from unet_dist.config import ModelConfig
-from unet_dist.config_file import dump_config
+from unet_dist.config_file import build_config, dump_config
 from unet_dist.deploy.folding import fold_batch_norms
 from unet_dist.deploy.native import native_network
 from unet_dist.deploy.qat import agreement, is_trained, learned, qat_config, write_start
-from unet_dist.deploy.source import Source, open_source
+from unet_dist.deploy.source import Source, open_source, prediction_settings
 from unet_dist.errors import UserError
 from unet_dist.runs import write_json, write_text_atomically
 
@@ -90,6 +90,12 @@ def test_the_training_is_a_tenth_without_batch_norms(source: Source, tmp_path: P
     assert config.train.lr == pytest.approx(source.config.train.lr / 10)
     assert (config.model.norm, config.model.fake_quant) == ("none", True)
     assert qat_config(source.config, tmp_path / "start", 3).train.epochs == 3
+
+
+def test_a_model_of_8_bits_is_used_without_its_training(source: Source, tmp_path: Path) -> None:
+    config = qat_config(source.config, tmp_path / "start", 1)
+    read = build_config(prediction_settings(config), [], where="metadata")
+    assert (read.model.norm, read.model.fake_quant) == ("none", False)
 
 
 def test_a_training_is_taken_up_only_if_it_is_over_and_the_same(

@@ -67,7 +67,7 @@ def open_source(run: RunDir, *, opset: int) -> Source:
         precision="float32",
         opset=opset,
         numbering=asdict(numbering) if numbering else None,
-        config=_settings(config),
+        config=prediction_settings(config),
     )
     return Source(
         run=run,
@@ -80,11 +80,12 @@ def open_source(run: RunDir, *, opset: int) -> Source:
     )
 
 
-def _settings(config: Config) -> dict[str, Any]:
+def prediction_settings(config: Config) -> dict[str, Any]:
     """What a prediction depends on, where it is not the default: no paths of a machine, nothing
     of the training."""
     wanted = config.model_dump(mode="json", exclude_defaults=True, exclude={"augment", "loss"})
     for key in ("root", "images", "masks", "mask_suffix", "split", "cache_mb"):
         wanted.get("data", {}).pop(key, None)
+    wanted.get("model", {}).pop("fake_quant", None)
     wanted.get("evaluate", {}).pop("every_epochs", None)
     return {key: wanted[key] for key in ("data", "model", "evaluate") if wanted.get(key)}
