@@ -41,7 +41,7 @@ class Metadata:
 
     format: int = FORMAT
     config_sha256: str
-    """Of the run's ``config.yaml``, as ``dump_config`` writes it."""
+    """Of the run's configuration, as evaluations tell it (``fingerprint.config_sha256``)."""
     checkpoint_sha256: str
     """Of the weights, as ``weights_digest`` computes it: that of the run's evaluation."""
     classes: int

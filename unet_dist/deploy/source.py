@@ -1,15 +1,14 @@
 """What is deployed of a run: its best weights, and what must be known to use them."""
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from unet_dist.config import Config
-from unet_dist.config_file import dump_config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.deploy.model_file import Metadata, Output
 from unet_dist.errors import UserError
+from unet_dist.evaluate.fingerprint import config_sha256
 from unet_dist.evaluate.numbering import numbering_of
 from unet_dist.runs import RunDir
 from unet_dist.train.checkpoint import Arrays, TrainState, load_best, weights_digest
@@ -55,7 +54,7 @@ def open_source(run: RunDir, *, opset: int) -> Source:
     numbering = numbering_of(run)
     weights = {**checkpoint.weights, **checkpoint.average}
     metadata = Metadata(
-        config_sha256=hashlib.sha256(dump_config(config).encode()).hexdigest(),
+        config_sha256=config_sha256(config),
         checkpoint_sha256=weights_digest(weights),
         classes=config.data.classes,
         class_names=config.data.names,
