@@ -37,10 +37,11 @@ def train_for_8_bits(
     source = open_source(run, opset=17)
     start = start_file(source, folder)
     config = qat_config(source.config, start, epochs)
-    topology = placement.or_else(run.last_placement()).topology()
-    check_fit(
-        config.model_copy(update={"train": source.config.train}), topology.world, topology.target
-    )
+    placement = placement.or_else(run.last_placement())
+    topology = placement.topology()
+    # The file to start from is written last, when nothing else can be wrong.
+    train = config.train.model_copy(update={"start_from": ""})
+    check_fit(config.model_copy(update={"train": train}), topology.world, topology.target)
     if topology.part.count > 1:
         raise UserError(
             "--method qat",
@@ -53,7 +54,7 @@ def train_for_8_bits(
     job = Job(
         run=folder,
         what={"kind": "train", "resume": False, "split": "", "until_dice": 0.0, "doubts": []},
-        placement=placement.or_else(run.last_placement()),
+        placement=placement,
         supervision=supervision_of(topology, max_restarts=MAX_RESTARTS),
         console=console,
         fitting=fitting_ranks(config.train.batch, config.train.accumulation),

@@ -9,6 +9,7 @@ import typer
 from unet_dist.cli.qat import train_for_8_bits
 from unet_dist.cli.shared import Json, answer, console_for, one_of
 from unet_dist.cli.where import RankTable, Simulate, placement_of
+from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS
 from unet_dist.errors import EXIT_JOB_FAILED, UserError
 from unet_dist.runs import RunDir
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from unet_dist.deploy.source import Source
 
 
-LEAST_OPSET_OF_FUNCTIONS = 15
-"""As in ``deploy.functions``, which loads onnx."""
 MAX_DROP = {"ptq": 0.005, "qat": 0.002}
 
 

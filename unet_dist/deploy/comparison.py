@@ -15,7 +15,7 @@ from unet_dist.deploy.card_network import CONVERTED, open_card_network, read_con
 from unet_dist.deploy.model_file import Metadata, metadata_of_onnx
 from unet_dist.deploy.onnx_tensors import OnnxTensors
 from unet_dist.deploy.parting import LayerDifference, find_parting, relative_difference
-from unet_dist.deploy.runtime import DeployedNetwork
+from unet_dist.deploy.runtime import DeployedNetwork, as_input
 from unet_dist.deploy.seen_images import SeenImage, predict_seen, read_seen
 from unet_dist.errors import UserError
 from unet_dist.profiling.finite import finite
@@ -88,7 +88,7 @@ def compare_forms(
     tile_nchw = _where_they_differ(
         seen[worst], one, other, side=_config_of(one.metadata).evaluate.tile
     )
-    inputs = (_normalised(tile_nchw, one.metadata), _normalised(tile_nchw, other.metadata))
+    inputs = (as_input(tile_nchw, one.metadata), as_input(tile_nchw, other.metadata))
     parting = find_parting(one.tensors, other.tensors, inputs)
     return Comparison(
         images=tuple(found),
@@ -173,17 +173,6 @@ class _FirstOutput:
     def run(self, x_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         output = self.tensors.output
         return self.tensors.run(x_nchw, [output])[output]
-
-
-def _normalised(image_nchw: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float32]:
-    """What the model's input is to be."""
-    if metadata.normalises:
-        return image_nchw
-    mean_c11, std_c11 = (
-        np.array(values, np.float32)[:, None, None] for values in (metadata.mean, metadata.std)
-    )
-    x_nchw: NDArray[np.float32] = (image_nchw - mean_c11) / std_c11
-    return x_nchw
 
 
 def _read_dump(path: Path) -> Outputs:

@@ -2,10 +2,9 @@
 
 import numpy as np
 
+from unet_dist.model.norm_rules import EPSILON
 from unet_dist.train.checkpoint import Arrays
 
-EPSILON = 1e-5
-"""As in ``model.norm``, which loads MindSpore."""
 PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 

@@ -16,7 +16,6 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 DOMAIN = "q"
-LEAST_OPSET = 15
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:

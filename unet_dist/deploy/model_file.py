@@ -31,6 +31,9 @@ threshold inside, the second is ``mask``, uint8 ``[batch, height, width]`` of cl
 INPUT_AXES = ("batch", "height", "width")
 """Names of the free dimensions."""
 
+LEAST_OPSET_OF_FUNCTIONS = 15
+"""From which on an ONNX file may hold functions (``deploy.functions``)."""
+
 Precision = Literal["float32", "int8"]
 Output = Literal["probability", "logits"]
 

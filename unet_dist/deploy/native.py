@@ -14,8 +14,7 @@ from unet_dist.data.dataset import Normalisation
 from unet_dist.deploy.model_file import Metadata
 from unet_dist.deploy.source import Source
 from unet_dist.evaluate.forward import Member
-from unet_dist.model.unet import UNet, build_unet, probabilities, put
-from unet_dist.train.checkpoint import Arrays
+from unet_dist.model.unet import UNet, probabilities
 
 
 def native_network(source: Source) -> Member:
@@ -56,12 +55,7 @@ def mindir_of(source: Source, shape: tuple[int, int, int, int]) -> bytes:
 
     The network is a new one: exporting changes the graphs that MindSpore keeps of a network.
     """
-    data = source.config.data
-    net = build_unet(
-        _one_rank(source.config).model, in_channels=data.in_channels, classes=data.classes, seed=0
-    )
-    _load(net, source.weights)
-    cell = _Deployed(net, source.metadata)
+    cell = _Deployed(native_network(source).net, source.metadata)
     cell.set_train(False)
     # ms.export takes the rights to write away from its file, and may from the folder too.
     with TemporaryDirectory() as folder:
@@ -71,17 +65,6 @@ def mindir_of(source: Source, shape: tuple[int, int, int, int]) -> bytes:
         )
         os.chmod(folder, 0o700)
         return path.read_bytes()
-
-
-def _one_rank(config: Config) -> Config:
-    """Statistics of all ranks are used as those of one are."""
-    norm = "batch" if config.model.norm == "sync_batch" else config.model.norm
-    return config.model_copy(update={"model": config.model.model_copy(update={"norm": norm})})
-
-
-def _load(net: UNet, weights: Arrays) -> None:
-    for name, parameter in net.parameters_dict().items():
-        put(parameter, weights[name])
 
 
 class MindirNetwork:

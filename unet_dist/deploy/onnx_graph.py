@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unet_dist.config import ModelConfig
-from unet_dist.deploy.folding import EPSILON, fold_batch_norms
+from unet_dist.deploy.folding import fold_batch_norms
 from unet_dist.deploy.model_file import INPUT, INPUT_AXES, MASK, Metadata
+from unet_dist.model.norm_rules import EPSILON, groups_of
 
 OPSETS = (13, 15, 17)
 IR_VERSIONS = {13: 7, 15: 8, 17: 8}
 """The oldest that holds each opset, for old readers."""
-GROUPS = 8
-"""As in ``model.norm``, which loads MindSpore."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -197,7 +196,7 @@ def _group_norm(graph: _Graph, x: str, name: str, *, each_channel: bool) -> str:
             for part in ("gamma", "beta")
         )
         return graph.add("InstanceNormalization", [x, scale, shift], name, epsilon=EPSILON)
-    groups = max(number for number in range(1, GROUPS + 1) if len(gamma) % number == 0)
+    groups = groups_of(len(gamma))
     shape = graph.add("Shape", [x], f"{name}.shape")
     grouped = graph.integers(f"0_{groups}_-1", 0, groups, -1)
     y = graph.add("Reshape", [x, grouped], f"{name}.grouped")

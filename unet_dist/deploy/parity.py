@@ -12,6 +12,7 @@ from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
 from unet_dist.evaluate.metrics import quality, score_image
 from unet_dist.evaluate.predictor import Network, Predictor
+from unet_dist.profiling.finite import finite
 
 MAX_DIFFERENCE = 1e-4
 """Of any two probabilities."""
@@ -65,10 +66,8 @@ class Parity:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: NaN becomes null."""
-        return {
-            key: None if isinstance(value, float) and math.isnan(value) else value
-            for key, value in asdict(self).items()
-        }
+        tree: dict[str, Any] = finite(asdict(self))
+        return tree
 
     def describe(self) -> str:
         text = f"largest difference {self.largest:.1g}"

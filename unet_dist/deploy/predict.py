@@ -153,15 +153,7 @@ def _predict_each(
         except UserError as error:
             faults.append(str(error))
             continue
-        written.append(
-            {
-                **image,
-                "files": [str(out / name) for name in record.files],
-                "pixels": record.pixels,
-                "objects": record.objects,
-                "notes": record.notes,
-            }
-        )
+        written.append({**image, **record.answer(out)})
     on_image(len(todo), len(todo))
     return written, faults
 

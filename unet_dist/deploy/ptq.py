@@ -18,8 +18,8 @@ from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
 from unet_dist.deploy.compact import shorten
-from unet_dist.deploy.functions import LEAST_OPSET, folded
-from unet_dist.deploy.model_file import Metadata
+from unet_dist.deploy.functions import folded
+from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS, Metadata
 from unet_dist.deploy.observe import Observer, observe
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.qdq import Activations, Layer, groups_of, layers_of, quantise
@@ -195,7 +195,11 @@ def file_of(model: onnx.ModelProto, layout: Layout, *, largest: float) -> bytes:
     """
     plain: bytes = shorten(model).SerializeToString()
     opset = next(one.version for one in model.opset_import if not one.domain)
-    if layout == "plain" or opset < LEAST_OPSET or (layout == "auto" and len(plain) <= largest):
+    if (
+        layout == "plain"
+        or opset < LEAST_OPSET_OF_FUNCTIONS
+        or (layout == "auto" and len(plain) <= largest)
+    ):
         return plain
     compact = shorten(folded(model))
     onnx.checker.check_model(compact, full_check=True)

@@ -28,16 +28,21 @@ class DeployedNetwork:
     def __init__(self, session: Session, metadata: Metadata) -> None:
         self._session = session
         self._metadata = metadata
-        self._factor_c11 = 1 / np.array(metadata.std, np.float32)[:, None, None]
-        self._shift_c11 = np.array(metadata.mean, np.float32)[:, None, None] * self._factor_c11
 
     def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not self._metadata.normalises:
-            image_nchw = np.asarray(image_nchw * self._factor_c11 - self._shift_c11, np.float32)
-        y_nkhw = self._session.run(image_nchw)
+        y_nkhw = self._session.run(as_input(image_nchw, self._metadata))
         if self._metadata.output == "logits":
             return _probabilities(y_nkhw)
         return y_nkhw
+
+
+def as_input(image_nchw: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float32]:
+    """What the model takes of images 0..1: these, or normalised as ``forward.Member`` does."""
+    if metadata.normalises:
+        return image_nchw
+    factor_c11 = 1 / np.array(metadata.std, np.float32)[:, None, None]
+    shift_c11 = np.array(metadata.mean, np.float32)[:, None, None] * factor_c11
+    return np.asarray(image_nchw * factor_c11 - shift_c11, np.float32)
 
 
 def _probabilities(logits_nkhw: NDArray[np.float32]) -> NDArray[np.float32]:

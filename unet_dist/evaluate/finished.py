@@ -45,6 +45,15 @@ class PredictionRecord:
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self), "image": self.image.to_json()}
 
+    def answer(self, out: Path) -> dict[str, Any]:
+        """What ``predict`` answers of the image, whose files are in ``out``."""
+        return {
+            "files": [str(out / name) for name in self.files],
+            "pixels": self.pixels,
+            "objects": self.objects,
+            "notes": self.notes,
+        }
+
 
 def made_alone(made_by: Mapping[str, Any], member: str) -> Mapping[str, Any]:
     """The same for an image that one member of an ensemble predicts, the one whose training left

@@ -37,17 +37,17 @@ class Member:
         model = config.model
         if model.norm == "sync_batch":
             model = model.model_copy(update={"norm": "batch"})
-        self._net = build_unet(
+        self.net = build_unet(
             model, in_channels=config.data.in_channels, classes=config.data.classes, seed=0
         )
         # The CPU has no bf16 convolutions; a run trained in it is evaluated in float32 there.
         amp = config.train.amp
-        set_precision(self._net, "off" if amp == "bf16" and on_cpu() else amp)
-        cell = _Probabilities(self._net)
+        set_precision(self.net, "off" if amp == "bf16" and on_cpu() else amp)
+        cell = _Probabilities(self.net)
         cell.set_train(False)
         batch, tile = config.evaluate.batch, config.evaluate.tile
         self._batch_nchw = (batch, config.data.in_channels, tile, tile)
-        self._keep = ms.Tensor(np.ones((batch, self._net.deepest_channels), np.float32))
+        self._keep = ms.Tensor(np.ones((batch, self.net.deepest_channels), np.float32))
 
         @ms.jit
         def forward_graph(x, keep):  # type: ignore[no-untyped-def]
@@ -57,7 +57,7 @@ class Member:
 
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Takes weights and running statistics, by the parameters' names."""
-        for name, parameter in self._net.parameters_dict().items():
+        for name, parameter in self.net.parameters_dict().items():
             put(parameter, weights[name])
 
     def forward(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:

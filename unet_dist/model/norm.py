@@ -4,12 +4,11 @@ import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
+from unet_dist.model.norm_rules import EPSILON, groups_of
 from unet_dist.model.target import on_cpu
 
 Tensors = tuple[ms.Tensor, ...]
 
-GROUPS = 8
-EPSILON = 1e-5
 KEEP_STATISTICS = 0.9
 """Share of the old running statistics that one step keeps."""
 
@@ -19,7 +18,7 @@ def make_norm(kind: str, channels: int, all_reduce: nn.Cell | None) -> nn.Cell:
     if kind == "none":
         return nn.Identity()
     if kind in ("group", "instance"):
-        return GroupNorm(channels, channels if kind == "instance" else _groups(channels))
+        return GroupNorm(channels, channels if kind == "instance" else groups_of(channels))
     if kind == "batch" or all_reduce is None:
         norm = nn.BatchNorm2d(channels, eps=EPSILON, momentum=KEEP_STATISTICS)
     elif on_cpu():
@@ -28,10 +27,6 @@ def make_norm(kind: str, channels: int, all_reduce: nn.Cell | None) -> nn.Cell:
         norm = nn.SyncBatchNorm(channels, eps=EPSILON, momentum=KEEP_STATISTICS)
     norm.is_norm = True
     return norm
-
-
-def _groups(channels: int) -> int:
-    return max(groups for groups in range(1, GROUPS + 1) if channels % groups == 0)
 
 
 class GroupNorm(nn.Cell):

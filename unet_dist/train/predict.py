@@ -60,16 +60,7 @@ def predict_images(
             record = predict_file(
                 forward, task, out, settings, on_rows=progress.tell, digest=digest
             )
-            files = [str(out / name) for name in record.files]
-            written.append(
-                {
-                    **image,
-                    "files": files,
-                    "pixels": record.pixels,
-                    "objects": record.objects,
-                    "notes": record.notes,
-                }
-            )
+            written.append({**image, **record.answer(out)})
         except UserError as error:
             faults.append(str(error))
         except _Stopped:

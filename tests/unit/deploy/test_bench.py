@@ -1,5 +1,6 @@
 """Which forms are measured, and what is told of their rounds."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,17 +70,17 @@ def test_one_form_is_measured_on_some_images(tmp_path: Path) -> None:
     assert len(ids) == 2
     form = forms_of(folder, native=False)[0]
 
-    (found,) = measure(
+    measured = partial(
+        measure,
         source,
-        [form],
         split=split,
         ids=ids,
         cores=usable_cores()[:1],
         tta="none",
-        tile=48,
-        rounds=2,
         on_round=lambda done, total: None,
     )
+
+    (found,) = measured([form], tile=48, rounds=2)
 
     assert found.fps_least <= found.fps <= found.fps_most
     assert 0 < found.fps < found.network_fps
@@ -88,14 +89,4 @@ def test_one_form_is_measured_on_some_images(tmp_path: Path) -> None:
 
     missing = Form(name="none", form="onnx", file=str(tmp_path / "none"), runtime="onnxruntime")
     with pytest.raises(UserError, match=r"could not be measured: .*none"):
-        measure(
-            source,
-            [missing],
-            split=split,
-            ids=ids,
-            cores=usable_cores()[:1],
-            tta="none",
-            tile=0,
-            rounds=1,
-            on_round=lambda done, total: None,
-        )
+        measured([missing], tile=0, rounds=1)
