@@ -27,8 +27,7 @@ from unet_dist.deploy.source import Source
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import hard_prediction
 from unet_dist.evaluate.predictor import Network, Predictor
-from unet_dist.files import write_files_atomically
-from unet_dist.runs import RunDir
+from unet_dist.runs import RunDir, write_files_atomically
 
 SHARE_OF_EPOCHS = 0.1
 SHARE_OF_RATE = 0.1

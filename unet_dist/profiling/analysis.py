@@ -139,7 +139,8 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B
     links = links_of(profiles)
     profile = next(one for one in profiles if one.rank == typical.rank)
     kernels, peaks = profile.kernels, CHIPS[chip]
-    seen = _seen(profiles, profile, typical, stragglers, slow_links(links), amp)
+    types = by_type(kernels, peaks) if kernels else []
+    seen = _seen(profiles, profile, typical, stragglers, types, slow_links(links), amp)
     advice = advise(seen)
     return Analysis(
         simulated=seen.simulated,
@@ -151,7 +152,7 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B
         collectives=tuple(rows),
         links=tuple(links),
         slow_links=tuple(seen.slow_links),
-        types=tuple(by_type(kernels, peaks)) if kernels else (),
+        types=tuple(types),
         shapes=tuple(by_shape(kernels, peaks)) if kernels else (),
         scopes=tuple(by_scope(kernels, peaks)) if kernels else (),
         launches=seen.launches,
@@ -166,6 +167,7 @@ def _seen(
     profile: RankProfile,
     typical: RankSummary,
     stragglers: Sequence[Straggler],
+    types: Sequence[OperatorGroup],
     slow: Sequence[tuple[Link, float]],
     amp: str,
 ) -> Seen:
@@ -178,7 +180,7 @@ def _seen(
     return Seen(
         parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),
         stragglers=stragglers,
-        types=[group.of_one_step(steps) for group in by_type(kernels)] if kernels else [],
+        types=[group.of_one_step(steps) for group in types],
         layout_ns=layout_ns(kernels) / steps if kernels else 0.0,
         launches=launches and launches.of_one_step(steps),
         float32_ns=float32_ns(kernels) / steps if kernels else 0.0,
