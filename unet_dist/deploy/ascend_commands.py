@@ -3,15 +3,18 @@
     ascend/
       commands.sh                  all commands, in order
       aipp_256x256.cfg             one for each size, if AIPP is asked for
-      MODEL_amct.onnx              if the model is of 8 bits: in the form that AMCT reads
+      MODEL_DIGEST_amct.onnx       if the model is of 8 bits: in the form that AMCT reads
       amct_convert.py              from it to the cards' own operators
       lite_NAME.ini                what converter_lite reads
-      ascend.json                  what the converted files take and give, for the runner
       NAME.om  NAME.mindir  NAME.log
+      NAME.om.json                 what that file takes and gives, for the runner
 
 Paths in commands start at this folder, so that it can be copied with the model to another machine.
+Names end in a digest of all that a conversion depends on: what another one left, of other weights,
+options or cards, keeps its own description, and is never taken for this one's.
 """
 
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping
@@ -25,9 +28,12 @@ from unet_dist.deploy.ascend_rules import PRECISION_V1, lite_faults
 from unet_dist.deploy.lite import lite_argv, lite_ini
 from unet_dist.deploy.model_file import INPUT
 
-SCRIPT, RECORD, AMCT_SCRIPT = "commands.sh", "ascend.json", "amct_convert.py"
+SCRIPT, AMCT_SCRIPT = "commands.sh", "amct_convert.py"
 DEFAULT_PRECISION = "fp16"
 """The vendor's own default, written out so that a newer version cannot change it."""
+
+DIGITS = 8
+"""Of a digest in a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,12 @@ class Converted:
     """Whether the card normalises."""
     soc: str
     cann: str
+    precision: str
+
+
+def description_of(file: str) -> str:
+    """Name of what is written of a converted file."""
+    return f"{file}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +75,7 @@ class ConversionPlan:
     atc: tuple[Call, ...]
     lite: tuple[Call, ...]
     files: Mapping[str, str]
-    """Texts by name; ``RECORD`` and ``SCRIPT`` among them."""
+    """Texts by name; ``SCRIPT`` and the descriptions of converted files among them."""
     notes: tuple[str, ...]
     """What is left out, and what must be done before."""
 
@@ -84,8 +96,9 @@ def plan_conversion(request: AscendRequest, *, model: str) -> ConversionPlan:
     """
     notes: list[str] = []
     files: dict[str, str] = {}
-    quantised = request.model.path.stem
+    source = model
     if request.int8:
+        quantised = amct_stem(request)
         files[AMCT_SCRIPT] = amct_script(quantised)
         notes.append(
             f"{amct_model(quantised)} is the model in the form that AMCT reads (deploy diff tells "
@@ -103,24 +116,20 @@ def plan_conversion(request: AscendRequest, *, model: str) -> ConversionPlan:
         else:
             lite, inis = _lite_calls(request, model)
             files.update(inis)
-    converted = [
-        _converted(request, shape, call.makes)
-        for calls in (atc, lite)
-        for call, shape in zip(calls, request.shapes, strict=False)  # none, or one for each
-    ]
-    files[SCRIPT] = shell_text(request, [*atc, *lite])
-    return ConversionPlan(
-        atc=atc, lite=lite, files=files | _record(request, converted), notes=tuple(notes)
-    )
+    for calls in (atc, lite):
+        for call, shape in zip(calls, request.shapes, strict=False):  # none, or one for each
+            tree = _description(request, _converted(request, shape, call.makes))
+            files[description_of(call.makes)] = json.dumps(tree, indent=2) + "\n"
+    files[SCRIPT] = shell_text(request, [*atc, *lite], source=source)
+    return ConversionPlan(atc=atc, lite=lite, files=files, notes=tuple(notes))
 
 
-def _record(request: AscendRequest, converted: list[Converted]) -> dict[str, str]:
-    tree = {
-        "converted": [asdict(one) for one in converted],
+def _description(request: AscendRequest, converted: Converted) -> dict[str, Any]:
+    return {
+        "converted": asdict(converted),
         "model_sha256": request.model.sha256,
         "metadata": request.model.metadata.to_json(),
     }
-    return {RECORD: json.dumps(tree, indent=2) + "\n"}
 
 
 def amct_script(name: str) -> str:
@@ -133,6 +142,11 @@ def amct_script(name: str) -> str:
     )
 
 
+def amct_stem(request: AscendRequest) -> str:
+    """With the model's digest: what AMCT made of an older one is not converted."""
+    return f"{request.model.path.stem}_{request.model.sha256[:DIGITS]}"
+
+
 def amct_model(name: str) -> str:
     return f"{name}_amct.onnx"
 
@@ -141,8 +155,12 @@ def deployed_by_amct(name: str) -> str:
     return f"./{name}_deploy_model.onnx"
 
 
-def shell_text(request: AscendRequest, calls: list[Call]) -> str:
-    """A script that runs them all."""
+def shell_text(request: AscendRequest, calls: list[Call], *, source: str) -> str:
+    """A script that runs them all, if the model is still the one that they were made for.
+
+    Args:
+        source: path of the model from the folder of the commands.
+    """
     lines = [
         "#!/usr/bin/env bash",
         f"# unet_dist {__version__}: {request.model.path.name}, SHA-256 "
@@ -153,6 +171,9 @@ def shell_text(request: AscendRequest, calls: list[Call]) -> str:
     ]
     if request.int8:
         lines += ["", f"python {AMCT_SCRIPT}"]
+    else:
+        checked = shlex.quote(f"{request.model.sha256}  {source}")
+        lines += ["", f"echo {checked} | sha256sum --check --quiet"]
     for call in calls:
         words = [shlex.quote(word) for word in call.argv]
         lines += ["", " \\\n    ".join(words)]
@@ -162,7 +183,7 @@ def shell_text(request: AscendRequest, calls: list[Call]) -> str:
 def _atc_call(request: AscendRequest, shape: Shape, model: str) -> Call:
     """ "ATC: Command-Line Options" (atlasatc_16_0038)."""
     name = name_of(request, shape)
-    precision = request.precisions[0] if request.precisions else DEFAULT_PRECISION
+    precision = _precision(request)
     option = "precision_mode" if precision in PRECISION_V1 else "precision_mode_v2"
     argv = [
         "atc",
@@ -212,14 +233,22 @@ def aipp_name(shape: Shape) -> str:
 
 
 def name_of(request: AscendRequest, shape: Shape) -> str:
-    """Such as ``model_Ascend310P3_1x3x256x256``, with letters for what profiles give."""
+    """Such as ``model_Ascend310P3_1x3x256x256_0123abcd``, with letters for what profiles give."""
     batch, channels, height, width = shape
     sizes = f"{_side(batch, 'b')}x{channels}x{_side(height, 'h')}x{_side(width, 'w')}"
-    return f"{request.model.path.stem}_{request.soc}_{sizes}"
+    depends_on = _description(request, _converted(request, shape, file=""))
+    aipp = request.own_aipp.to_text() if request.own_aipp else ""
+    text = json.dumps([depends_on, aipp], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return f"{request.model.path.stem}_{request.soc}_{sizes}_{digest}"
 
 
 def _side(size: int, letter: str) -> str:
     return letter if size == -1 else str(size)
+
+
+def _precision(request: AscendRequest) -> str:
+    return request.precisions[0] if request.precisions else DEFAULT_PRECISION
 
 
 def _converted(request: AscendRequest, shape: Shape, file: str) -> Converted:
@@ -232,4 +261,5 @@ def _converted(request: AscendRequest, shape: Shape, file: str) -> Converted:
         aipp=request.aipp,
         soc=request.soc,
         cann=request.cann,
+        precision=_precision(request),
     )

@@ -4,7 +4,6 @@ out, by pyACL (.om) or MindSpore Lite (.mindir).
 Tested with stand-ins for ``acl`` and ``mindspore_lite``; it has not run on hardware.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,13 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.deploy.ascend_commands import RECORD, Converted
+from unet_dist.deploy.ascend_commands import Converted, description_of
 from unet_dist.deploy.model_file import Metadata
 from unet_dist.deploy.runtime import DeployedNetwork
 from unet_dist.errors import UserError
+from unet_dist.runs import read_json
 
 CONVERTED = (".om", ".mindir")
 """By atc, by converter_lite."""
+MOST_BYTES = 1_000_000
+"""Of a description."""
 
 
 class Executor(Protocol):
@@ -91,28 +93,33 @@ def read_converted(path: Path) -> tuple[Converted, Metadata]:
     Raises:
         UserError: it wrote nothing of it.
     """
-    record = path.parent / RECORD
-    try:
-        tree = json.loads(record.read_text(encoding="utf-8"))
-        found = [one for one in tree["converted"] if one["file"] == path.name]
-        metadata = Metadata.of_json(tree["metadata"], where=str(record))
-    except OSError as error:
+    description = path.with_name(description_of(path.name))
+    if not description.is_file():
         raise UserError(
-            str(path), f"{record} is missing: the file must stay where deploy commands made it"
-        ) from error
+            str(path),
+            f"there is no {description.name} beside it: it must stay where deploy commands made "
+            "it, under its own name",
+        )
+    tree = read_json(description, max_bytes=MOST_BYTES)
+    try:
+        found = tree["converted"]
+        converted = Converted(
+            **{
+                **found,
+                "shape": tuple(found["shape"]),
+                "dynamic_batch": tuple(found["dynamic_batch"]),
+                "dynamic_sizes": tuple((h, w) for h, w in found["dynamic_sizes"]),
+            }
+        )
+        metadata = Metadata.of_json(tree["metadata"], where=str(description))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(str(record), f"is not understood: {error!r}") from error
-    if not found:
-        raise UserError(str(path), f"{record} tells nothing of it: run deploy commands for it")
-    tree = found[0]
-    converted = Converted(
-        **{
-            **tree,
-            "shape": tuple(tree["shape"]),
-            "dynamic_batch": tuple(tree["dynamic_batch"]),
-            "dynamic_sizes": tuple((h, w) for h, w in tree["dynamic_sizes"]),
-        }
-    )
+        raise UserError(str(description), f"is not understood: {error!r}") from error
+    if converted.file != path.name:
+        raise UserError(
+            str(path),
+            f"{description.name} tells of {converted.file}: names tell conversions apart, so "
+            "rename neither",
+        )
     return converted, metadata
 
 

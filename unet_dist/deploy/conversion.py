@@ -13,6 +13,7 @@ from unet_dist.deploy.ascend_commands import (
     Call,
     ConversionPlan,
     amct_model,
+    amct_stem,
     deployed_by_amct,
     plan_conversion,
 )
@@ -47,7 +48,7 @@ def write_conversion(request: AscendRequest, folder: Path) -> ConversionPlan:
     plan = plan_conversion(request, model=model)
     contents = {folder / name: text.encode() for name, text in plan.files.items()}
     if request.int8:
-        contents[folder / amct_model(request.model.path.stem)] = _in_amct_form(request.model.path)
+        contents[folder / amct_model(amct_stem(request))] = _in_amct_form(request.model.path)
     write_files_atomically(contents, durable=False)
     (folder / SCRIPT).chmod(0o755)
     return plan
@@ -73,7 +74,7 @@ def check_can_run(request: AscendRequest, folder: Path) -> None:
         faults.append(f"runs atc, and --tool lite needs none: run {folder / SCRIPT}")
     elif shutil.which("atc") is None:
         faults.append("atc is not on PATH: source CANN's set_env.sh, or run the commands elsewhere")
-    deployed = folder / deployed_by_amct(request.model.path.stem)
+    deployed = folder / deployed_by_amct(amct_stem(request))
     if request.int8 and not deployed.is_file():
         faults.append(
             f"there is no {deployed.name} yet: python {folder / AMCT_SCRIPT} where AMCT is "
@@ -107,6 +108,9 @@ def run_atc(
         last_lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         if code == 0 and not (folder / call.makes).is_file():
             code, last_lines = 1, [*last_lines, f"atc ended with 0, but wrote no {call.makes}"]
+        if code != 0:
+            # A part of a file looks like a file.
+            (folder / call.makes).unlink(missing_ok=True)
         ends.append(AtcEnd(makes=call.makes, code=code, log=log, last_lines=tuple(last_lines)))
         if code != 0:
             break

@@ -153,8 +153,15 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pass
     other = path.with_name("other.om")
     other.write_bytes(b"")
-    with pytest.raises(UserError, match="tells nothing of it"), open_card_network(other, device=0):
+    with pytest.raises(UserError, match=r"no other\.om\.json"), open_card_network(other, device=0):
         pass
-    (tmp_path / "ascend.json").unlink()
+    description = path.with_name(f"{path.name}.json")
+    other.with_name("other.om.json").write_text(description.read_text())
+    with (
+        pytest.raises(UserError, match=f"tells of {path.name}"),
+        open_card_network(other, device=0),
+    ):
+        pass
+    description.unlink()
     with pytest.raises(UserError, match="must stay where"), open_card_network(path, device=0):
         pass

@@ -1,6 +1,7 @@
 """``unet-dist deploy commands`` and ``diff``, with a stand-in for atc on PATH."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.unit.cluster.server.conftest import Program, StandIn
 from tests.unit.deploy.ascend.made_runtimes import MadeAcl
 from tests.unit.deploy.ascend.small_models import METADATA, weights, write_model
+from unet_dist.deploy.card_network import read_converted
 from unet_dist.runs import write_json
 
 ATC = r"""
@@ -19,7 +21,7 @@ printf '%s\n' "$@" > atc_arguments
 echo "ATC start working now"
 for word in "$@"; do case "$word" in --output=*) name="${word#--output=}" ;; esac; done
 case "$*" in
-  *mixed_float16*) echo "E10001: out of luck" >&2; exit 9 ;;
+  *mixed_float16*) echo "E10001: out of luck" >&2; echo half > "$name.om"; exit 9 ;;
   *origin*) exit 0 ;;
   *cube_fp16*) kill -9 $$ ;;
 esac
@@ -35,6 +37,11 @@ def exported(tmp_path: Path) -> Path:
     return folder
 
 
+def only(folder: Path, pattern: str) -> Path:
+    [found] = folder.glob(pattern)
+    return found
+
+
 def test_atc_is_run_as_it_was_printed_and_its_log_kept(
     exported: Path, run_program: Program, stand_in: StandIn
 ) -> None:
@@ -42,7 +49,7 @@ def test_atc_is_run_as_it_was_printed_and_its_log_kept(
     told = run_program("deploy", "commands", exported, "--soc", "Ascend310P3", "--aipp", "--run")
     assert told.returncode == 0, told.stderr
     folder = exported / "ascend"
-    name = "model_Ascend310P3_2x3x64x64"
+    name = only(folder, "model_Ascend310P3_2x3x64x64_*.om").stem
     assert (folder / f"{name}.om").read_text() == "om\n"
     assert (folder / f"{name}.log").read_text() == "ATC start working now\n"
     called = (folder / "atc_arguments").read_text().splitlines()
@@ -70,19 +77,65 @@ def test_the_exit_code_of_atc_is_passed_on(
     assert failed.returncode == 9
     assert "E10001: out of luck" in failed.stderr
     assert [end["code"] for end in json.loads(failed.stdout)["ran"]] == [9]
+    assert list((exported / "ascend").glob("*.om")) == []
     # The second shape is not tried.
     shapes = ("--shape", "1,3,64,64", "--shape", "2,3,64,64")
     first = run_program(*asked, *shapes, "--precision", "mixed_float16")
-    assert [end["makes"] for end in json.loads(first.stdout)["ran"]] == [
-        "model_Ascend910A_1x3x64x64.om"
-    ]
+    [end] = json.loads(first.stdout)["ran"]
+    assert end["makes"].startswith("model_Ascend910A_1x3x64x64_")
     killed = run_program(*asked, "--precision", "cube_fp16in_fp32out")
     assert killed.returncode == 128 + 9
     # What an earlier call left is no success.
-    (exported / "ascend" / "model_Ascend910A_2x3x64x64.om").write_text("old")
+    assert run_program(*asked[:-2], "--precision", "origin").returncode == 0
+    [makes] = [
+        p for p in (exported / "ascend").glob("*2x3x64x64*.json") if '"origin"' in p.read_text()
+    ]
+    old = makes.with_suffix("")
+    old.write_text("old")
     nothing = run_program(*asked, "--precision", "origin")
     assert nothing.returncode == 1
-    assert "atc ended with 0, but wrote no model_Ascend910A_2x3x64x64.om" in nothing.stderr
+    assert f"atc ended with 0, but wrote no {old.name}" in nothing.stderr
+
+
+def test_each_converted_file_keeps_its_own_description(
+    exported: Path, run_program: Program, stand_in: StandIn
+) -> None:
+    stand_in("atc", ATC)
+    asked = ("deploy", "commands", exported, "--tool", "atc", "--run", "--soc")
+    for more in (
+        ("Ascend310P3", "--aipp"),
+        ("Ascend310P3",),
+        ("Ascend910A", "--shape", "1,3,64,64"),
+    ):
+        assert run_program(*asked, *more).returncode == 0
+    # The model is exported again, and its conversion fails.
+    write_model(exported / "model.onnx", replace(METADATA, threshold=0.3))
+    failed = run_program(*asked, "Ascend310P3", "--precision", "mixed_float16")
+    assert failed.returncode == 9
+    files = sorted((exported / "ascend").glob("*.om"))
+    read = [read_converted(file) for file in files]
+    found = [(one.soc, one.aipp, one.shape[0], metadata.threshold) for one, metadata in read]
+    assert sorted(found) == [
+        ("Ascend310P3", False, 2, 0.5),
+        ("Ascend310P3", True, 2, 0.5),
+        ("Ascend910A", False, 1, 0.5),
+    ]
+
+
+def test_the_script_refuses_another_model(
+    exported: Path, run_program: Program, stand_in: StandIn
+) -> None:
+    stand_in("atc", ATC)
+    folder = exported / "ascend"
+    asked = ("deploy", "commands", exported, "--soc", "Ascend310P3", "--tool", "atc")
+    assert run_program(*asked).returncode == 0
+    assert subprocess.run([folder / "commands.sh"], cwd=exported).returncode == 0
+    only(folder, "*.om").unlink()
+    write_model(exported / "model.onnx", replace(METADATA, threshold=0.3))
+    ended = subprocess.run([folder / "commands.sh"], cwd=exported, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "model.onnx: FAILED" in ended.stdout
+    assert list(folder.glob("*.om")) == []
 
 
 def test_without_atc_the_files_are_written_and_the_rest_refused(
@@ -137,9 +190,14 @@ def test_eight_bits_wait_for_amct(exported: Path, run_program: Program, stand_in
     asked = ("deploy", "commands", exported, "--soc", "Ascend310P3", "--int8", "--run")
     waits = run_program(*asked)
     assert waits.returncode == 2
-    assert "there is no model_int8_deploy_model.onnx yet" in waits.stderr
-    (exported / "ascend" / "model_int8_deploy_model.onnx").write_bytes(b"by AMCT")
+    made = only(exported / "ascend", "model_int8_*_amct.onnx").name
+    deployed = made.replace("_amct", "_deploy_model")
+    assert f"there is no {deployed} yet" in waits.stderr
+    (exported / "ascend" / deployed).write_bytes(b"by AMCT")
     assert run_program(*asked).returncode == 0
+    # What AMCT made of other weights is not converted.
+    write_model(exported / "model_int8.onnx", replace(int8, threshold=0.3), quantised=True)
+    assert run_program(*asked).returncode == 2
 
 
 def test_diff_names_the_layer_and_exits_with_1(
@@ -167,7 +225,7 @@ def test_predict_runs_a_converted_file_on_the_card(
 ) -> None:
     asked = ("deploy", "commands", exported, "--soc", "Ascend310P3", "--tool", "atc")
     assert run_program(*asked, "--aipp").returncode == 0
-    om = exported / "ascend" / "model_Ascend310P3_2x3x64x64.om"
+    om = only(exported / "ascend", "*_2x3x64x64_*.om.json").with_suffix("")
     om.write_bytes(b"converted")
     acl = MadeAcl(shape=(2, 3, 64, 64), is_pixelwise=True, dtype=np.uint8)
     # The made card adds up the grey levels of three channels.

@@ -150,8 +150,8 @@ def test_a_model_on_a_card_is_compared_with_the_onnx_file(
 ) -> None:
     a = write_model(tmp_path / "a.onnx")
     plan = plan_conversion(replace(REQUEST, shapes=((2, 3, 64, 64),)), model="../a.onnx")
-    (tmp_path / "ascend.json").write_text(plan.files["ascend.json"])
     card = tmp_path / plan.atc[0].makes
+    (tmp_path / f"{card.name}.json").write_text(plan.files[f"{card.name}.json"])
     card.write_bytes(b"")
     acl = MadeAcl(shape=(2, 3, 64, 64), is_pixelwise=False, dtype=np.float32)
     monkeypatch.setitem(sys.modules, "acl", acl)

@@ -4,10 +4,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+echo '0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef  ../model.onnx' | sha256sum --check --quiet
+
 atc \
     --framework=5 \
     --model=../model.onnx \
-    --output=model_Ascend310P3_1x3x256x512 \
+    --output=model_Ascend310P3_1x3x256x512_DIGEST \
     --input_format=NCHW \
     --input_shape=image:1,3,256,512 \
     --soc_version=Ascend310P3 \
@@ -18,8 +20,8 @@ atc \
 converter_lite \
     --fmk=ONNX \
     --modelFile=../model.onnx \
-    --outputFile=model_Ascend310P3_1x3x256x512 \
+    --outputFile=model_Ascend310P3_1x3x256x512_DIGEST \
     --saveType=MINDIR \
     --optimize=ascend_oriented \
     --inputShape=image:1,3,256,512 \
-    --configFile=lite_model_Ascend310P3_1x3x256x512.ini
+    --configFile=lite_model_Ascend310P3_1x3x256x512_DIGEST.ini

@@ -4,10 +4,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+echo '0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef  ../model.onnx' | sha256sum --check --quiet
+
 atc \
     --framework=5 \
     --model=../model.onnx \
-    --output=model_Ascend910A_bx3x256x256 \
+    --output=model_Ascend910A_bx3x256x256_DIGEST \
     --input_format=NCHW \
     --input_shape=image:-1,3,256,256 \
     --soc_version=Ascend910A \

@@ -4,10 +4,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+echo '0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef  ../model.onnx' | sha256sum --check --quiet
+
 atc \
     --framework=5 \
     --model=../model.onnx \
-    --output=model_Ascend310P3_1x3xhxw \
+    --output=model_Ascend310P3_1x3xhxw_DIGEST \
     --input_format=NCHW \
     --input_shape=image:1,3,-1,-1 \
     --soc_version=Ascend310P3 \

@@ -8,8 +8,8 @@ python amct_convert.py
 
 atc \
     --framework=5 \
-    --model=./model_int8_deploy_model.onnx \
-    --output=model_int8_Ascend910B3_1x3x256x256 \
+    --model=./model_int8_01234567_deploy_model.onnx \
+    --output=model_int8_Ascend910B3_1x3x256x256_DIGEST \
     --input_format=NCHW \
     --input_shape=image:1,3,256,256 \
     --soc_version=Ascend910B3 \
@@ -18,8 +18,8 @@ atc \
 
 atc \
     --framework=5 \
-    --model=./model_int8_deploy_model.onnx \
-    --output=model_int8_Ascend910B3_4x3x512x512 \
+    --model=./model_int8_01234567_deploy_model.onnx \
+    --output=model_int8_Ascend910B3_4x3x512x512_DIGEST \
     --input_format=NCHW \
     --input_shape=image:4,3,512,512 \
     --soc_version=Ascend910B3 \
