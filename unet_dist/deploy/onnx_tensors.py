@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from unet_dist.deploy.functions import inlined
 from unet_dist.errors import UserError
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -32,7 +33,8 @@ class OnnxTensors:
         """
         self._path = path
         try:
-            self.model = onnx.load(path)
+            # Layers that are functions are written out, or none of them would be found.
+            self.model = onnx.load_from_string(inlined(path.read_bytes()))
         except OSError as error:
             raise UserError(str(path), f"cannot be read: {error.strerror}") from error
         except Exception as error:  # of protobuf, which tells no types

@@ -1,6 +1,7 @@
 """Networks of 8 bits: where pairs stand, how weights are rounded, what is computed."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ from unet_dist.config import ModelConfig
 from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.functions import folded, inlined
 from unet_dist.deploy.onnx_graph import build_model
+from unet_dist.deploy.onnx_tensors import OnnxTensors
+from unet_dist.deploy.parting import find_parting
 from unet_dist.deploy.qdq import Layer, groups_of, layers_of, quantise
 from unet_dist.deploy.ranges import Range
 from unet_dist.deploy.runtime import OpenVinoSession
@@ -120,6 +123,26 @@ def test_functions_compute_the_same_in_fewer_bytes() -> None:
     # 8 layers of 8 bits: a node, two names and two bytes a channel less for each.
     assert len(content) < len(shorten(small).SerializeToString())
     assert Counter(node.op_type for node in compact.graph.node)["C"] == 6
+
+
+@pytest.mark.parametrize("faulty", ["decoder.0.body.3", "upsampling.0"])
+def test_the_layer_where_a_compact_file_parts_is_named(faulty: str, tmp_path: Path) -> None:
+    model = plain()
+    ranges = observed(model)
+    content = shorten(folded(quantise(model, ranges, activations="u8"))).SerializeToString()
+    [weight] = [one for one in model.graph.initializer if one.name == f"{faulty}.weight"]
+    wrong = onnx.numpy_helper.to_array(weight) * np.float32(-1)
+    weight.CopyFrom(onnx.numpy_helper.from_array(wrong, weight.name))
+    other = shorten(folded(quantise(model, ranges, activations="u8"))).SerializeToString()
+    files = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for file, one in zip(files, (content, other), strict=True):
+        file.write_bytes(one)
+    found = find_parting(*map(OnnxTensors, files), (IMAGE, IMAGE))
+    first = found.first_beyond(0.3)
+    # Of the convolutions two are of the encoder, two below it, and two of the decoder.
+    expected = {"decoder.0.body.3": ("Conv", 5), "upsampling.0": ("ConvTranspose", 0)}
+    assert first is not None
+    assert (first.op, first.number) == expected[faulty]
 
 
 @pytest.mark.parametrize("transposed", [False, True])
