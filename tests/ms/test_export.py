@@ -117,7 +117,7 @@ def test_a_mindir_file_predicts_and_keeps_its_folder_open(
     source, native = exported
     file = ModelFile(tmp_path / "deployed")
 
-    record = export_mindir(source, file.folder, native, random=False)
+    record = export_mindir(source, file.folder, native)
 
     assert record["parity"]["largest"] <= 1e-6
     assert file.mindir.stat().st_mode & 0o777 == 0o644

@@ -12,7 +12,7 @@ from onnx import helper
 
 from unet_dist.deploy.export import checked, onnx_bytes, write_onnx
 from unet_dist.deploy.model_file import Metadata, ModelFile
-from unet_dist.deploy.parity import Refused
+from unet_dist.deploy.parity import FEW_ODD_SHAPES, Refused
 from unet_dist.deploy.ptq import (
     Calibrated,
     Options,
@@ -120,7 +120,7 @@ def quantise_run(
         old.unlink(missing_ok=True)  # or it could be taken for the new one, if that is refused
     plain = onnx_bytes(source)
     session = OnnxRuntimeSession(plain)
-    parity = checked(source, session, native, where="model.onnx", shapes=[])
+    parity = checked(source, session, native, where="model.onnx", shapes=FEW_ODD_SHAPES)
     say(f"float32 is equal to MindSpore: {parity.describe()}")
     made = make()
     quantised = choose(source, made, plain, options, say)
