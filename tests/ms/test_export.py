@@ -98,11 +98,11 @@ def test_a_padding_on_the_wrong_side_leaves_no_file(
     tmp_path: Path, exported: tuple[Source, Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, native = exported
-    file = ModelFile(tmp_path / "deployed")
+    file, right = ModelFile(tmp_path / "deployed"), ModelFile(tmp_path / "right")
 
     monkeypatch.setattr(onnx_graph, "_transposed", as_kernel_of_three("SAME_UPPER"))
-    export_onnx(source, file.folder, native, random=False)
-    assert metadata_of_onnx(file.onnx) == source.metadata
+    export_onnx(source, right.folder, native, random=False)
+    assert metadata_of_onnx(right.onnx) == source.metadata
 
     # As MindSpore's exporter writes it: a valid file that is wrong by one pixel.
     monkeypatch.setattr(onnx_graph, "_transposed", as_kernel_of_three("SAME_LOWER"))

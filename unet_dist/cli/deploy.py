@@ -203,6 +203,7 @@ def bench(
         raise UserError("--threads", f"is {threads}, but this process may use {len(cores)} cores")
     models = ModelFile(folder)
     forms = forms_of(models, native=native)
+    models.check_one_run()
     source = RunDir(run) if run else run_of(models)
     chosen, ids = choose_images(source, split, images)
     console = console_for(as_json)

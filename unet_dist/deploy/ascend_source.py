@@ -14,8 +14,10 @@ def read_source(path: Path, *, int8: bool) -> SourceModel:
     """Of a model file, or of the one that is meant in a folder of ``export``.
 
     Raises:
-        UserError: it is not there, or tells nothing of itself.
+        UserError: it is not there, tells nothing of itself, or its folder is of several runs.
     """
+    if path.is_dir():
+        ModelFile(path).check_one_run()
     file = path if not path.is_dir() else _in_folder(ModelFile(path), int8=int8)
     if not file.is_file():
         raise UserError(str(file), "there is no such file: unet-dist export RUN --to onnx -o DIR")
@@ -23,9 +25,13 @@ def read_source(path: Path, *, int8: bool) -> SourceModel:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if file.suffix.lower() != ".onnx":
         folder = ModelFile(file.parent)
+        folder.check_one_run()  # a MindIR file tells nothing of itself
         metadata = folder.load_metadata()
         return SourceModel(
-            path=file, sha256=digest, metadata=metadata, fixed_shape=_exported_shape(folder, file)
+            path=file,
+            sha256=digest,
+            metadata=metadata,
+            fixed_shape=_exported_shape(folder, file, digest),
         )
     return replace(_of_onnx(file, metadata_of_onnx(file)), sha256=digest)
 
@@ -36,9 +42,12 @@ def _in_folder(folder: ModelFile, *, int8: bool) -> Path:
     return folder.onnx if folder.onnx.is_file() or not folder.mindir.is_file() else folder.mindir
 
 
-def _exported_shape(folder: ModelFile, file: Path) -> Shape | None:
+def _exported_shape(folder: ModelFile, file: Path, digest: str) -> Shape | None:
     record = folder.export_record(file)
-    shape = read_json(record).get("shape") if record.is_file() else None
+    told = read_json(record) if record.is_file() else {}
+    if told.get("sha256", digest) != digest:
+        raise UserError(str(file), f"is not the file that {record.name} tells of: export it again")
+    shape = told.get("shape")
     return (shape[0], shape[1], shape[2], shape[3]) if shape else None
 
 

@@ -67,12 +67,14 @@ def compare_forms(
 ) -> Comparison:
     """
     Raises:
-        UserError: one of them cannot be read, or they tell of different images.
+        UserError: one of them cannot be read, or they are of different weights or images.
     """
     seen: list[SeenImage] = []
     models = [path for path in (a, b) if path.suffix not in DUMPS]
     if models:
-        seen = read_seen(images, _config_of(_metadata_of(models[0])))
+        told = {path: _metadata_of(path) for path in models}
+        _check_one_run(told)
+        seen = read_seen(images, _config_of(told[models[0]]))
     one, other = (_read_form(path, seen, device=device) for path in (a, b))
     metadata = one.metadata or other.metadata
     threshold = 0.5 if metadata is None else metadata.threshold
@@ -141,6 +143,20 @@ def comparison_text(found: Comparison) -> str:
 
 def _config_of(metadata: Metadata) -> Config:
     return build_config(metadata.config, [], where="the model's metadata")
+
+
+def _check_one_run(told: Mapping[Path, Metadata]) -> None:
+    """Raises UserError for forms of two networks, which differ in every layer."""
+    digests = [metadata.run_sha256 for metadata in told.values()]
+    if len(set(digests)) > 1:
+        of_each = ", ".join(
+            f"{path} {digest[:12]}" for path, digest in zip(told, digests, strict=True)
+        )
+        raise UserError(
+            "deploy diff",
+            f"the two are of different weights ({of_each}), but are to be two forms of one "
+            "network: export and quantize one run",
+        )
 
 
 def _metadata_of(path: Path) -> Metadata:

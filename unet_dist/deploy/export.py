@@ -1,6 +1,8 @@
 """From a run to a model file that is proven equal, or to no file."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import onnx
 
 from unet_dist.deploy.compact import shorten
-from unet_dist.deploy.model_file import ModelFile
+from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.parity import (
     FEW_ODD_SHAPES,
@@ -23,7 +25,6 @@ from unet_dist.deploy.source import Source
 from unet_dist.errors import UserError
 from unet_dist.evaluate.outputs import write_files
 from unet_dist.evaluate.predictor import Network
-from unet_dist.runs import write_json
 
 
 def export_onnx(source: Source, folder: Path, native: Network, *, random: bool) -> dict[str, Any]:
@@ -33,24 +34,17 @@ def export_onnx(source: Source, folder: Path, native: Network, *, random: bool) 
         random: compare on noise of more odd sizes, and of batches 1 to 4.
 
     Raises:
-        Refused: it does not; nothing is written.
+        Refused: it does not; what the folder held is left as it was.
     """
-    _cleared(source, ModelFile(folder).onnx, beside=ModelFile(folder).mindir)
+    file = ModelFile(folder).onnx
+    check_room(source, folder, replaced=[file])
     content = onnx_bytes(source)
     session = OnnxRuntimeSession(content)
     shapes = ODD_SHAPES if random else FEW_ODD_SHAPES
-    parity = checked(source, session, native, where="model.onnx", shapes=shapes)
-    return write_onnx(source, folder, content, parity)
-
-
-def write_onnx(source: Source, folder: Path, content: bytes, parity: Parity) -> dict[str, Any]:
-    """A file that was compared.
-
-    Raises:
-        UserError: see ``_cleared``.
-    """
-    _cleared(source, ModelFile(folder).onnx, beside=ModelFile(folder).mindir)
-    return _write(source, ModelFile(folder).onnx, content, parity)
+    parity = checked(source, session, native, file=file, shapes=shapes)
+    record = record_of(source, file, content, parity)
+    write_files(files_of(source, file, content, record))
+    return record
 
 
 def onnx_bytes(source: Source) -> bytes:
@@ -69,7 +63,7 @@ def export_mindir(source: Source, folder: Path, native: Network) -> dict[str, An
     the run's network does.
 
     Raises:
-        Refused: it does not; nothing is written.
+        Refused: it does not; what the folder held is left as it was.
         UserError: asked for what a MindIR file cannot hold.
     """
     from unet_dist.deploy.native import MindirNetwork, mindir_of
@@ -79,13 +73,16 @@ def export_mindir(source: Source, folder: Path, native: Network) -> dict[str, An
         raise UserError(
             "--with-threshold", "is for ONNX: of a MindIR file, compare the output yourself"
         )
-    file = _cleared(source, ModelFile(folder).mindir, beside=ModelFile(folder).onnx)
+    file = ModelFile(folder).mindir
+    check_room(source, folder, replaced=[file])
     shape = (evaluate.batch, source.metadata.in_channels, evaluate.tile, evaluate.tile)
     content = mindir_of(source, shape)
     session = MindirNetwork(content)
     own = (evaluate.batch, evaluate.tile, evaluate.tile)
-    parity = checked(source, session, native, where="model.mindir", shapes=[own])
-    return _write(source, file, content, parity, shape=shape)
+    parity = checked(source, session, native, file=file, shapes=[own])
+    record = record_of(source, file, content, parity, shape=shape)
+    write_files(files_of(source, file, content, record))
+    return record
 
 
 def checked(
@@ -93,11 +90,12 @@ def checked(
     session: Session,
     native: Network,
     *,
-    where: str,
+    file: Path,
     shapes: Sequence[tuple[int, int, int]],
 ) -> Parity:
     """
     Args:
+        file: that is to be written if they are equal.
         shapes: of random images to compare on, besides the validation images of the run.
 
     Raises:
@@ -113,42 +111,68 @@ def checked(
     )
     parity = parity.with_noise(noise)
     if faults := parity.faults():
-        raise Refused(f"{where} is refused: {'; '.join(faults)}")
+        raise Refused(f"{file.name} is refused: {'; '.join(faults)}{kept(file)}")
     return parity
 
 
-def _cleared(source: Source, file: Path, *, beside: Path) -> Path:
-    """The place of a model, with no older one there that could be taken for it if the new one is
-    refused.
+def kept(file: Path) -> str:
+    """What to say of an older file in the place of one that is refused."""
+    return f". {file} is still the one of before" if file.exists() else ""
+
+
+def check_room(source: Source, folder: Path, *, replaced: Sequence[Path]) -> None:
+    """
+    Args:
+        replaced: models that are to be written; older ones stay until these are proven.
 
     Raises:
-        UserError: the folder holds a model of another kind, made of other weights or options.
+        UserError: the folder holds a model of other weights or options that would stay there.
     """
-    model_file = ModelFile(file.parent)
-    if beside.exists():
-        known = replace(model_file.load_metadata(), opset=source.metadata.opset)
-        if known != source.metadata:
-            raise UserError(
-                str(file.parent),
-                f"its {beside.name} has other weights or options: choose another folder",
-            )
-    file.unlink(missing_ok=True)
-    return file
+    model_file = ModelFile(folder)
+    faults = []
+    for file in (model_file.onnx, model_file.mindir):
+        if file.exists() and file not in replaced:
+            known = replace(model_file.load_metadata(), opset=source.metadata.opset)
+            if known != source.metadata:
+                faults.append(f"its {file.name} has other weights or options")
+    small = model_file.int8
+    if (
+        small.exists()
+        and small not in replaced
+        and metadata_of_onnx(small).run_sha256 != source.metadata.checkpoint_sha256
+    ):
+        faults.append(f"its {small.name} has other weights")
+    if faults:
+        raise UserError(str(folder), [f"{fault}: choose another folder" for fault in faults])
 
 
-def _write(
+def record_of(
     source: Source, file: Path, content: bytes, parity: Parity, **more: Any
 ) -> dict[str, Any]:
-    model_file = ModelFile(file.parent)
-    record = {
+    """What is to be known of a model that was compared."""
+    return {
         "file": file.name,
         "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "run": str(source.run.path.resolve()),
         "checkpoint_step": source.state.step,
+        "checkpoint_sha256": source.metadata.checkpoint_sha256,
         "parity": parity.to_json(),
         **more,
     }
-    write_files({file: content})
-    write_json(model_file.metadata, source.metadata.to_json())
-    write_json(model_file.export_record(file), record)
-    return record
+
+
+def files_of(
+    source: Source, file: Path, content: bytes, record: Mapping[str, Any]
+) -> dict[Path, bytes]:
+    """The model and what is told of it, to be written together."""
+    model_file = ModelFile(file.parent)
+    return {
+        file: content,
+        model_file.metadata: json_bytes(source.metadata.to_json()),
+        model_file.export_record(file): json_bytes(record),
+    }
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

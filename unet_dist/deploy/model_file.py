@@ -202,6 +202,36 @@ class ModelFile:
             )
         return Metadata.of_json(read_json(self.metadata), where=str(self.metadata))
 
+    def weights(self) -> dict[str, str]:
+        """Digest of the run's weights that each file here is of, by name; of those that tell it."""
+        found = {
+            file.name: metadata_of_onnx(file).run_sha256
+            for file in (self.onnx, self.int8)
+            if file.exists()
+        }
+        if self.metadata.exists():
+            found[self.metadata.name] = self.load_metadata().run_sha256
+        for model in (self.onnx, self.mindir):
+            record = self.export_record(model)
+            if model.exists() and record.exists():
+                name = record.name if model == self.onnx else model.name
+                found[name] = str(read_json(record).get("checkpoint_sha256", ""))
+        return {name: digest for name, digest in found.items() if digest}
+
+    def check_one_run(self) -> None:
+        """
+        Raises:
+            UserError: its files are of several runs, or of a run before and after more training.
+        """
+        found = self.weights()
+        if len(set(found.values())) > 1:
+            told = ", ".join(f"{name} {digest[:12]}" for name, digest in found.items())
+            raise UserError(
+                str(self.folder),
+                f"its files are of different weights ({told}): export or quantize one run into a "
+                "folder of its own",
+            )
+
 
 def metadata_of_onnx(path: Path) -> Metadata:
     """What an ONNX file says of itself.

@@ -10,7 +10,15 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from unet_dist.deploy.export import checked, onnx_bytes, write_onnx
+from unet_dist.deploy.export import (
+    check_room,
+    checked,
+    files_of,
+    json_bytes,
+    kept,
+    onnx_bytes,
+    record_of,
+)
 from unet_dist.deploy.model_file import Metadata, ModelFile
 from unet_dist.deploy.parity import FEW_ODD_SHAPES, Refused
 from unet_dist.deploy.ptq import (
@@ -30,7 +38,6 @@ from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.report.panels import PictureRow
 from unet_dist.report.quantised import pair_strip, quantised_html
-from unet_dist.runs import write_json
 
 MOST_PICTURES = 6
 Say = Callable[[str], None]
@@ -109,29 +116,36 @@ def quantise_run(
         force: write them even if the model of 8 bits is worse than the limits.
 
     Raises:
-        Refused: nothing is written.
+        Refused: what the folder held is left as it was.
         UserError: no image to learn from or to decide by.
     """
     splits = source.dataset.splits
     if not splits.val:
         raise UserError(str(source.run.path), "has no validation images to decide by")
     file = ModelFile(folder)
-    for old in (file.int8, file.quantize_record, file.report):
-        old.unlink(missing_ok=True)  # or it could be taken for the new one, if that is refused
+    check_room(source, folder, replaced=[file.onnx, file.int8])
     plain = onnx_bytes(source)
     session = OnnxRuntimeSession(plain)
-    parity = checked(source, session, native, where="model.onnx", shapes=FEW_ODD_SHAPES)
+    parity = checked(source, session, native, file=file.onnx, shapes=FEW_ODD_SHAPES)
     say(f"float32 is equal to MindSpore: {parity.describe()}")
     made = make()
     quantised = choose(source, made, plain, options, say)
     faults = quantised.faults(options)
     if faults and not force:
-        raise Refused(f"the model of 8 bits is refused (--force writes it): {'; '.join(faults)}")
+        raise Refused(
+            f"the model of 8 bits is refused (--force writes it): {'; '.join(faults)}"
+            f"{kept(file.int8)}"
+        )
     record = {**quantised.to_json(options), "faults": faults, "file": file.int8.name}
-    write_onnx(source, folder, plain, parity)
     rows = _pictures(source, made, plain, quantised, options)
-    write_files({file.int8: quantised.content, file.report: quantised_html(record, rows).encode()})
-    write_json(file.quantize_record, record)
+    write_files(
+        {
+            **files_of(source, file.onnx, plain, record_of(source, file.onnx, plain, parity)),
+            file.int8: quantised.content,
+            file.report: quantised_html(record, rows).encode(),
+            file.quantize_record: json_bytes(record),
+        }
+    )
     return record
 
 

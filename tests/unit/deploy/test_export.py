@@ -1,16 +1,23 @@
 """What the gate catches, and what a folder holds after an export that failed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.deployed import untrained_run
+from tests.unit.deploy.ascend.small_models import METADATA, write_model
+from unet_dist.cli import app
 from unet_dist.deploy import onnx_graph
+from unet_dist.deploy.ascend_source import read_source
+from unet_dist.deploy.comparison import compare_forms
 from unet_dist.deploy.export import export_onnx, onnx_bytes
 from unet_dist.deploy.model_file import ModelFile
 from unet_dist.deploy.parity import Refused
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
 from unet_dist.deploy.source import Source, open_source
+from unet_dist.errors import UserError
+from unet_dist.runs import read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +64,84 @@ def test_a_fault_in_the_padding_of_odd_sizes_leaves_no_file(
     with pytest.raises(Refused, match="differ by up to"):
         export_onnx(source, tmp_path, native, random=False)
     assert not file.onnx.exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def other_weights(source: Source) -> Source:
+    return replace(source, metadata=replace(source.metadata, checkpoint_sha256="e" * 64))
+
+
+def test_a_refused_export_leaves_the_folder_as_it_was(
+    source: Source, native: DeployedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_onnx(source, tmp_path, native, random=False)
+    before = contents(tmp_path)
+    assert set(before) == {"model.onnx", "model.json", "onnx_export.json"}
+    monkeypatch.setattr(onnx_graph, "_padded", padded_by("constant", 0))
+    with pytest.raises(Refused, match=r"model\.onnx is still the one of before"):
+        export_onnx(other_weights(source), tmp_path, native, random=False)
+    assert contents(tmp_path) == before
+
+
+def test_models_of_two_runs_are_not_put_into_one_folder(
+    source: Source, native: DeployedNetwork, tmp_path: Path
+) -> None:
+    file = ModelFile(tmp_path)
+    export_onnx(source, tmp_path, native, random=False)
+    small = replace(source.metadata, precision="int8", derived_from_sha256="", config={})
+    write_model(file.int8, small, quantised=True)
+    file.check_one_run()
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"its model_int8\.onnx has other weights: choose"):
+        export_onnx(other_weights(source), tmp_path, native, random=False)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["bench", "commands", "commands of mindir"])
+def test_a_folder_of_two_runs_is_told(
+    command: str, source: Source, native: DeployedNetwork, tmp_path: Path
+) -> None:
+    file = ModelFile(tmp_path)
+    export_onnx(source, tmp_path, native, random=False)
+    arguments = ["deploy", "bench", str(tmp_path), "--threads", "1"]
+    told = f"model.onnx {source.metadata.checkpoint_sha256[:12]}, "
+    if command == "commands of mindir":
+        file.onnx.rename(file.mindir)
+        record = read_json(file.export_record(file.onnx))
+        write_json(file.export_record(file.mindir), {**record, "checkpoint_sha256": "e" * 64})
+        arguments = ["deploy", "commands", str(file.mindir), "--soc", "Ascend310P3"]
+        told = "model.mindir eeeeeeeeeeee"
+    else:
+        write_model(file.int8, replace(source.metadata, derived_from_sha256="e" * 64))
+        if command == "commands":
+            arguments = ["deploy", "commands", str(tmp_path), "--soc", "Ascend310P3"]
+    with pytest.raises(UserError) as caught:
+        app(arguments, standalone_mode=False)
+    assert str(caught.value).startswith(f"{tmp_path}: its files are of different weights (")
+    assert told in str(caught.value)
+    assert "into a folder of its own" in str(caught.value)
+
+
+def test_two_networks_are_not_compared_as_forms_of_one(tmp_path: Path) -> None:
+    a = write_model(tmp_path / "a.onnx")
+    b = write_model(tmp_path / "b.onnx", replace(METADATA, checkpoint_sha256="e" * 64))
+    with pytest.raises(
+        UserError, match=r"different weights \(.*a\.onnx dddddddddddd, .*b\.onnx ee"
+    ):
+        compare_forms(a, b, images=[tmp_path], tolerance=1e-3)
+
+
+def test_a_mindir_file_that_was_exchanged_is_told(tmp_path: Path) -> None:
+    file = ModelFile(tmp_path)
+    file.mindir.write_bytes(b"another")
+    write_json(file.metadata, METADATA.to_json())
+    # SHA-256 of nothing.
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    write_json(file.export_record(file.mindir), {"sha256": empty, "shape": [2, 3, 64, 64]})
+    with pytest.raises(UserError, match=r"is not the file that mindir_export\.json tells of"):
+        read_source(file.mindir, int8=False)
+    file.mindir.write_bytes(b"")
+    assert read_source(file.mindir, int8=False).fixed_shape == (2, 3, 64, 64)

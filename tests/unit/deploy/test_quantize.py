@@ -103,3 +103,8 @@ def test_a_refused_model_leaves_nothing_unless_forced(source: Source, tmp_path: 
     assert page.count("data:image/png") == len(source.dataset.splits.val)
     assert "Written by --force although its file is" in page
     assert np.isfinite(record["speedup"])
+
+    before = {path.name: path.read_bytes() for path in file.folder.iterdir()}
+    with pytest.raises(Refused, match=r"model_int8\.onnx is still the one of before"):
+        run(force=False)
+    assert {path.name: path.read_bytes() for path in file.folder.iterdir()} == before
