@@ -19,12 +19,12 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self, get_args
 
 from unet_dist import __version__
 from unet_dist.deploy.aipp import aipp_for
 from unet_dist.deploy.ascend_request import AscendRequest, InputType, Shape, Size
-from unet_dist.deploy.ascend_rules import PRECISION_V1, lite_faults
+from unet_dist.deploy.ascend_rules import LARGEST_BATCH, PRECISION_V1, lite_faults
 from unet_dist.deploy.lite import lite_argv, lite_ini
 from unet_dist.deploy.model_file import INPUT
 
@@ -32,6 +32,7 @@ SCRIPT, AMCT_SCRIPT = "commands.sh", "amct_convert.py"
 DEFAULT_PRECISION = "fp16"
 """The vendor's own default, written out so that a newer version cannot change it."""
 
+LARGEST_SIDE = 1 << 16
 DIGITS = 8
 """Of a digest in a name."""
 
@@ -63,6 +64,29 @@ class Converted:
     soc: str
     cann: str
     precision: str
+
+    @classmethod
+    def of_json(cls, tree: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError if no conversion wrote it."""
+        made = cls(
+            **{
+                **tree,
+                "shape": tuple(tree["shape"]),
+                "dynamic_batch": tuple(tree["dynamic_batch"]),
+                "dynamic_sizes": tuple((height, width) for height, width in tree["dynamic_sizes"]),
+            }
+        )
+        sides = [side for size in made.dynamic_sizes for side in size]
+        for numbers in (made.shape, made.dynamic_batch, sides):
+            if not all(isinstance(n, int) and -1 <= n <= LARGEST_SIDE for n in numbers):
+                raise ValueError(f"its sizes are {numbers!r:.60}")
+        if len(made.shape) != 4:
+            raise ValueError(f"its shape is {made.shape!r:.60}")
+        if max(made.shape[0], *made.dynamic_batch, 0) > LARGEST_BATCH:
+            raise ValueError(f"its batch is above {LARGEST_BATCH}")
+        if made.input_type not in get_args(InputType) or not isinstance(made.aipp, bool):
+            raise ValueError(f"its input is {made.input_type!r:.60}, with aipp {made.aipp!r:.60}")
+        return made
 
 
 def description_of(file: str) -> str:

@@ -13,8 +13,10 @@ from unet_dist.deploy.ascend_request import (
     parse_sizes,
 )
 from unet_dist.deploy.ascend_source import read_source
+from unet_dist.deploy.untrusted import read_bytes
 from unet_dist.errors import UserError
 
+MOST_AIPP_BYTES = 100_000
 Value = TypeVar("Value")
 
 
@@ -69,8 +71,8 @@ def _own_aipp(path: Path | None) -> Any:
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, most=MOST_AIPP_BYTES).decode()
+    except UnicodeDecodeError as error:
         raise UserError(str(path), f"cannot be read: {error}") from error
     return parse_aipp(text, where=str(path))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unet_dist.deploy.ascend_request import Shape, SourceModel
 from unet_dist.deploy.model_file import Metadata, ModelFile, metadata_of_onnx
+from unet_dist.deploy.untrusted import read_onnx
 from unet_dist.errors import UserError
 from unet_dist.runs import read_json
 
@@ -48,7 +49,11 @@ def _exported_shape(folder: ModelFile, file: Path, digest: str) -> Shape | None:
     if told.get("sha256", digest) != digest:
         raise UserError(str(file), f"is not the file that {record.name} tells of: export it again")
     shape = told.get("shape")
-    return (shape[0], shape[1], shape[2], shape[3]) if shape else None
+    if shape is None:
+        return None
+    if not (isinstance(shape, list) and len(shape) == 4 and all(isinstance(n, int) for n in shape)):
+        raise UserError(str(record), f"its shape is {shape!r:.60}, but must be 4 whole numbers")
+    return shape[0], shape[1], shape[2], shape[3]
 
 
 def _of_onnx(path: Path, metadata: Metadata) -> SourceModel:
@@ -57,7 +62,7 @@ def _of_onnx(path: Path, metadata: Metadata) -> SourceModel:
 
     from unet_dist.deploy.amct_form import amct_faults, to_amct_form
 
-    model = onnx.load(path, load_external_data=False)
+    model = read_onnx(path)
     if model.functions:
         raise UserError(
             str(path),

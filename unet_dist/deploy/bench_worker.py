@@ -25,6 +25,7 @@ from unet_dist.deploy.model_file import metadata_of_onnx
 from unet_dist.deploy.predict import with_tile
 from unet_dist.deploy.runtime import DeployedNetwork, OpenVinoSession, session_of
 from unet_dist.deploy.source import open_source
+from unet_dist.deploy.untrusted import read_onnx_bytes
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import hard_prediction, quality, score_image
 from unet_dist.evaluate.predictor import Network, Predictor
@@ -79,7 +80,7 @@ def main() -> None:
         metadata = metadata_of_onnx(file)
         if metadata.run_sha256 != source.metadata.checkpoint_sha256:
             raise UserError(str(file), f"was made of other weights than {source.run.path} has now")
-        content = file.read_bytes()
+        content = read_onnx_bytes(file)
         threads = len(spec["cores"])
         session = session_of(content, spec["runtime"], threads=threads, hint=spec["hint"])
         network = DeployedNetwork(session, metadata)

@@ -102,15 +102,7 @@ def read_converted(path: Path) -> tuple[Converted, Metadata]:
         )
     tree = read_json(description, max_bytes=MOST_BYTES)
     try:
-        found = tree["converted"]
-        converted = Converted(
-            **{
-                **found,
-                "shape": tuple(found["shape"]),
-                "dynamic_batch": tuple(found["dynamic_batch"]),
-                "dynamic_sizes": tuple((h, w) for h, w in found["dynamic_sizes"]),
-            }
-        )
+        converted = Converted.of_json(tree["converted"])
         metadata = Metadata.of_json(tree["metadata"], where=str(description))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(str(description), f"is not understood: {error!r}") from error

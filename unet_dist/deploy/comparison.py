@@ -21,6 +21,7 @@ from unet_dist.errors import UserError
 from unet_dist.profiling.finite import finite
 
 DUMPS = (".npy", ".npz")
+MOST_DUMP_BYTES = 8_000_000_000
 Outputs = Mapping[str, NDArray[np.float32]]
 """By the image's name; ``[K, H, W]`` or ``[N, K, H, W]``."""
 
@@ -193,16 +194,29 @@ class _FirstOutput:
 
 def _read_dump(path: Path) -> Outputs:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        # A map of the file, whatever size its first bytes tell.
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            arrays: Mapping[str, NDArray[Any]] = {path.stem: loaded}
+        else:
+            _check_sizes(path)
+            arrays = dict(loaded)
         outputs = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise UserError(str(path), f"holds no arrays that can be read: {error}") from error
     if not outputs:
         raise UserError(str(path), "holds no array")
     if flat := [name for name, output in outputs.items() if output.ndim < 2]:
         raise UserError(str(path), f"{', '.join(flat)}: no image, which has height and width")
     return outputs
+
+
+def _check_sizes(path: Path) -> None:
+    """Raises ValueError for an .npz whose small file grows without limit."""
+    with zipfile.ZipFile(path) as archive:
+        whole = sum(one.file_size for one in archive.infolist())
+    if whole > MOST_DUMP_BYTES:
+        raise ValueError(f"{whole:,} bytes of arrays are more than {MOST_DUMP_BYTES:,}")
 
 
 def _paired(

@@ -55,13 +55,9 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     return done
 
 
-def inlined(content: bytes) -> bytes:
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """With functions written out, for programs that know none."""
-    model = onnx.load_from_string(content)
-    if not model.functions:
-        return content
-    whole: bytes = onnx.inliner.inline_local_functions(model).SerializeToString()
-    return whole
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 class _Chains:

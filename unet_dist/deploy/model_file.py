@@ -12,11 +12,13 @@ An ONNX file can be used without its folder: its ``metadata_props`` are those of
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from unet_dist.deploy.untrusted import config_faults, read_onnx
 from unet_dist.errors import UserError
 from unet_dist.runs import read_json
 
@@ -99,7 +101,7 @@ class Metadata:
                 tree[name] = json.loads(props[name])
             except KeyError:
                 faults.append(f"its metadata lack {name}")
-            except ValueError:
+            except (ValueError, RecursionError):
                 faults.append(f"its metadata {name} is {props[name]!r:.60}, which is not JSON")
         if faults:
             if len(faults) == len(fields(cls)):
@@ -129,9 +131,10 @@ class Metadata:
                     "std": tuple(map(float, tree["std"])),
                 }
             )
+            faults = made._faults()
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(where, f"its metadata are not understood: {error!r}") from error
-        if faults := made._faults():
+        if faults:
             raise UserError(where, faults)
         return made
 
@@ -145,15 +148,40 @@ class Metadata:
             )
             if len(values) != wanted
         ]
-        if any(value <= 0 for value in self.std):
+        if not all(0 < value < math.inf for value in self.std):
             faults.append(f"its std {self.std} is not above 0")
+        if not all(map(math.isfinite, self.mean)):
+            faults.append(f"its mean {self.mean} is no number")
         if self.precision not in get_args(Precision):
             faults.append(f"its precision is {self.precision!r}, not float32 or int8")
         if self.output not in get_args(Output):
             faults.append(f"its output is {self.output!r}, not probability or logits")
-        if (self.threshold is None) != (self.classes > 2):
-            faults.append(f"its threshold is {self.threshold} with {self.classes} classes")
-        return faults
+        is_share = isinstance(self.threshold, float | int) and 0 <= self.threshold <= 1
+        if not (self.threshold is None if self.classes > 2 else is_share):
+            faults.append(f"its threshold is {self.threshold!r:.60} with {self.classes} classes")
+        faults += [
+            f"its {name} is {value!r:.60}, but must be a whole number above 0"
+            for name in ("classes", "in_channels", "size_multiple", "opset")
+            if not isinstance(value := getattr(self, name), int) or value < 1
+        ]
+        faults += [
+            f"its {name} is {value!r:.60}, but must be a text"
+            for name in ("config_sha256", "checkpoint_sha256", "derived_from_sha256")
+            if not isinstance(value := getattr(self, name), str)
+        ]
+        if self.numbering is not None and not _is_numbering(self.numbering):
+            faults.append(f"its numbering is {self.numbering!r:.60}")
+        return faults + config_faults(self.config, in_channels=self.in_channels)
+
+
+def _is_numbering(tree: object) -> bool:
+    """Whether ``Numbering`` can be made of it."""
+    return (
+        isinstance(tree, Mapping)
+        and set(tree) == {"structure", "threshold", "min_object", "cell_smoothing"}
+        and isinstance(tree["structure"], str)
+        and all(isinstance(tree[key], float | int) for key in set(tree) - {"structure"})
+    )
 
 
 @dataclass(frozen=True)
@@ -239,15 +267,5 @@ def metadata_of_onnx(path: Path) -> Metadata:
     Raises:
         UserError: it cannot be read, or is another program's.
     """
-    # Here, since it takes time, and only those who deploy have it.
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
-    except DecodeError as error:
-        raise UserError(str(path), "is no ONNX model") from error
-    props = {entry.key: entry.value for entry in model.metadata_props}
+    props = {entry.key: entry.value for entry in read_onnx(path).metadata_props}
     return Metadata.of_props(props, where=str(path))

@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from unet_dist.deploy.functions import inlined
+from unet_dist.deploy.untrusted import read_onnx
 from unet_dist.errors import UserError
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -29,16 +30,11 @@ class OnnxTensors:
     def __init__(self, path: Path) -> None:
         """
         Raises:
-            UserError: it is no ONNX file.
+            UserError: it is no ONNX file, or one of those that are not read.
         """
         self._path = path
-        try:
-            # Layers that are functions are written out, or none of them would be found.
-            self.model = onnx.load_from_string(inlined(path.read_bytes()))
-        except OSError as error:
-            raise UserError(str(path), f"cannot be read: {error.strerror}") from error
-        except Exception as error:  # of protobuf, which tells no types
-            raise UserError(str(path), "is no ONNX model") from error
+        # Layers that are functions are written out, or none of them would be found.
+        self.model = inlined(read_onnx(path))
         self.input = self.model.graph.input[0].name
         self.output = self.model.graph.output[0].name
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = {}

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.deploy.model_file import INPUT, Metadata
+from unet_dist.deploy.untrusted import read_onnx_bytes
 from unet_dist.errors import UserError
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -94,12 +95,14 @@ class OpenVinoSession:
             hint: precision of what is not quantised; OpenVINO's own default is bf16 where the CPU
                 has it.
         """
+        import onnx
         import openvino
 
         from unet_dist.deploy.functions import inlined
 
         self._core = openvino.Core()
-        self._model_bytes = inlined(model)  # OpenVINO knows no functions
+        # OpenVINO knows no functions.
+        self._model_bytes = inlined(onnx.load_from_string(model)).SerializeToString()
         self._core.read_model(self._model_bytes)  # refuses a file now, not at the first image
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
@@ -146,13 +149,11 @@ def open_network(
 ) -> DeployedNetwork:
     """
     Raises:
-        UserError: the runtime is not installed or refuses the file.
+        UserError: the runtime is not installed, or the file is refused by it or by us.
     """
+    content = read_onnx_bytes(path)
     try:
-        content = path.read_bytes()
         session = session_of(content, runtime, threads=threads, hint=hint)
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
     except ImportError as error:
         raise UserError(
             "--runtime", f"{runtime} is not installed: pip install 'unet-dist[deploy]'"

@@ -7,6 +7,7 @@ from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.deploy.model_file import Metadata, Output
+from unet_dist.deploy.untrusted import OF_A_MACHINE, PREDICTS
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import config_sha256
 from unet_dist.evaluate.numbering import numbering_of
@@ -83,8 +84,8 @@ def prediction_settings(config: Config) -> dict[str, Any]:
     """What a prediction depends on, where it is not the default: no paths of a machine, nothing
     of the training."""
     wanted = config.model_dump(mode="json", exclude_defaults=True, exclude={"augment", "loss"})
-    for key in ("root", "images", "masks", "mask_suffix", "split", "cache_mb"):
+    for key in OF_A_MACHINE:
         wanted.get("data", {}).pop(key, None)
     wanted.get("model", {}).pop("fake_quant", None)
     wanted.get("evaluate", {}).pop("every_epochs", None)
-    return {key: wanted[key] for key in ("data", "model", "evaluate") if wanted.get(key)}
+    return {key: wanted[key] for key in PREDICTS if wanted.get(key)}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -74,6 +75,9 @@ def test_what_is_not_for_a_model_file_is_told(model: Path, image: Path, tmp_path
     foreign.write_bytes(b"\x00\x01 no model")
     with pytest.raises(UserError, match="is no ONNX model"):
         metadata_of_onnx(foreign)
+    unknown = onnx.load(model)
+    unknown.graph.node[0].op_type = "Unknown"
+    foreign.write_bytes(unknown.SerializeToString())
     with pytest.raises(UserError, match="onnxruntime refuses it"):
         open_network(foreign, metadata_for(MODEL), "onnxruntime")
     arguments = ["predict", model, image, "--out", tmp_path, "--simulate", 2]

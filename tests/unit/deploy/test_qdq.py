@@ -112,7 +112,11 @@ def test_functions_compute_the_same_in_fewer_bytes() -> None:
     content = compact.SerializeToString()
     before, after, written_out = (
         onnxruntime.InferenceSession(one).run(None, {"image": IMAGE})[0]
-        for one in (small.SerializeToString(), content, inlined(content))
+        for one in (
+            small.SerializeToString(),
+            content,
+            inlined(compact).SerializeToString(),
+        )
     )
     # Biases have the 11 digits of float16; a step of an activation may turn over.
     np.testing.assert_allclose(after, before, atol=0.01)
