@@ -191,7 +191,7 @@ def bench(
       unet-dist deploy bench deployed --images 2 --no-native --json
     """
     from unet_dist.cluster.host import usable_cores
-    from unet_dist.deploy.bench import choose_images, forms_of, measure, run_of
+    from unet_dist.deploy.bench import choose_images, computed_rightly, forms_of, measure, run_of
     from unet_dist.deploy.machine import need_packages
     from unet_dist.deploy.model_file import ModelFile
 
@@ -204,9 +204,12 @@ def bench(
     models = ModelFile(folder)
     forms = forms_of(models, native=native)
     models.check_one_run()
+    forms, notes = computed_rightly(forms)
     source = RunDir(run) if run else run_of(models)
     chosen, ids = choose_images(source, split, images)
     console = console_for(as_json)
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
     with counter(console, "measuring") as on_round:
         found = measure(
             source,

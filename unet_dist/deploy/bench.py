@@ -17,6 +17,8 @@ from typing import Any, Self
 
 from unet_dist.data.manifest import read_manifest
 from unet_dist.deploy.model_file import ModelFile
+from unet_dist.deploy.runtime import SIGNED
+from unet_dist.deploy.untrusted import read_onnx
 from unet_dist.errors import UserError
 from unet_dist.runs import SPLITS, RunDir, read_json, write_json
 
@@ -100,6 +102,23 @@ def forms_of(folder: ModelFile, *, native: bool) -> list[Form]:
             str(folder.folder), "holds no model.onnx: unet-dist export or unet-dist quantize"
         )
     return forms
+
+
+def computed_rightly(forms: Sequence[Form]) -> tuple[list[Form], list[str]]:
+    """Those that can be measured, and what to say of the others."""
+    # Here, since it takes time, and measuring is done in other processes.
+    from unet_dist.deploy.functions import inlined
+    from unet_dist.deploy.qdq import has_signed_activations
+
+    kept, notes = [], []
+    for form in forms:
+        if form.runtime == "openvino" and has_signed_activations(
+            inlined(read_onnx(Path(form.file)))
+        ):
+            notes.append(f"{form.name} is left out: {form.file} {SIGNED}")
+        else:
+            kept.append(form)
+    return kept, notes
 
 
 def run_of(folder: ModelFile) -> RunDir:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from unet_dist.deploy.ranges import Range
 
@@ -126,6 +126,17 @@ def groups_of(model: onnx.ModelProto, inputs: Sequence[str]) -> list[list[str]]:
                 open_ends.append(source)
     distinct = {id(group): group for group in group_of.values()}
     return [sorted(group) for group in distinct.values()]
+
+
+def has_signed_activations(model: onnx.ModelProto) -> bool:
+    """Whether a tensor is rounded to 8 bits with a sign; functions must be written out."""
+    types = {one.name: one.data_type for one in model.graph.initializer}
+    return any(
+        node.op_type == "QuantizeLinear"
+        and len(node.input) > 2
+        and types.get(node.input[2]) == TensorProto.INT8
+        for node in model.graph.node
+    )
 
 
 def _is_skip(node: onnx.NodeProto | None, maker: onnx.NodeProto | None) -> bool:

@@ -188,7 +188,9 @@ def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say
         sensitivities=worst_first,
         # Of the file itself: compact ones have biases of fewer digits.
         dice={
-            one: dice(DeployedNetwork(session_of(content, one), made.metadata)) for one in RUNTIMES
+            one: dice(DeployedNetwork(session_of(content, one), made.metadata))
+            for one in RUNTIMES
+            if made.activations == "u8" or one != "openvino"  # ``runtime.SIGNED``
         },
         layout="compact" if is_compact else "plain",
         dice_float32=before,

@@ -10,6 +10,7 @@ import pytest
 
 from tests.deployed import metadata_for, random_weights
 from unet_dist.config import ModelConfig
+from unet_dist.deploy.bench import Form, computed_rightly
 from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.functions import folded, inlined
 from unet_dist.deploy.onnx_graph import build_model
@@ -17,7 +18,8 @@ from unet_dist.deploy.onnx_tensors import OnnxTensors
 from unet_dist.deploy.parting import find_parting
 from unet_dist.deploy.qdq import Layer, groups_of, layers_of, quantise
 from unet_dist.deploy.ranges import Range
-from unet_dist.deploy.runtime import OpenVinoSession
+from unet_dist.deploy.runtime import OpenVinoSession, open_network
+from unet_dist.errors import UserError
 
 MODEL = ModelConfig(width=4, depth=1, norm="batch")
 IMAGE = np.random.default_rng(0).normal(size=(1, 1, 16, 16)).astype(np.float32)
@@ -127,6 +129,28 @@ def test_functions_compute_the_same_in_fewer_bytes() -> None:
     # 8 layers of 8 bits: a node, two names and two bytes a channel less for each.
     assert len(content) < len(shorten(small).SerializeToString())
     assert Counter(node.op_type for node in compact.graph.node)["C"] == 6
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_openvino_is_not_given_activations_with_a_sign(compact: bool, tmp_path: Path) -> None:
+    model = plain()
+    for activations in ("u8", "s8"):
+        small = quantise(model, observed(model), activations=activations)  # type: ignore[arg-type]
+        path = tmp_path / f"{activations}.onnx"
+        path.write_bytes((folded(small) if compact else small).SerializeToString())
+    forms = [
+        Form(name=f"{runtime} {file}", form="onnx", file=str(tmp_path / file), runtime=runtime)
+        for runtime in ("onnxruntime", "openvino")
+        for file in ("u8.onnx", "s8.onnx")
+    ]
+    kept, notes = computed_rightly(forms)
+    assert [one.name for one in kept] == [one.name for one in forms[:3]]
+    assert len(notes) == 1
+    assert notes[0].startswith("openvino s8.onnx is left out: ")
+    open_network(tmp_path / "u8.onnx", metadata_for(MODEL), "openvino", threads=1)
+    open_network(tmp_path / "s8.onnx", metadata_for(MODEL), "onnxruntime", threads=1)
+    with pytest.raises(UserError, match=r"s8\.onnx: has activations of 8 bits with a sign"):
+        open_network(tmp_path / "s8.onnx", metadata_for(MODEL), "openvino")
 
 
 @pytest.mark.parametrize("faulty", ["decoder.0.body.3", "upsampling.0"])

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from tests.deployed import untrained_run
+from unet_dist.cli import app
 from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
 from unet_dist.deploy.parity import Refused
 from unet_dist.deploy.ptq import Options, calibrate, evenly, fewest_float_layers
-from unet_dist.deploy.quantize import Quantised, quantise_run
+from unet_dist.deploy.quantize import Quantised, choose, quantise_run
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
 from unet_dist.deploy.source import Source, open_source
+from unet_dist.errors import UserError
 
 
 @pytest.mark.parametrize("needed", range(14))
@@ -74,6 +76,20 @@ def test_images_are_taken_from_all_over_the_list() -> None:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     run, _ = untrained_run(tmp_path_factory.mktemp("quantised"))
     return open_source(run, opset=17)
+
+
+def test_activations_with_a_sign_are_measured_by_onnx_runtime_alone(
+    source: Source, tmp_path: Path
+) -> None:
+    from unet_dist.deploy.export import onnx_bytes
+
+    options = Options(activations="s8", runtime="onnxruntime", calibrate=2, max_size=1)
+    plain = onnx_bytes(source)
+    found = choose(source, calibrate(source, options), plain, options, say=lambda line: None)
+    assert set(found.dice) == {"onnxruntime"}
+    asked = ["quantize", "run", "-o", str(tmp_path), "--activations", "s8", "--runtime", "openvino"]
+    with pytest.raises(UserError, match="which OpenVINO computes wrongly"):
+        app(asked, standalone_mode=False)
 
 
 def test_a_refused_model_leaves_nothing_unless_forced(source: Source, tmp_path: Path) -> None:
