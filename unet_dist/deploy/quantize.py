@@ -142,7 +142,7 @@ def quantise_run(
         {
             **files_of(source, file.onnx, plain, record_of(source, file.onnx, plain, parity)),
             file.int8: quantised.content,
-            file.report: quantised_html(record, rows).encode(),
+            file.report: quantised_html(record, rows, classes=source.metadata.classes).encode(),
             file.quantize_record: json_bytes(record),
         }
     )

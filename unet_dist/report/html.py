@@ -26,7 +26,7 @@ from unet_dist.report.members import members_section, validations_of_members
 from unet_dist.report.origin import command_of, data_set_of, evaluated_on, facts_of, settings_of
 from unet_dist.report.panels import MEANINGS, MEANINGS_OF_SEVERAL, column_names
 from unet_dist.report.plots import plots_png
-from unet_dist.report.template import data_uri, render
+from unet_dist.report.template import data_uri, render, shown_picture
 from unet_dist.runs import RunDir, read_json
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -39,8 +39,6 @@ HEADLINE = {
 }
 SHOWN_PER_IMAGE = ("dice", "foreground_dice", "ap_50", "v_rand", "v_info", "cldice", "hausdorff_95")
 CURVES_FROM_STEPS = 2
-TEXT_WIDTH = 944
-"""Of the page, in pixels of its style."""
 
 
 def report_html(run: RunDir, split: str) -> str:
@@ -127,17 +125,10 @@ def _cases(run: RunDir, evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         run.case(evaluation["split"], int(one["number"])): one for one in evaluation["cases"]
     }
     return [
-        {"id": case["id"], "dice": decimals(case["dice"]), **_picture(path.read_bytes())}
+        {"id": case["id"], "dice": decimals(case["dice"]), **shown_picture(path.read_bytes())}
         for path, case in pictures.items()
         if path.exists()
     ]
-
-
-def _picture(png: bytes) -> dict[str, Any]:
-    """Small ones are enlarged to the width of the text, by a whole factor for true pixels."""
-    width = int.from_bytes(png[16:20], "big")
-    factor = max(1, TEXT_WIDTH // max(1, width))
-    return {"picture": data_uri(png), "width": factor * width, "enlarged": factor > 1}
 
 
 def _headline(evaluation: Mapping[str, Any]) -> str:

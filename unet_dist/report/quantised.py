@@ -7,21 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.report.panels import STRIP_GAP, PictureRow, shown_panels
-from unet_dist.report.template import data_uri, render
+from unet_dist.report.panels import (
+    MEANINGS,
+    MEANINGS_OF_SEVERAL,
+    STRIP_GAP,
+    PictureRow,
+    column_names,
+    shown_panels,
+)
+from unet_dist.report.template import render, shown_picture
 
 TEMPLATE = Path(__file__).with_name("quantised.html.j2")
 MOST_LAYERS = 20
 
 
-def quantised_html(record: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
+def quantised_html(
+    record: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]], *, classes: int
+) -> str:
     """
     Args:
         record: of ``quantize.json``.
         pictures: caption and PNG of each.
+        classes: with the background.
     """
     options = record["options"]
     runtime = options["runtime"]
+    image, truth, prediction, _ = column_names(several=classes > 2)
     return render(
         TEMPLATE,
         verdict=_verdict(record),
@@ -44,7 +55,10 @@ def quantised_html(record: Mapping[str, Any], pictures: Sequence[tuple[str, byte
             f"{record['calibrated_on']} training images, ranges by {options['calibration']}",
             f"activations {options['activations']}, weights s8 by output channel",
         ],
-        pictures=[{"caption": caption, "picture": data_uri(png)} for caption, png in pictures],
+        panels=(image, truth, "float32", "8 bits", "errors of 8 bits"),
+        prediction=prediction,
+        legend=MEANINGS_OF_SEVERAL if classes > 2 else MEANINGS,
+        pictures=[{"caption": caption, **shown_picture(png)} for caption, png in pictures],
         layers=[
             {
                 "name": name,

@@ -7,6 +7,8 @@ from typing import Any
 import jinja2
 
 HERE = Path(__file__).parent
+TEXT_WIDTH = 944
+"""Pixels of a page's text."""
 
 
 def render(template: Path, **values: Any) -> str:
@@ -21,3 +23,10 @@ def render(template: Path, **values: Any) -> str:
 
 def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def shown_picture(png: bytes) -> dict[str, Any]:
+    """Small ones are enlarged to the width of the text, by a whole factor for true pixels."""
+    width = int.from_bytes(png[16:20], "big")
+    factor = max(1, TEXT_WIDTH // max(1, width))
+    return {"picture": data_uri(png), "width": factor * width, "enlarged": factor > 1}
