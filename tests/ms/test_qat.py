@@ -13,7 +13,7 @@ from unet_dist.config import ModelConfig
 from unet_dist.config_file import build_config, dump_config
 from unet_dist.deploy.folding import fold_batch_norms
 from unet_dist.deploy.native import native_network
-from unet_dist.deploy.qat import agreement, is_trained, learned, qat_config, write_start
+from unet_dist.deploy.qat import agreement, learned, progress_of, qat_config, write_start
 from unet_dist.deploy.source import Source, open_source, prediction_settings
 from unet_dist.errors import UserError
 from unet_dist.runs import write_json, write_text_atomically
@@ -98,17 +98,14 @@ def test_a_model_of_8_bits_is_used_without_its_training(source: Source, tmp_path
     assert (read.model.norm, read.model.fake_quant) == ("none", False)
 
 
-def test_a_training_is_taken_up_only_if_it_is_over_and_the_same(
-    source: Source, tmp_path: Path
-) -> None:
+def test_a_training_is_taken_up_only_if_it_is_the_same(source: Source, tmp_path: Path) -> None:
     run = replace(source.run, path=tmp_path / "qat")
     config = qat_config(source.config, tmp_path / "start", 0)
-    assert not is_trained(run, config)
+    assert progress_of(run, config) == "new"
     run.path.mkdir()
     write_text_atomically(run.config, dump_config(config))
-    with pytest.raises(UserError, match="is not over"):
-        is_trained(run, config)
+    assert progress_of(run, config) == "begun"
     write_json(run.status, {"state": "done"})
-    assert is_trained(run, config)
+    assert progress_of(run, config) == "done"
     with pytest.raises(UserError, match="other settings"):
-        is_trained(run, qat_config(source.config, tmp_path / "start", 2))
+        progress_of(run, qat_config(source.config, tmp_path / "start", 2))

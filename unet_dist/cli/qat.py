@@ -25,19 +25,19 @@ def train_for_8_bits(
     console: Console,
     as_json: bool,
 ) -> None:
-    """Trains into ``folder`` from the weights of ``run``, unless that is done; ends the program if
-    it fails or is stopped.
+    """Trains into ``folder`` from the weights of ``run``, unless that is done; what was begun there
+    goes on. Ends the program if the training fails or is stopped.
 
     Raises:
-        UserError: the folder holds another training, or one that is not over.
+        UserError: the folder holds another training.
     """
-    from unet_dist.deploy.qat import is_trained, qat_config, start_file, write_start
+    from unet_dist.deploy.qat import progress_of, qat_config, start_file, write_start
     from unet_dist.deploy.source import open_source
 
     source = open_source(run, opset=17)
     start = start_file(source, folder)
     config = qat_config(source.config, start, epochs)
-    placement = placement.or_else(run.last_placement())
+    placement = placement.or_else(folder.last_placement() or run.last_placement())
     topology = placement.topology()
     # The file to start from is written last, when nothing else can be wrong.
     train = config.train.model_copy(update={"start_from": ""})
@@ -48,21 +48,33 @@ def train_for_8_bits(
             f"trains on one server, but this is part {topology.part.index} of "
             f"{topology.part.count}: give a --rank-table of one server, or --simulate",
         )
-    if is_trained(folder, config):
+    progress = progress_of(folder, config)
+    if progress == "done":
         console.print(f"{folder.path} is trained", markup=False)
         return
     job = Job(
         run=folder,
-        what={"kind": "train", "resume": False, "split": "", "until_dice": 0.0, "doubts": []},
+        what={
+            "kind": "train",
+            "resume": progress == "begun",
+            "split": "",
+            "until_dice": 0.0,
+            "doubts": [],
+        },
         placement=placement,
         supervision=supervision_of(topology, max_restarts=MAX_RESTARTS),
         console=console,
         fitting=fitting_ranks(config.train.batch, config.train.accumulation),
     )
     with folder.locked():
-        write_start(source, start, images=calibrate)
-        begin_run(folder, config, console)
-        write_text_atomically(folder.config, dump_config(config))
+        if progress == "new":
+            # What was killed before it began leaves a manifest, of data that are checked anew.
+            folder.dataset.unlink(missing_ok=True)
+            write_start(source, start, images=calibrate)
+            begin_run(folder, config, console)
+            write_text_atomically(folder.config, dump_config(config))
+        else:
+            console.print(f"goes on with the training in {folder.path}", markup=False)
         result = job.lead()
     if EXIT_CODES[result.ending]:
         finish(job, result, as_json)

@@ -67,7 +67,8 @@ def quantize(
 
     Layers that cost the most accuracy stay in float32 until the Dice of the validation images is
     within --max-drop. A model that is worse, larger or slower than it may be is not written, and
-    the exit code is 1.
+    the exit code is 1. The training of qat is a run, DIR/qat: killed half-way, the same command
+    goes on with it.
 
     \b
     Examples:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors.numpy import save
@@ -33,6 +34,7 @@ SHARE_OF_EPOCHS = 0.1
 SHARE_OF_RATE = 0.1
 """Of the run's own; a tenth is what is usual for fine-tuning."""
 ENCODER = re.compile(r"(?P<pass>(?:refine\.)?)encoder\.(?P<level>\d+)\.body\.3")
+Progress = Literal["new", "begun", "done"]
 SEEN_IMAGES = 2
 """Whose tiles tell which layers rounding hurts most."""
 
@@ -97,23 +99,19 @@ def _rounding_cells(layers: Sequence[Layer]) -> list[tuple[str, str]]:
     return cells
 
 
-def is_trained(run: RunDir, wanted: Config) -> bool:
-    """Whether the training was done before.
+def progress_of(run: RunDir, wanted: Config) -> Progress:
+    """How far the training came before: "begun" if it was killed or stopped, or failed.
 
     Raises:
-        UserError: it is not over, or was another one.
+        UserError: the folder holds a training with other settings.
     """
     if not run.config.exists():
-        return False
+        return "new"
     if run.load_config() != wanted:
         raise UserError(
             str(run.path), "holds a training with other settings; choose another folder for -o"
         )
-    if run.state() != "done":
-        raise UserError(
-            str(run.path), f"is not over: unet-dist train {run.path} --resume, then this again"
-        )
-    return True
+    return "done" if run.state() == "done" else "begun"
 
 
 def learned(trained: Source) -> Calibrated:
