@@ -4,7 +4,7 @@ from rich.console import Console
 
 from unet_dist.cli.shared import EXIT_CODES, finish
 from unet_dist.cli.where import supervision_of
-from unet_dist.cluster.topology import fitting_ranks
+from unet_dist.cluster.topology import Part, fitting_ranks
 from unet_dist.config_file import dump_config
 from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_run
@@ -42,12 +42,7 @@ def train_for_8_bits(
     # The file to start from is written last, when nothing else can be wrong.
     train = config.train.model_copy(update={"start_from": ""})
     check_fit(config.model_copy(update={"train": train}), topology.world, topology.target)
-    if topology.part.count > 1:
-        raise UserError(
-            "--method qat",
-            f"trains on one server, but this is part {topology.part.index} of "
-            f"{topology.part.count}: give a --rank-table of one server, or --simulate",
-        )
+    _refuse_parts(topology.part)
     progress = progress_of(folder, config)
     if progress == "done":
         console.print(f"{folder.path} is trained", markup=False)
@@ -78,3 +73,12 @@ def train_for_8_bits(
         result = job.lead()
     if EXIT_CODES[result.ending]:
         finish(job, result, as_json)
+
+
+def _refuse_parts(part: Part) -> None:
+    if part.count > 1:
+        raise UserError(
+            "--method qat",
+            f"trains on one server, but this is part {part.index} of {part.count}: give a "
+            "--rank-table of one server, or --simulate",
+        )

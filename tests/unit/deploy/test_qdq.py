@@ -135,7 +135,7 @@ def test_functions_compute_the_same_in_fewer_bytes() -> None:
 def test_openvino_is_not_given_activations_with_a_sign(compact: bool, tmp_path: Path) -> None:
     model = plain()
     for activations in ("u8", "s8"):
-        small = quantise(model, observed(model), activations=activations)  # type: ignore[arg-type]
+        small = quantise(model, observed(model), activations=activations)
         path = tmp_path / f"{activations}.onnx"
         path.write_bytes((folded(small) if compact else small).SerializeToString())
     forms = [
@@ -165,7 +165,7 @@ def test_the_layer_where_a_compact_file_parts_is_named(faulty: str, tmp_path: Pa
     files = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     for file, one in zip(files, (content, other), strict=True):
         file.write_bytes(one)
-    found = find_parting(*map(OnnxTensors, files), (IMAGE, IMAGE))
+    found = find_parting(OnnxTensors(files[0]), OnnxTensors(files[1]), (IMAGE, IMAGE))
     first = found.first_beyond(0.3)
     # Of the convolutions two are of the encoder, two below it, and two of the decoder.
     expected = {"decoder.0.body.3": ("Conv", 5), "upsampling.0": ("ConvTranspose", 0)}
