@@ -11,7 +11,13 @@ from unet_dist.config import Config
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import Sample
-from unet_dist.evaluate.candidates import DEFAULT_DEPTH, choose, judge
+from unet_dist.evaluate.candidates import (
+    DEFAULT_DEPTH,
+    DEFAULT_PROBABILITY,
+    choose,
+    judge_cells,
+    judge_objects,
+)
 from unet_dist.evaluate.fingerprint import (
     AVERAGING,
     FileDigests,
@@ -53,19 +59,22 @@ def decide(
             structure_threshold = snap_threshold(config.evaluate.threshold)
             structure_source = "configured"
         elif source == "argmax":
-            structure_threshold, structure_source = 0.5, "default"
+            structure_threshold, structure_source = DEFAULT_PROBABILITY, "default"
         if structure_source == "default" and validation:
 
-            def verdict(sample: Sample) -> list[Any]:
+            def judged(sample: Sample) -> list[Any]:
                 prob_hwk = predictor.of_sample(dataset, sample)
                 native = dataset.read_native(sample)
-                smoothing = config.evaluate.cell_smoothing
-                judged = judge(structure, sample.id, prob_hwk, native, cell_smoothing=smoothing)
-                return [sample.id, judged]
+                if structure == "partition":
+                    smoothing = config.evaluate.cell_smoothing
+                    return [sample.id, judge_cells(prob_hwk, native, smoothing=smoothing)]
+                true_hw = dataset.read_objects(sample)
+                min_size = config.evaluate.min_object
+                return [sample.id, judge_objects(prob_hwk, native, true_hw, min_size=min_size)]
 
-            gathered = over_ranks(validation, comm, verdict, on_image=on_image)
+            gathered = over_ranks(validation, comm, judged, on_image=on_image)
             gathered.sort(key=lambda item: item[0])
-            structure_threshold = choose(structure, [verdict for _, verdict in gathered])
+            structure_threshold = choose(structure, [scores for _, scores in gathered])
             structure_source = "validation"
     return Decision(
         structure=structure,

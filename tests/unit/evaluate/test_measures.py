@@ -14,7 +14,15 @@ from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
 from unet_dist.data.splits import Splits
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
-from unet_dist.evaluate.candidates import DEFAULT_DEPTH, DEPTHS, best_depth, choose, judge
+from unet_dist.evaluate.candidates import (
+    DEFAULT_DEPTH,
+    DEFAULT_PROBABILITY,
+    DEPTHS,
+    PROBABILITIES,
+    choose,
+    judge_cells,
+    judge_objects,
+)
 from unet_dist.evaluate.measures import Decision, Measured, measure
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.launching.datasets import begin_run
@@ -168,9 +176,7 @@ def test_the_depth_of_cells_is_the_best_on_validation_images():
     gap[10, 20] = 0.09  # divided up to a depth of 0.3
     bridge[:, 30] = 0.0225  # splits a cell up to a depth of 0.15
 
-    verdicts = [
-        judge("partition", "a", prob, example(truth), cell_smoothing=0) for prob in (gap, bridge)
-    ]
+    verdicts = [judge_cells(prob, example(truth), smoothing=0) for prob in (gap, bridge)]
 
     assert choose("partition", verdicts) == 0.2
     assert len(verdicts[0]) == len(DEPTHS)
@@ -179,18 +185,29 @@ def test_the_depth_of_cells_is_the_best_on_validation_images():
 def test_images_without_cells_have_no_vote():
     nan = [math.nan] * len(DEPTHS)
     best = [float(number == 4) for number in range(len(DEPTHS))]
-    assert best_depth([nan, best]) == DEPTHS[4]
-    assert best_depth([nan]) == DEFAULT_DEPTH
+    assert choose("partition", [nan, best]) == DEPTHS[4]
+    assert choose("partition", [nan]) == DEFAULT_DEPTH
 
 
-def test_the_threshold_of_objects_is_that_of_the_best_dice_of_any_object():
-    truth = np.array([[0, 0, 1, 2]], np.uint8)
-    prob = np.zeros((1, 4, 3), np.float32)
-    prob[0, :, 0] = [0.9, 0.8, 0.4, 0.6]
-    prob[0, :, 1] = 1 - prob[0, :, 0]
-    # Foreground is 0.1, 0.2, 0.6, 0.4: everything above 0.2 up to 0.4 is right.
-    chosen = choose("objects", [judge("objects", "a", prob, example(truth), cell_smoothing=0)])
-    assert 0.2 < chosen <= 0.4
+def test_the_threshold_of_objects_is_that_of_the_best_ap():
+    # Of two true objects of 10 pixels the second one loses 2 above 0.66, and gains 10 below it:
+    # an IoU of 0.8, or of 10 / 20, which is not above a half.
+    truth = np.zeros((3, 40), np.int64)
+    truth[1, 2:12], truth[1, 20:30] = 1, 2
+    foreground = np.zeros((3, 40), np.float32)
+    foreground[1, 2:12] = 0.98
+    foreground[1, 20:40] = 0.66
+    foreground[1, 22:30] = 0.98
+    prob = np.stack([1 - foreground, foreground, 0 * foreground], axis=2)
+    native = example((truth > 0).astype(np.uint8))
+
+    scores = judge_objects(prob, native, truth, min_size=0)
+
+    by_probability = dict(zip(PROBABILITIES, scores, strict=True))
+    assert by_probability[0.65] == pytest.approx(1 / 3)  # one found, one missed, one too much
+    assert by_probability[0.7] == 1
+    assert choose("objects", [scores]) == 0.7
+    assert choose("objects", [[math.nan] * len(PROBABILITIES)]) == DEFAULT_PROBABILITY
 
 
 def dataset_of(tmp_path: Path, layout: str, kind: str) -> Dataset:
