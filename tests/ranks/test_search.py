@@ -232,7 +232,7 @@ def test_a_controller_that_is_suspended_within_a_transaction_does_not_hold_up_ot
     transaction = suspended.storage._storage.engine.connect()
     try:
         transaction.execute(sqlalchemy.text("select * from studies for update"))
-        created = ThreadPoolExecutor(1).submit(other.create, trial, lambda number: trial)
+        created = ThreadPoolExecutor(1).submit(other.create, trial)
         assert created.result(20)
     finally:
         transaction.invalidate()

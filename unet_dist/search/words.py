@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from unet_dist.search.spec import SearchSpec
@@ -77,6 +77,47 @@ def _values_of(trial: Trial, spec: SearchSpec) -> list[float]:
     metrics = trial.results[-1].metrics
     worst = {"maximize": -1e12, "minimize": 1e12}
     return [metrics.get(each.metric, worst[each.goal]) for each in spec.objectives]
+
+
+def create(storage: RDBStorage, study_id: int, trial: Trial, spec: SearchSpec) -> int | None:
+    """A waiting trial with its point; Optuna's id of it. None, and nothing is written, if its
+    number is not the next one. The number decides the point, so nobody is to see a trial that has
+    the one without the other; and Optuna's own calls tell a number after the trial was made.
+
+    Raises:
+        ValueError: a parameter is not the one that the study began with.
+    """
+    session = storage.scoped_session()
+    try:
+        with session.begin():
+            if _next_number(session, study_id) != trial.number:
+                return None
+            made = models.TrialModel(
+                study_id=study_id, number=trial.number, state=TrialState.WAITING
+            )
+            session.add(made)
+            session.flush()
+            trial_id: int = made.trial_id
+            attributes = {TRIAL: json.dumps(trial.to_json()), OWNER: NOBODY}
+            word = Word(attributes=attributes, params=params_of(trial, spec))
+            _write(storage, session, trial_id, word)
+            return trial_id
+    finally:
+        session.close()
+
+
+def _next_number(session: Session, study_id: int) -> int:
+    """Nobody else makes a trial before the transaction ends: as in ``_locked``, a write that
+    changes nothing sees to it. Optuna locks the same row."""
+    studies, trials = models.StudyModel, models.TrialModel
+    session.execute(
+        update(studies)
+        .where(studies.study_id == study_id)
+        .values(study_name=studies.study_name)
+        .execution_options(synchronize_session=False)
+    )
+    counted = select(func.count()).select_from(trials).where(trials.study_id == study_id)
+    return session.execute(counted).scalar_one()
 
 
 def say(storage: RDBStorage, trial_id: int, word: Word, *, only_of: str | None) -> bool:

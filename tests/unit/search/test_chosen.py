@@ -6,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from tests.unit.search.databases import opened
-from tests.unit.search.databases import trial as point
 from tests.unit.search.studies import spec_of
 from unet_dist.config import Config
 from unet_dist.launching.placement import Placement, Supervision
@@ -92,7 +91,7 @@ def test_controllers_that_know_different_results_train_the_same_points_again(
     )
     database = opened(tmp_path)
     for number in range(2):
-        database.create(finished(number, 0.5), point)
+        database.create(finished(number, 0.5))
     points = []
     for dice in ((0.6, 0.7), (0.6, 0.5)):
         job = Told(

@@ -47,7 +47,7 @@ def test_optuna_and_its_tools_read_it(tmp_path: Path) -> None:
 
 def test_what_optuna_shows_while_a_trial_runs_is_the_first_objective(tmp_path: Path) -> None:
     database = opened(tmp_path, objectives=[{"metric": "iou"}])
-    database.create(trial(0), trial)
+    database.create(trial(0))
     database.claim(trial(0))
     result = RungResult(epoch=3, metrics={"dice": 0.5, "iou": 0.25}, clock_s=1.0)
     database.save(trial(0, state=State.RUNNING, granted=3, results=(result,)))
@@ -63,7 +63,7 @@ def test_optuna_shows_the_values_that_a_member_of_a_population_took(tmp_path: Pa
     }
     database = opened(tmp_path, space=space)
     member = Trial(number=0, params={"train.optimizer": "adamw", "train.lr": 0.01})
-    database.create(member, trial)
+    database.create(member)
     database.claim(member)
     moved = {"train.optimizer": "sgd", "train.momentum": 0.8, "train.lr": 0.02}
     database.save(replace(member, state=State.RUNNING, params=moved))
@@ -101,10 +101,10 @@ def test_a_study_that_is_only_looked_at_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_space_that_was_changed_meanwhile_is_told(tmp_path: Path) -> None:
-    opened(tmp_path).create(trial(0), trial)
+    opened(tmp_path).create(trial(0))
     space = {"train.lr": {"float": [1e-4, 0.1], "log": True}, "model.width": {"choice": [8, 32]}}
     with pytest.raises(UserError, match="not the one that the study began with"):
-        opened(tmp_path, space=space).create(trial(1), trial)
+        opened(tmp_path, space=space).create(trial(1))
 
 
 def test_time_adds_up_over_starts(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_trial_that_somebody_else_wrote_is_told(tmp_path: Path) -> None:
 
 
 def test_a_damaged_trial_is_told(tmp_path: Path) -> None:
-    opened(tmp_path).create(trial(0), trial)
+    opened(tmp_path).create(trial(0))
     with sqlite3.connect(tmp_path / "study.db") as connection:
         connection.execute("update trial_user_attributes set value_json = ?", (json.dumps("{}"),))
     with pytest.raises(UserError, match="trial 0 of the study: cannot be understood"):
