@@ -31,7 +31,7 @@ from unet_dist.search.storage import (
     told,
 )
 from unet_dist.search.trials import OVER, State, Trial
-from unet_dist.search.words import NOBODY, OWNER, TRIAL, create, say, word_of
+from unet_dist.search.words import NOBODY, OWNER, TRIAL, claim, create, say, word_of
 
 SPENT = "unet_dist:spent_s"
 LOOK_EVERY_S = 1.0
@@ -142,26 +142,9 @@ class Database:
         return True
 
     def claim(self, trial: Trial) -> bool:
-        """The change from WAITING to RUNNING happens once, whoever asks for it."""
-        trial_id = self._ids[trial.number]
-        try:
-            claimed = self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-        except UpdateFinishedTrialError:
-            claimed = False
-        if not claimed:
+        if not self.storage.do(claim, self._ids[trial.number], trial, owner=self.controller):
             self._read_at = NEVER
             return False
-        self.storage.set_trial_user_attr(trial_id, OWNER, self.controller)
-        if self.shared:
-            found = self.storage.get_trial(trial_id)
-            ours = self._is_ours(found)  # else given back in this moment
-            if ours and _trial_of(found) != trial:
-                # Another controller had it meanwhile, and brought it further than is known here.
-                self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
-                ours = False
-            if not ours:
-                self._read_at = NEVER
-                return False
         self._held.add(trial.number)
         return True
 
@@ -204,29 +187,20 @@ class Database:
     def take_over(self) -> int:
         """Gives back the trials of controllers that are gone; how many. Of several that are alive
         only one does, so that nothing is given back twice; and what looked lost must look the same
-        a while later, so that no claim is seen by halves."""
+        a while later, since a controller that has just come may have claimed it."""
         alive = self._alive()
         running = {
             frozen.number: str(frozen.user_attrs.get(OWNER, NOBODY))
             for frozen in self._read()
             if frozen.state is TrialState.RUNNING
         }
-        lost = {
-            number: owner
-            for number, owner in running.items()
-            if owner not in alive or self._is_orphan(number, owner)
-        }
+        lost = {number: owner for number, owner in running.items() if owner not in alive}
         before, self._suspects = self._suspects, lost
+        if self.controller != min(alive):
+            return 0
         if self.shared:
             lost = {number: owner for number, owner in lost.items() if before.get(number) == owner}
-        if self.controller != min(alive):
-            lost = {number: owner for number, owner in lost.items() if owner == self.controller}
         return sum(self._gave_back(number, owner) for number, owner in lost.items())
-
-    def _is_orphan(self, number: int, owner: str) -> bool:
-        """Whether a trial of this controller's runs nowhere: another one was killed while it
-        claimed it, or the database did it twice as its answer to the first try was lost."""
-        return owner == self.controller and number not in self._held
 
     def _gave_back(self, number: int, owner: str) -> bool:
         """Not if somebody has done so meanwhile."""

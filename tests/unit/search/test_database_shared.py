@@ -8,13 +8,11 @@ from typing import Any
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 
 from tests.unit.search.databases import opened, trial
 from unet_dist.search import signs
 from unet_dist.search.database import Database
 from unet_dist.search.signs import CONTROLLER, LOST_AFTER_S
-from unet_dist.search.storage import Patient
 from unet_dist.search.trials import RungResult, State
 from unet_dist.search.words import TRIAL, say
 
@@ -148,67 +146,6 @@ def test_a_controller_that_was_killed_does_not_keep_others_from_being_alone(
 
     monkeypatch.setattr(time, "sleep", beats_meanwhile)
     assert not alive.alone()
-
-
-def test_a_trial_whose_claim_was_cut_off_is_given_back_by_its_living_owner(
-    tmp_path: Path,
-) -> None:
-    """The claimer was killed before it wrote that the trial is its own."""
-    owner, witness = opened(tmp_path), opened(tmp_path)
-    owner.shared = witness.shared = True
-    owner.controller, witness.controller = "b", "a"
-    owner.create(trial(0))
-    owner.load()
-    witness.load()
-    # It had the trial before.
-    assert owner.claim(trial(0))
-    owner.save(trial(0))
-    owner.storage.set_trial_state_values(owner._ids[0], optuna.trial.TrialState.RUNNING)
-    assert witness.take_over() == witness.take_over() == 0
-    # A claim that is only seen by halves looks the same, so it is looked at twice.
-    assert owner.take_over() == 0
-    assert owner.take_over() == 1
-    assert [each.state for each in owner.load()] == [State.WAITING]
-    assert owner.claim(trial(0))
-    assert owner.take_over() == owner.take_over() == 0
-
-
-class Forgetful:
-    """The database does what it is told, and its first answer to one method is lost."""
-
-    def __init__(self, storage: RDBStorage, method: str) -> None:
-        self._storage, self._method = storage, method
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._storage, name)
-        if name != self._method:
-            return method
-
-        def lose_the_answer(*arguments: Any, **named: Any) -> Any:
-            answer, lost = method(*arguments, **named), self._method == name
-            self._method = ""
-            if lost:
-                raise StorageInternalError("the connection broke")
-            return answer
-
-        return lose_the_answer
-
-
-def forgetful(database: Database, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
-    storage = Forgetful(database.storage._storage, method)
-    database.storage = Patient(storage, "sqlite://")  # type: ignore[arg-type]
-
-
-def test_a_claim_whose_answer_was_lost_does_not_lose_the_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database = opened(tmp_path)
-    database.create(trial(0))
-    forgetful(database, "set_trial_state_values", monkeypatch)
-    assert not database.claim(trial(0))
-    assert database.take_over() == 1
-    assert database.claim(trial(0))
 
 
 @pytest.mark.parametrize(("state", "shared"), [(State.REFUSED, False), (State.WAITING, True)])

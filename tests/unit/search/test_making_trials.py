@@ -1,4 +1,5 @@
-"""A trial is made with its number's point at once, whoever is killed or faster meanwhile."""
+"""A trial is made with its number's point at once, and claimed with its owner's name, whoever is
+killed or faster meanwhile."""
 
 import contextlib
 from dataclasses import replace
@@ -12,9 +13,10 @@ from optuna.exceptions import StorageInternalError
 
 from tests.unit.search.databases import opened, trial
 from tests.unit.search.studies import controller_of, played_study, spec_of
+from unet_dist.search import words
 from unet_dist.search.database import Database
 from unet_dist.search.trials import Trial
-from unet_dist.search.words import create
+from unet_dist.search.words import NOBODY, OWNER
 
 
 def point_of(number: int) -> Trial:
@@ -40,44 +42,43 @@ class Killed(BaseException):
     pass
 
 
-def killed_at(database: Database, statement: int) -> list[str]:
-    """Ends the controller in place of its n-th statement from now on; those that it did say."""
-    said: list[str] = []
+class Mortal:
+    """Ends a controller in place of its n-th statement from each beginning on."""
 
-    def about_to_say(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
-        if len(said) == statement:
+    def __init__(self, database: Database) -> None:
+        self.left, self.said = 0, list[str]()
+        engine = database.storage._storage.engine
+        sqlalchemy.event.listen(engine, "before_cursor_execute", self._about_to_say)
+
+    def begin(self, statements: int) -> None:
+        self.left, self.said = statements, []
+
+    def _about_to_say(self, _connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        self.left -= 1
+        if self.left < 0:
             raise Killed
-        said.append(text)
-
-    engine = database.storage._storage.engine
-    sqlalchemy.event.listen(engine, "before_cursor_execute", about_to_say)
-    return said
+        self.said.append(text)
 
 
 def test_a_controller_killed_anywhere_while_it_makes_a_trial_leaves_all_of_it_or_nothing(
     tmp_path: Path,
 ) -> None:
-    alive = opened(tmp_path)
-    alive.shared = True
+    alive, dying = opened(tmp_path), opened(tmp_path)
+    alive.shared = dying.shared = True
     assert alive.create(point_of(0))
-    statement, made = 0, False
+    dying.load()
+    mortal, statements, made = Mortal(dying), 0, False
     while not made:
-        dying = opened(tmp_path)
-        dying.shared = True
-        dying.load()
-        said = killed_at(dying, statement)
+        mortal.begin(statements)
         with contextlib.suppress(Killed):
             made = dying.create(point_of(1))
-        study = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="study")
         numbers = [0, 1] if made else [0]
-        assert [(t.number, t.params) for t in study.trials] == [
-            (number, point_of(number).params) for number in numbers
-        ]
-        alive._read()
+        shown = alive._read()
+        assert [t.params for t in shown] == [point_of(number).params for number in numbers]
         assert alive.load() == [point_of(number) for number in numbers]
-        statement += 1
+        statements += 1
     # The trial, its two parameters and its two attributes, each with a statement of its own.
-    assert sum(text.startswith("INSERT") for text in said) == 5
+    assert sum(text.startswith("INSERT") for text in mortal.said) == 5
     assert alive.claim(point_of(1))
 
 
@@ -104,20 +105,44 @@ def test_of_two_controllers_that_race_for_a_number_each_makes_the_points_of_its_
     assert [t.params for t in controller.study.trials] == [t.params for t in alone.study.trials]
 
 
-def test_a_creation_whose_answer_was_lost_makes_one_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_controller_killed_anywhere_while_it_claims_a_trial_has_it_or_not(
+    tmp_path: Path,
+) -> None:
+    alive, dying = opened(tmp_path), opened(tmp_path)
+    alive.shared = dying.shared = True
+    alive.create(point_of(0))
+    dying.load()
+    mortal, statements, claimed = Mortal(dying), 0, False
+    while not claimed:
+        mortal.begin(statements)
+        with contextlib.suppress(Killed):
+            claimed = dying.claim(point_of(0))
+        [shown] = alive._read()
+        assert shown.state.name == ("RUNNING" if claimed else "WAITING")
+        assert shown.user_attrs[OWNER] == (dying.controller if claimed else NOBODY)
+        statements += 1
+    assert statements > 4
+    assert not alive.claim(point_of(0))
+
+
+@pytest.mark.parametrize("word", ["create", "claim"])
+def test_what_is_done_twice_as_its_answer_was_lost_is_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     database = opened(tmp_path)
-    answers = []
+    answers, said = [], getattr(words, word)
 
-    def lose_the_first_answer(*arguments: Any) -> int | None:
-        answers.append(create(*arguments))
+    def lose_the_first_answer(*arguments: Any, **named: Any) -> Any:
+        answers.append(said(*arguments, **named))
         if len(answers) == 1:
             raise StorageInternalError("the connection broke")
         return answers[-1]
 
     monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
-    monkeypatch.setattr("unet_dist.search.database.create", lose_the_first_answer)
-    assert not database.create(trial(0))
+    monkeypatch.setattr(f"unet_dist.search.database.{word}", lose_the_first_answer)
+    database.create(trial(0))
     assert database.load() == [trial(0)]
     assert database.claim(trial(0))
+    assert len(answers) >= 2
+    [frozen] = database._read()
+    assert frozen.user_attrs[OWNER] == database.controller
