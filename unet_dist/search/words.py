@@ -97,7 +97,7 @@ def create(storage: RDBStorage, study_id: int, trial: Trial, spec: SearchSpec) -
             )
             session.add(made)
             session.flush()
-            trial_id: int = made.trial_id
+            trial_id: int = made.trial_id  # type: ignore[assignment]
             attributes = {TRIAL: json.dumps(trial.to_json()), OWNER: NOBODY}
             word = Word(attributes=attributes, params=params_of(trial, spec))
             _write(storage, session, trial_id, word)
