@@ -62,6 +62,7 @@ def main() -> None:
                 records.write("eval", step=step, epoch=float(epoch), split="val", **facts)
             if rank == 0:
                 write_json(run.checkpoints / f"step_{step:06d}" / "state.json", {"epoch": epoch})
+                records.write("checkpoint", step=step)
             if epoch in job["rungs"] and not goes_on(run, epoch, step, heartbeat):
                 answer(attempt, rank, {"paused_at_epoch": epoch, "step": step})
                 return

@@ -225,14 +225,16 @@ def test_two_controllers_share_a_study_in_postgresql(tmp_path: Path, postgresql:
 def test_a_controller_that_is_suspended_within_a_transaction_does_not_hold_up_others(
     postgresql: str, search_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unet_dist.search.storage.IDLE_MS", 500)
     spec = load_spec(search_file)
-    suspended, other = (Database.open(postgresql, "study", spec, final_epoch=4) for _ in range(2))
+    other = Database.open(postgresql, "study", spec, final_epoch=4)
+    # Afterwards, since half a second is short for making the tables.
+    monkeypatch.setattr("unet_dist.search.storage.IDLE_MS", 500)
+    suspended = Database.open(postgresql, "study", spec, final_epoch=4)
     trial = Trial(number=0, params={"train.lr": 0.01, "loss.dice": 1.0})
     transaction = suspended.storage._storage.engine.connect()
     try:
         transaction.execute(sqlalchemy.text("select * from studies for update"))
-        created = ThreadPoolExecutor(1).submit(other.create, trial, lambda number: trial)
+        created = ThreadPoolExecutor(1).submit(other.create, trial)
         assert created.result(20)
     finally:
         transaction.invalidate()

@@ -196,6 +196,7 @@ def _new(
     from unet_dist.search.reference import base_note, with_base_first
     from unet_dist.search.site import check_site
     from unet_dist.search.spec import load_spec
+    from unet_dist.search.storage import check_shared
     from unet_dist.search.study_files import base_config, begin_study, changed
 
     spec = load_spec(file, overrides)
@@ -203,6 +204,8 @@ def _new(
         spec = changed(spec, changes, file)
     config = base_config(spec, file)
     check_site(spec, config, site)
+    if site.storage:
+        check_shared(site.storage)  # else the folder would name it for all later starts
     spec = with_base_first(spec, config)
     for source in warm_start:
         points, _ = points_of(source, spec.searched)
@@ -287,8 +290,13 @@ def _status(study: StudyDir, console: Console, as_json: bool) -> None:
 
 def _stop(study: StudyDir, console: Console, as_json: bool) -> None:
     """Asks; whoever leads the study does it."""
-    if not study.is_study():
-        raise UserError(str(study.path), "is no study: it has no search.yaml")
+    from unet_dist.search.study_files import load_study, read_state
+
+    _, site = load_study(study)
+    # Controllers that share a database hold no lock.
+    if not (site.storage or RunDir(study.path).is_locked()):
+        state = read_state(study, site)["state"]
+        raise UserError(str(study.path), f"nothing to stop: nobody leads it, and it is {state}")
     write_text_atomically(study.stop_request, "")
     text = (
         "asked to stop: trials write a checkpoint at their next step; go on with "

@@ -87,8 +87,7 @@ class Controller:
 
     def _refresh(self) -> None:
         kept = {number: self.trial(number) for number in self.mine}
-        # Two controllers may have made one trial more than were asked for, at the same moment: it
-        # waits until more are.
+        # An earlier start may have asked for more than this one.
         asked_for = self.store.load()[: self.study.spec.budget.trials]
         trials = [kept.get(trial.number, trial) for trial in asked_for]
         self.study = replace(self.study, trials=tuple(trials), clock_s=self.store.clock_s())
@@ -192,11 +191,10 @@ class Controller:
         if trial is None:
             self.exhausted = True
             return False
-        # Where no point is left for the number that it got, it stays what it was.
-        if self.store.create(trial, lambda number: self._new_trial(number) or trial):
+        if self.store.create(trial):
             self.study = replace(self.study, trials=(*self.study.trials, trial))
         else:
-            self._refresh()
+            self._refresh()  # the number is another controller's, and so is its point
         return True
 
     def _new_trial(self, number: int) -> Trial | None:

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from unet_dist.errors import UserError
 from unet_dist.search import signs
@@ -31,7 +31,7 @@ from unet_dist.search.storage import (
     told,
 )
 from unet_dist.search.trials import OVER, State, Trial
-from unet_dist.search.words import NOBODY, OWNER, TRIAL, params_of, say, word_of
+from unet_dist.search.words import NOBODY, OWNER, TRIAL, claim, create, say, word_of
 
 SPENT = "unet_dist:spent_s"
 LOOK_EVERY_S = 1.0
@@ -126,51 +126,25 @@ class Database:
             self._read()
         return [self._known[number] for number in sorted(self._known)]
 
-    def create(self, trial: Trial, under: Callable[[int], Trial]) -> bool:
-        # RUNNING until it is complete, so that nobody takes it before.
-        frozen = create_trial(
-            state=TrialState.RUNNING,
-            user_attrs={TRIAL: json.dumps(trial.to_json()), OWNER: self.controller},
-        )
-        trial_id = self.storage.create_new_trial(self.study_id, template_trial=frozen)
-        number = self.storage.get_trial_number_from_id(trial_id)
-        given = trial if number == trial.number else under(number)
-        if given is not trial:
-            # The database numbers trials itself, and another controller was faster.
-            self._attribute(trial_id, given)
-            self._read_at = NEVER
+    def create(self, trial: Trial) -> bool:
         try:
-            for key, (inner, kind) in params_of(given, self.spec).items():
-                self.storage.set_trial_param(trial_id, key, inner, kind)
+            trial_id = self.storage.do(create, self.study_id, trial, self.spec)
         except ValueError as error:
             raise UserError(
                 "space", f"is not the one that the study began with: {error}"
             ) from error
-        self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
-        self._ids[number], self._known[number] = trial_id, given
-        return given is trial
+        if trial_id is None:
+            # Another controller was faster, or the answer to the first try of a patient call was
+            # lost, and this is the trial itself.
+            self._read()
+            return False
+        self._ids[trial.number], self._known[trial.number] = trial_id, trial
+        return True
 
     def claim(self, trial: Trial) -> bool:
-        """The change from WAITING to RUNNING happens once, whoever asks for it."""
-        trial_id = self._ids[trial.number]
-        try:
-            claimed = self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-        except UpdateFinishedTrialError:
-            claimed = False
-        if not claimed:
+        if not self.storage.do(claim, self._ids[trial.number], trial, owner=self.controller):
             self._read_at = NEVER
             return False
-        self.storage.set_trial_user_attr(trial_id, OWNER, self.controller)
-        if self.shared:
-            found = self.storage.get_trial(trial_id)
-            ours = self._is_ours(found)  # else given back in this moment
-            if ours and _trial_of(found) != trial:
-                # Another controller had it meanwhile, and brought it further than is known here.
-                self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
-                ours = False
-            if not ours:
-                self._read_at = NEVER
-                return False
         self._held.add(trial.number)
         return True
 
@@ -213,29 +187,20 @@ class Database:
     def take_over(self) -> int:
         """Gives back the trials of controllers that are gone; how many. Of several that are alive
         only one does, so that nothing is given back twice; and what looked lost must look the same
-        a while later, so that no claim is seen by halves."""
+        a while later, since a controller that has just come may have claimed it."""
         alive = self._alive()
         running = {
             frozen.number: str(frozen.user_attrs.get(OWNER, NOBODY))
             for frozen in self._read()
             if frozen.state is TrialState.RUNNING
         }
-        lost = {
-            number: owner
-            for number, owner in running.items()
-            if owner not in alive or self._is_orphan(number, owner)
-        }
+        lost = {number: owner for number, owner in running.items() if owner not in alive}
         before, self._suspects = self._suspects, lost
+        if self.controller != min(alive):
+            return 0
         if self.shared:
             lost = {number: owner for number, owner in lost.items() if before.get(number) == owner}
-        if self.controller != min(alive):
-            lost = {number: owner for number, owner in lost.items() if owner == self.controller}
         return sum(self._gave_back(number, owner) for number, owner in lost.items())
-
-    def _is_orphan(self, number: int, owner: str) -> bool:
-        """Whether a trial of this controller's runs nowhere: another one was killed while it
-        claimed it, or the database did it twice as its answer to the first try was lost."""
-        return owner == self.controller and number not in self._held
 
     def _gave_back(self, number: int, owner: str) -> bool:
         """Not if somebody has done so meanwhile."""
@@ -303,9 +268,6 @@ class Database:
                 self._lost.add(frozen.number)
         return trials
 
-    def _attribute(self, trial_id: int, trial: Trial) -> None:
-        self.storage.set_trial_user_attr(trial_id, TRIAL, json.dumps(trial.to_json()))
-
 
 def _trial_of(frozen: FrozenTrial) -> Trial:
     """Raises UserError if this program did not write it."""
@@ -314,7 +276,6 @@ def _trial_of(frozen: FrozenTrial) -> Trial:
     if text is None:
         raise UserError(where, "was not made by this program")
     try:
-        # Between its creation and its number it may have been told another one.
-        return replace(Trial.of_json(json.loads(text)), number=frozen.number)
+        return Trial.of_json(json.loads(text))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(where, f"cannot be understood: {error!r}") from error

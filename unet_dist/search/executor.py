@@ -1,6 +1,6 @@
 """What a controller needs of others: somebody who runs trials, and somewhere to keep them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,9 +67,9 @@ class Store(Protocol):
     def load(self) -> Sequence[Trial]:
         """All trials, by number."""
 
-    def create(self, trial: Trial, under: Callable[[int], Trial]) -> bool:
-        """Adds a waiting trial; False if another controller took its number, so that it became
-        the trial that ``under`` makes for the number that was left."""
+    def create(self, trial: Trial) -> bool:
+        """Adds a waiting trial; False, and nothing is added, if another controller has taken its
+        number."""
 
     def claim(self, trial: Trial) -> bool:
         """Makes a waiting or paused trial this controller's; False if another was faster."""

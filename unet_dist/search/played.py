@@ -100,7 +100,7 @@ class InMemory:
     def load(self) -> Sequence[Trial]:
         return [self.trials[number] for number in sorted(self.trials)]
 
-    def create(self, trial: Trial, under: Callable[[int], Trial]) -> bool:
+    def create(self, trial: Trial) -> bool:
         if trial.number in self.trials:
             return False
         self.trials[trial.number] = trial

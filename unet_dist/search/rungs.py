@@ -93,7 +93,8 @@ class Halving:
         for members in by_bracket.values():
             best = self.ranking.best_first(members, self.rungs[index])
             chosen += best[: len(members) // self.reduction]
-        return self.ranking.best_first(chosen, self.rungs[index])
+        # Of one bracket they are in order.
+        return self.ranking.best_first(chosen, self.rungs[index]) if len(by_bracket) > 1 else chosen
 
 
 KEPT = (

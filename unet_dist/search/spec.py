@@ -177,7 +177,12 @@ def spec_of_tree(tree: Mapping[str, Any], where: Path) -> SearchSpec:
         return SearchSpec.model_validate(tree)
     except ValidationError as error:
         known = [name for name, _ in known_keys(SearchSpec)]
-        faults = [explain(item, known) for item in error.errors()]
+        faults = [
+            explain(item, known)
+            for item in error.errors()
+            # Pydantic counts the items that it has just refused as missing.
+            if item["type"] != "too_short" or not item["input"]
+        ]
         raise UserError(str(where), faults) from error
 
 

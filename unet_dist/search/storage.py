@@ -16,7 +16,15 @@ from optuna.distributions import (
 from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy import create_engine
+from sqlalchemy.exc import (
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from unet_dist.errors import UserError
 from unet_dist.search.space import Parameter, Value
@@ -27,6 +35,9 @@ DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Between tries of a database that does not answer."""
 IDLE_MS = 10_000
 """After so long PostgreSQL ends a transaction whose controller says nothing; it is tried again."""
+PASSING = (OperationalError, InternalError, InterfaceError, StorageInternalError)
+"""Errors of a database that is away or locked, or that ended the connection: psycopg calls the end
+of an idle transaction internal. Optuna's own calls raise the last one for all of them."""
 
 
 @contextlib.contextmanager
@@ -36,9 +47,21 @@ def told(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OptunaError, RuntimeError) as error:
         where = url_without_password(url)
+        raise UserError(where, f"fails as a study's database: {_first_line(error)}") from error
+
+
+def check_shared(url: str) -> None:
+    """Raises UserError if controllers cannot share a study there."""
+    if url.startswith("sqlite"):
         raise UserError(
-            where, f"cannot be read as a study's database: {_first_line(error)}"
-        ) from error
+            "--storage",
+            f"{url} is a file, which only one controller may write to; leave --storage out for one "
+            "controller, or give several a database such as postgresql+psycopg://user@host/name",
+        )
+    with told(url):
+        engine = create_engine(url, **engine_of(url))
+        engine.connect().close()
+        engine.dispose()
 
 
 class Patient:
@@ -59,7 +82,7 @@ class Patient:
         for delay_s in DELAYS_S:
             try:
                 return method(*arguments, **named)
-            except (OperationalError, StorageInternalError):
+            except PASSING:
                 time.sleep(delay_s)
         with told(self._url):
             return method(*arguments, **named)
@@ -76,7 +99,7 @@ def opened(
             return storage, optuna.create_study(
                 storage=storage, study_name=name, directions=directions, load_if_exists=True
             )
-        except (IntegrityError, ProgrammingError):
+        except (IntegrityError, InternalError, ProgrammingError):
             if not left:
                 raise
             time.sleep(0.5)
@@ -122,4 +145,6 @@ def url_without_password(url: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__  # Optuna's own words are the same for everything
     return next(iter(str(error).splitlines()), type(error).__name__)

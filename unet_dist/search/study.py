@@ -124,6 +124,8 @@ class SearchJob:
             )
             try:
                 again, _ = self._phase(base, spec, seeds, self.folder.retrained)
+                if self._asked_to_stop():
+                    why += "; stopped while the best were trained again"
             except StudyBroken as error:
                 self.console.print(f"search: without seeds: {error}", markup=False)
         winners = candidates(self.spec, top, study, again, reference)

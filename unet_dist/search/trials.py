@@ -90,7 +90,10 @@ class Trial:
         return self.card_s + (0.0 if since is None else max(0.0, clock_s - since) * self.width)
 
     def result_at(self, epoch: int) -> RungResult | None:
-        return next((each for each in self.results if each.epoch == epoch), None)
+        for each in self.results:  # asked a million times by a played study
+            if each.epoch == epoch:
+                return each
+        return None
 
     def params_at(self, epoch: int) -> Params:
         """The values that made the result there."""
@@ -156,22 +159,25 @@ class Ranking:
 
     def best_first(self, trials: Iterable[Trial], epoch: int) -> list[Trial]:
         """The trials with a result at this epoch."""
-        judged = [trial for trial in trials if trial.result_at(epoch) is not None]
-        costs = {trial.number: self.costs(trial, epoch) for trial in judged}
-        kept = [t for t in judged if self.violation(t, epoch) == 0]
-        broken = [t for t in judged if self.violation(t, epoch) > 0]
-        broken.sort(key=lambda t: (self.violation(t, epoch), costs[t.number], t.number))
+        judged = [(t, result) for t in trials if (result := t.result_at(epoch)) is not None]
+        costs = {trial.number: self._costs_of(result) for trial, result in judged}
+        broken = {trial.number: self._violation_of(result) for trial, result in judged}
+        kept = [trial for trial, _ in judged if broken[trial.number] == 0]
+        others = [trial for trial, _ in judged if broken[trial.number] > 0]
+        others.sort(key=lambda t: (broken[t.number], costs[t.number], t.number))
         if len(self.spec.objectives) == 1:
             kept.sort(key=lambda t: (costs[t.number], t.number))
-            return kept + broken
+            return kept + others
         ordered: list[Trial] = []
         for front in fronts(kept, costs):
             ordered += _spread_first(front, costs)
-        return ordered + broken
+        return ordered + others
 
     def costs(self, trial: Trial, epoch: int) -> tuple[float, ...]:
         """One number for each objective, the smaller the better; infinite without a value."""
-        result = trial.result_at(epoch)
+        return self._costs_of(trial.result_at(epoch))
+
+    def _costs_of(self, result: RungResult | None) -> tuple[float, ...]:
         costs = []
         for objective in self.spec.objectives:
             value = result.metrics.get(objective.metric) if result else None
@@ -181,7 +187,9 @@ class Ranking:
 
     def violation(self, trial: Trial, epoch: int) -> float:
         """0 if all constraints hold; infinite if one was not measured, since nobody knows."""
-        result = trial.result_at(epoch)
+        return self._violation_of(trial.result_at(epoch))
+
+    def _violation_of(self, result: RungResult | None) -> float:
         metrics = result.metrics if result else {}
         return sum(
             each.violation(metrics[each.metric]) if each.metric in metrics else math.inf

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from unet_dist.search.spec import SearchSpec
@@ -79,6 +79,47 @@ def _values_of(trial: Trial, spec: SearchSpec) -> list[float]:
     return [metrics.get(each.metric, worst[each.goal]) for each in spec.objectives]
 
 
+def create(storage: RDBStorage, study_id: int, trial: Trial, spec: SearchSpec) -> int | None:
+    """A waiting trial with its point; Optuna's id of it. None, and nothing is written, if its
+    number is not the next one. The number decides the point, so nobody is to see a trial that has
+    the one without the other; and Optuna's own calls tell a number after the trial was made.
+
+    Raises:
+        ValueError: a parameter is not the one that the study began with.
+    """
+    session = storage.scoped_session()
+    try:
+        with session.begin():
+            if _next_number(session, study_id) != trial.number:
+                return None
+            made = models.TrialModel(
+                study_id=study_id, number=trial.number, state=TrialState.WAITING
+            )
+            session.add(made)
+            session.flush()
+            trial_id: int = made.trial_id  # type: ignore[assignment]
+            attributes = {TRIAL: json.dumps(trial.to_json()), OWNER: NOBODY}
+            word = Word(attributes=attributes, params=params_of(trial, spec))
+            _write(storage, session, trial_id, word)
+            return trial_id
+    finally:
+        session.close()
+
+
+def _next_number(session: Session, study_id: int) -> int:
+    """Nobody else makes a trial before the transaction ends: as in ``_locked``, a write that
+    changes nothing sees to it. Optuna locks the same row."""
+    studies, trials = models.StudyModel, models.TrialModel
+    session.execute(
+        update(studies)
+        .where(studies.study_id == study_id)
+        .values(study_name=studies.study_name)
+        .execution_options(synchronize_session=False)
+    )
+    counted = select(func.count()).select_from(trials).where(trials.study_id == study_id)
+    return session.execute(counted).scalar_one()
+
+
 def say(storage: RDBStorage, trial_id: int, word: Word, *, only_of: str | None) -> bool:
     """False, and nothing is written, if the trial does not run under this owner any more.
 
@@ -91,7 +132,7 @@ def say(storage: RDBStorage, trial_id: int, word: Word, *, only_of: str | None) 
     session = storage.scoped_session()
     try:
         with session.begin():
-            if only_of is not None and not _locked(session, trial_id, only_of):
+            if only_of is not None and not _runs_under(session, trial_id, only_of):
                 return False
             _write(storage, session, trial_id, word)
             return True
@@ -99,23 +140,50 @@ def say(storage: RDBStorage, trial_id: int, word: Word, *, only_of: str | None) 
         session.close()
 
 
-def _locked(session: Session, trial_id: int, owner: str) -> bool:
-    """Whether it runs under the owner. Nobody can change that before the transaction ends: a write,
+def claim(storage: RDBStorage, trial_id: int, trial: Trial, *, owner: str) -> bool:
+    """A trial that waits runs under this owner from now on; False, and nothing is written, if it
+    does not wait, or is not what the owner knows: another had it meanwhile, and brought it further.
+    """
+    session = storage.scoped_session()
+    try:
+        with session.begin():
+            if not _locked(session, trial_id, TrialState.WAITING):
+                # It may be the owner's already, if the answer to a first try was lost.
+                return _runs_under(session, trial_id, owner)
+            if Trial.of_json(json.loads(_told(session, trial_id, TRIAL) or "{}")) != trial:
+                return False
+            found = models.TrialModel.find_or_raise_by_id(trial_id, session)
+            found.state, found.datetime_start = TrialState.RUNNING, datetime.now()
+            _write(storage, session, trial_id, Word(attributes={OWNER: owner}))
+            return True
+    finally:
+        session.close()
+
+
+def _runs_under(session: Session, trial_id: int, owner: str) -> bool:
+    running = _locked(session, trial_id, TrialState.RUNNING)
+    return running and (_told(session, trial_id, OWNER) or NOBODY) == owner
+
+
+def _locked(session: Session, trial_id: int, state: TrialState) -> bool:
+    """Whether it is in this state. Nobody can change that before the transaction ends: a write,
     though it changes nothing, locks the row in PostgreSQL and the file in SQLite."""
-    trials, attributes = models.TrialModel, models.TrialUserAttributeModel
+    trials = models.TrialModel
     found = session.execute(
         update(trials)
-        .where(trials.trial_id == trial_id, trials.state == TrialState.RUNNING)
-        .values(state=TrialState.RUNNING)
+        .where(trials.trial_id == trial_id, trials.state == state)
+        .values(state=state)
         .execution_options(synchronize_session=False)
     )
-    told = session.execute(
-        select(attributes.value_json).where(
-            attributes.trial_id == trial_id, attributes.key == OWNER
-        )
+    return bool(found.rowcount == 1)  # type: ignore[attr-defined]
+
+
+def _told(session: Session, trial_id: int, key: str) -> str | None:
+    attributes = models.TrialUserAttributeModel
+    text = session.execute(
+        select(attributes.value_json).where(attributes.trial_id == trial_id, attributes.key == key)
     ).scalar_one_or_none()
-    running = found.rowcount == 1  # type: ignore[attr-defined]
-    return running and (NOBODY if told is None else json.loads(told)) == owner
+    return None if text is None else str(json.loads(text))
 
 
 def _write(storage: RDBStorage, session: Session, trial_id: int, word: Word) -> None:

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shlex
+from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.launching.ensemble import EnsembleJob
 from unet_dist.launching.placement import Placement
 from unet_dist.launching.places import divide
+from unet_dist.report import html
 from unet_dist.report.curves import LINE_COLOURS
 from unet_dist.report.html import report_html
 from unet_dist.report.plots import VALIDATION
@@ -34,6 +37,23 @@ from unet_dist.runs import RunDir, write_json
 VOID = {"meta", "img", "br", "hr", "link"}
 HOSTILE = "<script>alert('1')</script>"
 VALIDATION_CURVE = [[0.2, 0.5], [0.5, 0.6], [0.8, 0.4]]
+
+
+DRAWN: dict[str, bytes] = {}
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests show the same plots, which take longer than all the rest."""
+    for name in ("curves_png", "plots_png", "validations_png"):
+        monkeypatch.setattr(html, name, partial(_drawn, name, getattr(html, name)))
+
+
+def _drawn(name: str, draw: Callable[..., bytes], *what: Any, **how: Any) -> bytes:
+    told = repr((name, what, how))
+    if told not in DRAWN:
+        DRAWN[told] = draw(*what, **how)
+    return DRAWN[told]
 
 
 class Page(HTMLParser):

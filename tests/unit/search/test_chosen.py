@@ -1,3 +1,4 @@
+import signal
 import time
 from pathlib import Path
 
@@ -6,7 +7,6 @@ import pytest
 from rich.console import Console
 
 from tests.unit.search.databases import opened
-from tests.unit.search.databases import trial as point
 from tests.unit.search.studies import spec_of
 from unet_dist.config import Config
 from unet_dist.launching.placement import Placement, Supervision
@@ -75,33 +75,57 @@ class Told(SearchJob):
 
     known: Study
     points: tuple[dict[str, object], ...] = ()
+    is_stopped: bool = False
+    """While it trains the seeds."""
 
     def _phase(self, base, spec: SearchSpec, name: str, folder) -> tuple[Study, str]:  # type: ignore[no-untyped-def]
         if name == NAME:
             self.points = spec.first
+            self.interruptions.received += [signal.SIGINT] * self.is_stopped
             return Study(spec=spec), "done"
         return self.known, "budget.hours"
+
+
+def told_job(tmp_path: Path, *dice: float) -> Told:
+    """That knows a finished trial of each Dice."""
+    spec = spec_of(retrain={"top": 1, "seeds": 2})
+    site = Site(
+        placement=Placement(simulate=1, cores=(0,)), storage=url_of(tmp_path), study_name="study"
+    )
+    job = Told(
+        folder=StudyDir(tmp_path), spec=spec, site=site, console=Console(quiet=True),
+        supervise=lambda topology: Supervision(), show=lambda controller: None,
+    )  # fmt: skip
+    trials = tuple(finished(number, value) for number, value in enumerate(dice))
+    job.known = Study(spec=spec, trials=trials)
+    return job
+
+
+BASE = Config.model_validate({"data": {"root": "."}})
+
+
+def test_a_stop_while_the_best_are_trained_again_is_told_beside_the_end_of_the_search(
+    tmp_path: Path,
+) -> None:
+    opened(tmp_path).create(finished(0, 0.5))
+    job = told_job(tmp_path, 0.5)
+    job.is_stopped = True
+    result = job._led(BASE)
+    assert result.state == "stopped"
+    assert result.why == "budget.hours; stopped while the best were trained again"
+    assert [winner.trial for winner in result.winners] == [0]
 
 
 def test_controllers_that_know_different_results_train_the_same_points_again(
     tmp_path: Path,
 ) -> None:
-    spec = spec_of(retrain={"top": 1, "seeds": 2})
-    site = Site(
-        placement=Placement(simulate=1, cores=(0,)), storage=url_of(tmp_path), study_name="study"
-    )
     database = opened(tmp_path)
     for number in range(2):
-        database.create(finished(number, 0.5), point)
+        database.create(finished(number, 0.5))
     points = []
     for dice in ((0.6, 0.7), (0.6, 0.5)):
-        job = Told(
-            folder=StudyDir(tmp_path), spec=spec, site=site, console=Console(quiet=True),
-            supervise=lambda topology: Supervision(), show=lambda controller: None,
-        )  # fmt: skip
-        trials = tuple(finished(number, value) for number, value in enumerate(dice))
-        job.known = Study(spec=spec, trials=trials)
-        job._led(Config.model_validate({"data": {"root": "."}}))
+        job = told_job(tmp_path, *dice)
+        job._led(BASE)
         points.append(job.points)
     # Of the trial that the first controller chose, then of the base, whose rate is the default.
     assert [point["train.lr"] for point in points[0]] == [0.02, 0.02, 0.002, 0.002]

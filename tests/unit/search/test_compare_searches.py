@@ -42,7 +42,7 @@ def test_a_search_that_is_misled_is_not_rewarded_for_its_early_end() -> None:
     """What begins the worst ends the best, and is never promoted."""
     ends = [0.05 * number for number in range(1, 11)]
     told = compare(
-        table([0.5 - end for end in ends], [0.5 + end for end in ends]), range(3), [HALVING]
+        table([0.5 - end for end in ends], [0.5 + end for end in ends]), range(1), [HALVING]
     )
     assert told[HALVING]["final"] < 0.9
     assert told[HALVING]["time"] < 1.0
@@ -52,7 +52,7 @@ def test_a_search_that_is_misled_is_not_rewarded_for_its_early_end() -> None:
 
 def test_a_search_that_is_led_well_is_earlier() -> None:
     ends = [0.001 * number for number in range(1, 101)]
-    told = compare(table(ends, [0.5 + end for end in ends]), range(3), [HALVING])
+    told = compare(table(ends, [0.5 + end for end in ends]), range(1), [HALVING])
     assert told[HALVING]["reached"] == 1.0
     assert told[HALVING]["earlier"] > 1.0
     assert told[HALVING]["time"] < 0.5

@@ -2,17 +2,22 @@ import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
+import psycopg
 import pytest
+import sqlalchemy
 from optuna.exceptions import StorageInternalError
+from psycopg.errors import IdleInTransactionSessionTimeout
+from sqlalchemy.exc import DBAPIError
 
 from tests.unit.search.databases import opened, trial
 from tests.unit.search.studies import controller_of, spec_of
 from unet_dist.errors import UserError
 from unet_dist.search.database import Database
 from unet_dist.search.played import PlayedTrials
-from unet_dist.search.storage import Patient, url_without_password
+from unet_dist.search.storage import Patient, check_shared, url_without_password
 from unet_dist.search.trials import RungResult, State, Trial
 
 
@@ -47,7 +52,7 @@ def test_optuna_and_its_tools_read_it(tmp_path: Path) -> None:
 
 def test_what_optuna_shows_while_a_trial_runs_is_the_first_objective(tmp_path: Path) -> None:
     database = opened(tmp_path, objectives=[{"metric": "iou"}])
-    database.create(trial(0), trial)
+    database.create(trial(0))
     database.claim(trial(0))
     result = RungResult(epoch=3, metrics={"dice": 0.5, "iou": 0.25}, clock_s=1.0)
     database.save(trial(0, state=State.RUNNING, granted=3, results=(result,)))
@@ -63,7 +68,7 @@ def test_optuna_shows_the_values_that_a_member_of_a_population_took(tmp_path: Pa
     }
     database = opened(tmp_path, space=space)
     member = Trial(number=0, params={"train.optimizer": "adamw", "train.lr": 0.01})
-    database.create(member, trial)
+    database.create(member)
     database.claim(member)
     moved = {"train.optimizer": "sgd", "train.momentum": 0.8, "train.lr": 0.02}
     database.save(replace(member, state=State.RUNNING, params=moved))
@@ -76,23 +81,58 @@ def test_optuna_shows_the_values_that_a_member_of_a_population_took(tmp_path: Pa
 class Unwell:
     """A storage that fails some times before it answers."""
 
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
+    def __init__(self, failures: int, error: Exception) -> None:
+        self.failures, self.error = failures, error
 
     def get_all_trials(self) -> str:
         self.failures -= 1
         if self.failures >= 0:
-            raise StorageInternalError("the server is away")
+            raise self.error
         return "trials"
 
 
+IDLE = IdleInTransactionSessionTimeout("terminating connection due to idle-in-transaction timeout")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageInternalError("the server is away"),
+        # What SQLAlchemy makes of psycopg's error.
+        DBAPIError.instance("select", None, IDLE, psycopg.Error),
+    ],
+)
 def test_a_database_that_is_away_for_a_moment_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
-    assert Patient(Unwell(2), "sqlite://").get_all_trials() == "trials"  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="the server is away"):
-        Patient(Unwell(3), "sqlite://").get_all_trials()  # type: ignore[arg-type]
+    assert Patient(Unwell(2, error), "sqlite://").get_all_trials() == "trials"  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"the server is away|idle-in-transaction"):
+        Patient(Unwell(3, error), "sqlite://").get_all_trials()  # type: ignore[arg-type]
+
+
+def test_a_database_without_space_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", ())
+    database = opened(tmp_path)
+    engine = database.storage._storage.engine
+
+    def no_more_pages(connection: Any, _: object) -> None:
+        connection.execute("pragma max_page_count = 1")
+
+    engine.dispose()
+    sqlalchemy.event.listen(engine, "connect", no_more_pages)
+    with pytest.raises(UserError, match=r"study.db: fails as .*disk is full"):
+        database.create(trial(0, reason="x" * 100_000))
+    # Optuna's own calls hide the reason behind words of their own.
+    with pytest.raises(UserError, match=r"study.db: fails as .*disk is full"):
+        database.storage.set_study_user_attr(database.study_id, "key", "x" * 100_000)
+
+
+def test_a_database_that_controllers_cannot_share_is_refused() -> None:
+    with pytest.raises(UserError, match="only one controller may write"):
+        check_shared("sqlite:////shared/study.db")
+    with pytest.raises(UserError, match=r"postgresql\+psycopg://anna@127.0.0.1:1/x: .*refused"):
+        check_shared("postgresql+psycopg://anna:secret@127.0.0.1:1/x")
 
 
 def test_a_study_that_is_only_looked_at_leaves_no_file(tmp_path: Path) -> None:
@@ -101,10 +141,10 @@ def test_a_study_that_is_only_looked_at_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_space_that_was_changed_meanwhile_is_told(tmp_path: Path) -> None:
-    opened(tmp_path).create(trial(0), trial)
+    opened(tmp_path).create(trial(0))
     space = {"train.lr": {"float": [1e-4, 0.1], "log": True}, "model.width": {"choice": [8, 32]}}
     with pytest.raises(UserError, match="not the one that the study began with"):
-        opened(tmp_path, space=space).create(trial(1), trial)
+        opened(tmp_path, space=space).create(trial(1))
 
 
 def test_time_adds_up_over_starts(tmp_path: Path) -> None:
@@ -117,7 +157,7 @@ def test_time_adds_up_over_starts(tmp_path: Path) -> None:
 
 def test_a_database_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("not a database, but long enough to be looked at" * 50)
-    with pytest.raises(UserError, match="cannot be read as a study's database"):
+    with pytest.raises(UserError, match=r"fails as a study's database: .*not a database"):
         opened(tmp_path)
 
 
@@ -130,7 +170,7 @@ def test_a_trial_that_somebody_else_wrote_is_told(tmp_path: Path) -> None:
 
 
 def test_a_damaged_trial_is_told(tmp_path: Path) -> None:
-    opened(tmp_path).create(trial(0), trial)
+    opened(tmp_path).create(trial(0))
     with sqlite3.connect(tmp_path / "study.db") as connection:
         connection.execute("update trial_user_attributes set value_json = ?", (json.dumps("{}"),))
     with pytest.raises(UserError, match="trial 0 of the study: cannot be understood"):

@@ -1,28 +1,26 @@
 """Several controllers at a study, those that died, and answers that were lost."""
 
+import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 
 from tests.unit.search.databases import opened, trial
 from unet_dist.search import signs
 from unet_dist.search.database import Database
 from unet_dist.search.signs import CONTROLLER, LOST_AFTER_S
-from unet_dist.search.storage import Patient
-from unet_dist.search.trials import RungResult, State, Trial
-from unet_dist.search.words import say
+from unet_dist.search.trials import RungResult, State
+from unet_dist.search.words import TRIAL, say
 
 
 def test_a_trial_is_claimed_once(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     one.shared = other.shared = True
-    assert one.create(trial(0), trial)
+    assert one.create(trial(0))
     other.load()
     assert one.claim(trial(0))
     assert not other.claim(trial(0))
@@ -33,7 +31,7 @@ def test_what_another_controller_brought_further_is_not_claimed_by_old_knowledge
 ) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     one.shared = other.shared = True
-    one.create(trial(0), trial)
+    one.create(trial(0))
     known = other.load()[0]
     assert one.claim(trial(0))
     one.save(trial(0, state=State.RUNNING, granted=3))
@@ -42,26 +40,9 @@ def test_what_another_controller_brought_further_is_not_claimed_by_old_knowledge
     assert other.claim(other.load()[0])
 
 
-def test_two_controllers_that_make_the_same_trial_make_two(tmp_path: Path) -> None:
-    one, other = opened(tmp_path), opened(tmp_path)
-    one.shared = other.shared = True
-    assert one.create(trial(0), trial)
-
-    def another(number: int) -> Trial:
-        return replace(trial(number), params={"train.lr": 0.05, "model.width": 16})
-
-    assert not other.create(trial(0), another)
-    assert [each.number for each in other.load()] == [0, 1]
-    one._read_at = -1e9
-    assert one.load() == other.load() == [trial(0), another(1)]
-    assert one.claim(another(1))
-    study = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="study")
-    assert study.trials[1].params == another(1).params
-
-
 def test_trials_of_a_dead_controller_are_given_back(tmp_path: Path) -> None:
     dead = opened(tmp_path)
-    dead.create(trial(0), trial)
+    dead.create(trial(0))
     dead.claim(trial(0))
     dead.save(trial(0, state=State.RUNNING, granted=3, width=2, leased_at_s=0.0))
     dead._since -= 100
@@ -96,9 +77,10 @@ def test_a_controller_may_die_between_its_two_words(
     granted = 0 if state is State.WAITING else epoch
     after = trial(0, state=state, results=results, granted=granted)
     dead = opened(tmp_path)
-    dead.create(trial(0), trial)
+    dead.create(trial(0))
     dead.claim(trial(0))
-    dead._attribute(dead._ids[0], after)
+    text = json.dumps(after.to_json())
+    dead.storage.set_trial_user_attr(dead._ids[0], TRIAL, text)
     alive = opened(tmp_path)
     assert alive.take_over() == 1
     assert alive.load() == [after]
@@ -110,7 +92,7 @@ def test_trials_of_a_living_controller_are_left_to_it(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     one.shared = other.shared = True
     one.load()
-    one.create(trial(0), trial)
+    one.create(trial(0))
     one.claim(trial(0))
     one.save(trial(0, state=State.RUNNING, granted=3))
     assert other.take_over() == other.take_over() == 0
@@ -124,7 +106,7 @@ def test_of_several_that_live_one_takes_over(tmp_path: Path) -> None:
     dead, first, second = (opened(tmp_path) for _ in range(3))
     for each, name in ((dead, "c"), (first, "a"), (second, "b")):
         each.shared, each.controller = True, name
-    dead.create(trial(0), trial)
+    dead.create(trial(0))
     dead.claim(trial(0))
     dead.save(trial(0, state=State.RUNNING, granted=3))
     first.load()
@@ -166,83 +148,13 @@ def test_a_controller_that_was_killed_does_not_keep_others_from_being_alone(
     assert not alive.alone()
 
 
-def test_a_trial_whose_claim_was_cut_off_is_given_back_by_its_living_owner(
-    tmp_path: Path,
-) -> None:
-    """The claimer was killed before it wrote that the trial is its own."""
-    owner, witness = opened(tmp_path), opened(tmp_path)
-    owner.shared = witness.shared = True
-    owner.controller, witness.controller = "b", "a"
-    owner.create(trial(0), trial)
-    owner.load()
-    witness.load()
-    owner.storage.set_trial_state_values(owner._ids[0], optuna.trial.TrialState.RUNNING)
-    assert witness.take_over() == witness.take_over() == 0
-    # A claim that is only seen by halves looks the same, so it is looked at twice.
-    assert owner.take_over() == 0
-    assert owner.take_over() == 1
-    assert [each.state for each in owner.load()] == [State.WAITING]
-    assert owner.claim(trial(0))
-    assert owner.take_over() == owner.take_over() == 0
-
-
-class Forgetful:
-    """The database does what it is told, and its first answer to one method is lost."""
-
-    def __init__(self, storage: RDBStorage, method: str) -> None:
-        self._storage, self._method = storage, method
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._storage, name)
-        if name != self._method:
-            return method
-
-        def lose_the_answer(*arguments: Any, **named: Any) -> Any:
-            answer, lost = method(*arguments, **named), self._method == name
-            self._method = ""
-            if lost:
-                raise StorageInternalError("the connection broke")
-            return answer
-
-        return lose_the_answer
-
-
-def forgetful(database: Database, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
-    storage = Forgetful(database.storage._storage, method)
-    database.storage = Patient(storage, "sqlite://")  # type: ignore[arg-type]
-
-
-def test_a_claim_whose_answer_was_lost_does_not_lose_the_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database = opened(tmp_path)
-    database.create(trial(0), trial)
-    forgetful(database, "set_trial_state_values", monkeypatch)
-    assert not database.claim(trial(0))
-    assert database.take_over() == 1
-    assert database.claim(trial(0))
-
-
-def test_a_creation_whose_answer_was_lost_makes_two_trials_that_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database = opened(tmp_path)
-    forgetful(database, "create_new_trial", monkeypatch)
-    assert not database.create(trial(0), trial)
-    assert database.take_over() == 1
-    assert database.load() == [trial(0), trial(1)]
-    assert database.claim(trial(0))
-    assert database.claim(trial(1))
-
-
 @pytest.mark.parametrize(("state", "shared"), [(State.REFUSED, False), (State.WAITING, True)])
 def test_an_ending_whose_answer_was_lost_is_an_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, state: State, shared: bool
 ) -> None:
     database = opened(tmp_path)
     database.shared = shared
-    database.create(trial(0), trial)
+    database.create(trial(0))
     database.claim(trial(0))
     calls = []
 
@@ -263,7 +175,7 @@ def suspended_and_other(tmp_path: Path) -> tuple[Database, Database]:
     """Two controllers of a study, of which the first runs its only trial."""
     suspended, other = opened(tmp_path), opened(tmp_path)
     suspended.shared = other.shared = True
-    suspended.create(trial(0), trial)
+    suspended.create(trial(0))
     suspended.claim(trial(0))
     suspended.save(trial(0, state=State.RUNNING, granted=3))
     return suspended, other

@@ -4,9 +4,9 @@ import optuna
 import pytest
 import yaml
 
+from tests.unit.search.databases import empty_database, opened
 from tests.unit.search.studies import controller_of, spec_of
 from unet_dist.errors import UserError
-from unet_dist.search.database import Database
 from unet_dist.search.imports import MOST_POINTS, points_of, search_of_mindinsight
 from unet_dist.search.spec import load_spec
 
@@ -15,6 +15,7 @@ SPACE = spec_of().searched
 
 def optuna_study(path: Path, number: int = 12) -> str:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path.write_bytes(empty_database())
     url = f"sqlite:///{path}"
     study = optuna.create_study(storage=url, study_name="theirs", direction="maximize")
 
@@ -47,8 +48,7 @@ def test_points_of_an_earlier_study(tmp_path: Path) -> None:
     (tmp_path / "place.json").write_text(
         '{"placement": {"simulate": 2}, "storage": "", "study_name": "study"}'
     )
-    url = f"sqlite:///{tmp_path}/study.db"
-    database = Database.open(url, "study", spec, final_epoch=27)
+    database = opened(tmp_path, algorithm={"points": "random"}, budget={"trials": 9})
     controller = controller_of(spec, store=database)  # type: ignore[arg-type]
     controller.run()
     points, left_out = points_of(str(tmp_path), SPACE)
@@ -59,7 +59,7 @@ def test_points_of_an_earlier_study(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("none.db", "neither a study folder"), (".", "no study"), ("text.db", "cannot be read")],
+    [("none.db", "neither a study folder"), (".", "no study"), ("text.db", "fails as a study")],
 )
 def test_what_is_no_search_is_told(tmp_path: Path, source: str, words: str) -> None:
     (tmp_path / "text.db").write_text("no database, though it is long enough to be one " * 50)

@@ -70,8 +70,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyDir:
     return folder
 
 
-def test_the_report_tells_the_whole_search(study: StudyDir) -> None:
-    page = report_study(study).read_text()
+@pytest.fixture(scope="module")
+def first_report(study: StudyDir) -> str:
+    return report_study(study).read_text()
+
+
+def test_the_report_tells_the_whole_search(study: StudyDir, first_report: str) -> None:
+    page = first_report
     titles = re.findall("<h2>(.*?)</h2>", page)
     assert titles == [
         "The winner", "Best so far", "Pareto front", "Parallel coordinates", "Importances",
@@ -110,8 +115,8 @@ def test_a_damaged_study_is_told_in_one_message(
         report_study(copy)
 
 
-def test_the_same_study_gives_the_same_report(study: StudyDir) -> None:
-    assert report_study(study).read_text() == report_study(study).read_text()
+def test_the_same_study_gives_the_same_report(study: StudyDir, first_report: str) -> None:
+    assert report_study(study).read_text() == first_report
 
 
 @pytest.mark.skipif(

@@ -20,6 +20,15 @@ def written(tmp_path: Path, text: str) -> Path:
 SPACE = "base: base.yaml\nspace:\n  train.lr: {float: [1e-4, 1e-1], log: true}\n"
 
 
+def test_one_wrong_item_of_a_list_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told:
+        load_spec(written(tmp_path, SPACE + "objectives: [{metric: dise}]\n"))
+    [fault] = told.value.faults
+    assert fault.startswith("objectives.0.metric: ")
+    with pytest.raises(UserError, match=r"objectives: .*at least 1 item"):
+        load_spec(written(tmp_path, SPACE + "objectives: []\n"))
+
+
 def test_the_search_files_that_come_along_are_good() -> None:
     paths = sorted(CONFIGS.glob("search_*.yaml"))
     assert paths
