@@ -84,6 +84,32 @@ def test_slow_images_and_a_slow_rank_of_four_are_told_apart(tmp_path: Path) -> N
     assert [(late.rank, late.cause) for late in found.stragglers] == [(2, "host")]
 
 
+def test_images_that_are_slow_to_read_are_told_of_all_ranks_and_of_one(
+    tmp_path: Path, vessels: Path
+) -> None:
+    """By the program's own loader, in a real training."""
+    settings = ["data.split.test=0", "augment.crop=32", "augment.crops_per_image=4",
+                "model.width=4", "model.depth=1", "train.epochs=1"]  # fmt: skip
+    done = run_program(
+        "launch", "--simulate", 2, "--run", tmp_path / "run", "--", sys.executable,
+        REPOSITORY / "tests/ranks/planted_loader.py", tmp_path / "run", vessels / "config.yaml",
+        0.15, *settings,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    of_all, of_one = sorted(RunDir(tmp_path / "run").profiles.iterdir())
+    found = analyse(read_profiles(find_profiles([of_all])))
+    # Loaders run ahead of the steps, so one that was held up once stays behind, and then the others
+    # wait for its images, not for their own.
+    assert found.advice[0].rule in ("data", "late_rank")
+    assert "train.prefetch" in found.advice[0].setting
+    assert max(one.median["data"] for one in found.ranks) > 0.3 * found.parts["step"]
+    found = analyse(read_profiles(find_profiles([of_one])))
+    assert [(late.rank, late.cause) for late in found.stragglers] == [(1, "data")]
+    assert found.advice[0].rule == "late_rank"
+    assert "train.prefetch" in found.advice[0].setting
+    assert "First of all: rank 1 makes the others wait (data)" in found.verdict
+
+
 def test_nothing_is_asked_of_a_training_that_does_not_run(tmp_path: Path) -> None:
     refused = run_program("profile", "start", tmp_path)
     assert refused.returncode == 2
