@@ -1,5 +1,5 @@
-"""Run under ``unet-dist launch``: a training whose images are slow to read, first on all ranks, then
-on the last one. Loop, loader and capture are the program's own.
+"""Run under ``unet-dist launch``: a training whose images are slow to read, first on all ranks,
+then on the last one. Loop, loader and capture are the program's own.
 
     python planted_loader.py RUN CONFIG SECONDS [KEY=VALUE...]
 """
@@ -16,7 +16,9 @@ comm = MpiCommunicator(Heartbeat.of_this_rank())
 from unet_dist.config_file import load_config  # noqa: E402
 from unet_dist.data import dataset as reading  # noqa: E402
 from unet_dist.data.dataset import Normalisation, open_dataset  # noqa: E402
-from unet_dist.data.loader import TrainLoader  # noqa: E402
+from unet_dist.data.images import Pixels  # noqa: E402
+from unet_dist.data.loader import Batch, TrainLoader  # noqa: E402
+from unet_dist.data.sample import ImageRef  # noqa: E402
 from unet_dist.profiling.capture import CapturePlan  # noqa: E402
 from unet_dist.runs import RunDir  # noqa: E402
 from unet_dist.train.device import start_mindspore  # noqa: E402
@@ -40,22 +42,23 @@ config = load_config(
     ],
 )
 dataset = open_dataset(config.data, seed=config.seed)
-read_image, make_step, making = reading.read_image, TrainLoader.make_step, 0
+read_image, make_step = reading.read_image, TrainLoader.make_step
+making = {"step": 0}
 
 
-def make_step_by_number(self, step):
-    global making
-    making = step + 1
+def make_step_by_number(self: TrainLoader, step: int) -> list[Batch]:
+    making["step"] = step + 1
     return make_step(self, step)
 
 
-def read_slowly(*arguments, **settings):
-    if making <= STEPS_OF_ALL or comm.rank == comm.world - 1:
+def read_slowly(image: ImageRef) -> Pixels:
+    if making["step"] <= STEPS_OF_ALL or comm.rank == comm.world - 1:
         time.sleep(seconds)
-    return read_image(*arguments, **settings)
+    return read_image(image)
 
 
-reading.read_image, TrainLoader.make_step = read_slowly, make_step_by_number
+reading.read_image = read_slowly
+TrainLoader.make_step = make_step_by_number  # type: ignore[method-assign]
 channels = config.data.in_channels
 train(
     config,
