@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from unet_dist.errors import UserError
+from unet_dist.profiling.ascend_text import NOT_DIVIDED
 from unet_dist.profiling.intervals import merged, of_pairs
 from unet_dist.profiling.operators import computing_rows
 from unet_dist.profiling.tables import (
+    MOST_ROWS,
     NO_STEP,
     Allocation,
     Collective,
@@ -24,6 +26,7 @@ from unet_dist.profiling.tables import (
     Transfer,
     memory_curves,
 )
+from unet_dist.profiling.texts import LONGEST, MOST_CHARACTERS, plain
 from unet_dist.profiling.trace import CommunicationTask
 from unet_dist.profiling.trace_tables import (
     DATA,
@@ -38,8 +41,11 @@ from unet_dist.profiling.trace_tables import (
 PROFILER = "ascend_*_profiler*.db"
 ANALYSIS = "analysis.db"
 MB = 1024.0 * 1024.0
-MOST_KERNELS = 1_000_000
-"""Rows that are read."""
+LONGEST_VALUE = 1 << 24
+INSTRUCTIONS = 1_000_000
+"""Of SQLite's machine between two looks at how many there were."""
+MOST_CALLS = 10_000
+"""Some minutes of work."""
 COLUMNS = {
     "Computing": "computing",
     "Communication(Not Overlapped)": "communication_not_overlapped",
@@ -85,6 +91,8 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
         allocations = table(_allocations, texts) or []
         data = table(_data_waits, texts)
     told, transfers = _analysed(output / ANALYSIS, missing)
+    if collectives and not any(one.transfer_ns is not None for one in collectives):
+        missing.append(NOT_DIVIDED)
     if not memory:
         missing.append("no table MEMORY_RECORD (profile_memory): nothing is said of memory")
     computing = merged(kernels.time_ns[computing_rows(kernels)]) if kernels else merged()
@@ -128,25 +136,59 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(db):
         try:
             db.execute("pragma trusted_schema=off")
-            db.execute("select count(*) from sqlite_master").fetchone()
+            db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+            db.set_progress_handler(_Counter(), INSTRUCTIONS)
+            db.text_factory = _text
+            # A view may be an endless query under a table's name, and so may a virtual table.
+            made = db.execute(
+                "select name from sqlite_master where type = 'view' or sql like 'create virtual%'"
+            ).fetchone()
+            if made is not None:
+                raise UserError(
+                    str(path), f"has the view {plain(str(made[0]))[:60]}, which no profiler writes"
+                )
         except sqlite3.Error as error:
             raise UserError(str(path), f"is no SQLite file, or a damaged one: {error}") from error
         yield db
 
 
+class _Counter:
+    """Ends a query that takes far more steps than there are rows: a damaged file may go round in
+    circles."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> bool:
+        self.calls += 1
+        return self.calls > MOST_CALLS
+
+
+def _text(content: bytes) -> str:
+    return plain(content[:LONGEST].decode("utf-8", "replace"))
+
+
 def _texts(db: sqlite3.Connection) -> dict[int, str]:
-    return {int(key): str(value) for key, value in db.execute("select id, value from STRING_IDS")}
+    found, characters = {}, 0
+    for key, value in db.execute("select id, value from STRING_IDS limit ?", (MOST_ROWS,)):
+        characters += len(str(value))
+        if characters > MOST_CHARACTERS:
+            raise ValueError("more text than fits into memory")
+        found[int(key)] = str(value)
+    return found
 
 
 def _steps(db: sqlite3.Connection) -> tuple[Step, ...]:
-    rows = db.execute("select id, startNs, endNs from STEP_TIME order by startNs")
+    rows = db.execute("select id, startNs, endNs from STEP_TIME order by startNs limit 100000")
     return tuple(Step(number=int(i), begin_ns=int(b), end_ns=int(e)) for i, b, e in rows)
 
 
 def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step]) -> Kernels:
     counters: dict[int, dict[str, float]] = {}
     with contextlib.suppress(sqlite3.Error):  # a table of profiler levels 1 and 2
-        for task, name, value in db.execute("select globalTaskId, name, value from TASK_PMU_INFO"):
+        for task, name, value in db.execute(
+            "select globalTaskId, name, value from TASK_PMU_INFO limit ?", (20 * MOST_ROWS,)
+        ):
             counters.setdefault(int(task), {})[texts.get(name, "")] = float(value)
     codes: dict[str, int] = {}
 
@@ -161,7 +203,7 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
         "c.inputDataTypes, c.inputFormats, c.outputShapes, c.outputDataTypes, c.outputFormats "
         "from COMPUTE_TASK_INFO c join TASK t using (globalTaskId) "
         "order by t.startNs limit ?",
-        (MOST_KERNELS,),
+        (MOST_ROWS,),
     ).fetchall()
     times = of_pairs((int(row[0]), int(row[1])) for row in rows)
     names = sorted({name for found in counters.values() for name in found if name})
@@ -188,7 +230,8 @@ def _tasks(db: sqlite3.Connection, texts: dict[int, str]) -> list[CommunicationT
     links = dict(db.execute("select id, name from ENUM_HCCL_LINK_TYPE").fetchall())
     rows = db.execute(
         "select t.startNs, t.endNs, c.taskType, c.linkType, c.size from COMMUNICATION_TASK_INFO c "
-        "join TASK t using (globalTaskId)"
+        "join TASK t using (globalTaskId) limit ?",
+        (MOST_ROWS,),
     )
     return [
         CommunicationTask(
@@ -211,7 +254,8 @@ def _collectives(
     found = []
     ordered = sorted(tasks, key=lambda task: task.begin_ns)
     for name, group, begin, end in db.execute(
-        "select opName, groupName, startNs, endNs from COMMUNICATION_OP order by startNs"
+        "select opName, groupName, startNs, endNs from COMMUNICATION_OP order by startNs limit ?",
+        (MOST_ROWS,),
     ):
         transfer, wait, sent = divided(ordered, None, int(begin), int(end))
         found.append(
@@ -233,7 +277,8 @@ def _memory(db: sqlite3.Connection, texts: dict[int, str]) -> list[MemoryCurve]:
     points: dict[str, list[tuple[int, float, float]]] = {}
     rows = db.execute(
         "select component, timestamp, totalAllocated, totalReserved from MEMORY_RECORD "
-        "order by timestamp"
+        "order by timestamp limit ?",
+        (MOST_ROWS,),
     )
     for component, at, allocated, reserved in rows:
         name = texts.get(component, str(component))
@@ -242,7 +287,9 @@ def _memory(db: sqlite3.Connection, texts: dict[int, str]) -> list[MemoryCurve]:
 
 
 def _allocations(db: sqlite3.Connection, texts: dict[int, str]) -> list[Allocation]:
-    rows = db.execute("select name, size, allocationTime, releaseTime from OP_MEMORY")
+    rows = db.execute(
+        "select name, size, allocationTime, releaseTime from OP_MEMORY limit ?", (MOST_ROWS,)
+    )
     return [
         Allocation(
             operator=texts.get(name, str(name)),
@@ -259,7 +306,8 @@ def _data_waits(db: sqlite3.Connection, texts: dict[int, str]) -> Any:
     named = [key for key, text in texts.items() if DATA.search(text)]
     marks = ",".join("?" * len(named[:500]))
     rows = db.execute(
-        f"select startNs, endNs from PYTORCH_API where name in ({marks})", named[:500]
+        f"select startNs, endNs from PYTORCH_API where name in ({marks}) limit ?",
+        (*named[:500], MOST_ROWS),
     )
     return merged(of_pairs((int(begin), int(end)) for begin, end in rows))
 
@@ -274,13 +322,17 @@ def _analysed(path: Path, missing: list[str]) -> tuple[dict[int, dict[str, float
     try:
         with _opened(path) as db:
             db.row_factory = sqlite3.Row
-            for row in db.execute("select * from StepTraceTime"):
+            for row in db.execute("select * from StepTraceTime limit 100000"):
                 step = str(row["step"])
                 told[int(step) if step.isdigit() else NO_STEP] = {
                     name: float(row[column]) for name, column in COLUMNS.items()
                 }
+            if not _has_table(db, "CommAnalyzerMatrix"):
+                missing.append(f"{path.name}: no links (profiler level 0): no bandwidth of them")
+                return told, []
             for row in db.execute(
-                "select * from CommAnalyzerMatrix where hccl_op_name like '%-total'"
+                "select * from CommAnalyzerMatrix where hccl_op_name like '%-total' limit ?",
+                (MOST_ROWS,),
             ):
                 transfers.append(
                     Transfer(
@@ -295,6 +347,11 @@ def _analysed(path: Path, missing: list[str]) -> tuple[dict[int, dict[str, float
     except (sqlite3.Error, UserError, ValueError, TypeError, IndexError) as error:
         missing.append(f"{path.name}: cannot be understood: {error}")
     return told, transfers
+
+
+def _has_table(db: sqlite3.Connection, name: str) -> bool:
+    found = db.execute("select 1 from sqlite_master where type = 'table' and name = ?", (name,))
+    return found.fetchone() is not None
 
 
 def _mb(size: Any) -> float:

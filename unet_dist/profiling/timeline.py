@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from unet_dist.errors import UserError
-from unet_dist.profiling.ascend_text import OUTPUT
+from unet_dist.profiling.ascend_text import output_of
 from unet_dist.profiling.clocks import Clock
 from unet_dist.profiling.moments import ns_of_us
 from unet_dist.profiling.tables import RankProfile
@@ -80,7 +80,7 @@ def merge_traces(
 def trace_of(profile: RankProfile) -> Path | None:
     """The file of a rank's trace; None if it has none."""
     source = Path(profile.source)
-    path = source / OUTPUT / "trace_view.json" if source.is_dir() else source
+    path = output_of(source) / "trace_view.json" if source.is_dir() else source
     return path if path.is_file() and path.suffix != ".csv" else None
 
 

@@ -147,7 +147,7 @@ def test_missing_files_are_named_with_what_cannot_be_told(folder):
         (folder / OUTPUT / name).unlink()
     [found] = read(folder)
     assert found.missing[0] == "no trace_view.json: no timeline"
-    assert "no kernel_details.csv: no times of single kernels" in found.missing
+    assert "no kernel_details.csv: no shapes or counters of kernels" in found.missing
     assert any("nothing is said of memory" in fault for fault in found.missing)
     assert found.told_steps[0]["Computing"] == 60_000
 
@@ -217,7 +217,7 @@ def test_events_that_are_none_are_left_out_and_told(tmp_path):
 
 
 def test_names_without_end_do_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("unet_dist.profiling.trace.MOST_NAMES", 10)
+    monkeypatch.setattr("unet_dist.profiling.texts.MOST_TEXTS", 10)
     (tmp_path / "a.json").write_text(
         json.dumps([event(ts=number, name=f"name {number}") for number in range(100)])
     )
