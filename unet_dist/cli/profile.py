@@ -248,7 +248,11 @@ def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownSt
         )
     known = run_of(source)
     if known is None:
-        raise UserError(str(source), "lies in no run folder, so its images are not known")
+        raise UserError(
+            str(source),
+            "lies in no run folder, so how many images a step "
+            "had is not known: name RUN/profile, or the configuration",
+        )
     profiles = read_profiles(find_profiles([source]))
     link = link_between(divided_by_arrival(profiles, align(profiles)))
     measured_topology, links = with_link(topology, link, len(profiles))

@@ -91,7 +91,7 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
         allocations = table(_allocations, texts) or []
         data = table(_data_waits, texts)
     told, transfers = _analysed(output / ANALYSIS, missing)
-    if collectives and not any(one.transfer_ns is not None for one in collectives):
+    if collectives and not any(one.transfer_ns or one.wait_ns for one in collectives):
         missing.append(NOT_DIVIDED)
     if not memory:
         missing.append("no table MEMORY_RECORD (profile_memory): nothing is said of memory")

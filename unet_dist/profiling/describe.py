@@ -113,11 +113,11 @@ def _memory_lines(analysis: Analysis) -> list[str]:
                 f"reserved ({memory.gap_share:.1%} of it unused)"
             )
             if analysis.parts and len(one.steps) >= FEWEST_FOR_GROWTH:
-                grows = f"{memory.growth_mb:.0f} MB" if memory.growth_mb else "not"
-                lines.append(f"  grows {grows} over {len(one.steps)} steps")
+                grows = f"grows by {memory.growth_mb:.0f} MB" if memory.growth_mb else "is steady"
+                lines.append(f"memory of rank {one.rank} {grows} over {len(one.steps)} steps")
             if memory.holders:
                 held = ", ".join(f"{name} {size:.0f} MB" for name, size in memory.holders[:4])
-                lines.append(f"  held at the peak by {held}")
+                lines.append(f"memory at the peak is held by {held}")
     return lines
 
 

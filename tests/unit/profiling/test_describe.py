@@ -47,4 +47,4 @@ def test_links_launches_and_growth_are_told():
     assert "2 HCCS links: 16.0 to 16.0 GB/s, median 16.0" in told  # 64 MB in 4 ms
     assert "kernels of a step: 3, of which 0 are shorter than 10 us" in told
     assert "10.00 ms lie between kernels" in told
-    assert "grows not over 3 steps" in told
+    assert "memory of rank 0 is steady over 3 steps" in told

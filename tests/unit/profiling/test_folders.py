@@ -161,6 +161,25 @@ def test_ranks_are_ordered_and_two_captures_of_one_are_told(tmp_path):
     assert any("is of rank 2 too, and left out" in fault for fault in found[1].missing)
 
 
+def test_files_are_found_wherever_a_person_points(tmp_path, folder):
+    output = folder / OUTPUT
+    for named in (output, output / "kernel_details.csv", folder):
+        [found] = read(named)
+        assert (found.rank, len(found.kernels)) == (0, 9)
+        assert found.source == str(folder)
+    shutil.copytree(output, tmp_path / "copied")
+    [found] = read(tmp_path / "copied")
+    assert (found.format, len(found.kernels)) == ("ascend text", 9)
+
+
+def test_on_the_cpu_the_rank_is_told_by_the_framework_files(folder):
+    (folder / "profiler_info_0.json").unlink()
+    (folder / "FRAMEWORK").mkdir()
+    (folder / "FRAMEWORK/cpu_framework_5.txt").touch()
+    [found] = read(folder)
+    assert found.rank == 5
+
+
 def test_nothing_to_read_is_a_fault_that_says_what_is_looked_for(tmp_path):
     with pytest.raises(UserError, match="no profile is below"):
         find_profiles([tmp_path])
