@@ -54,6 +54,8 @@ def parts_png(analysis: Analysis) -> bytes:
 
 def lateness_png(analysis: Analysis) -> bytes:
     """Of each collective, when each rank came after the first."""
+    from matplotlib.ticker import MaxNLocator
+
     ranks = list(analysis.collectives[0].late_ms)
     late_rc = np.array([[row.late_ms[rank] for row in analysis.collectives] for rank in ranks])
     figure = new_figure(3.4)
@@ -67,7 +69,7 @@ def lateness_png(analysis: Analysis) -> bytes:
             color="#D55E00" if rank in culprits else None,
             label=f"rank {rank}" if named else None,
         )  # fmt: skip
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     name_axes(axes, "collectives, numbered in their order", "ms after the first rank")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure_png(figure)

@@ -34,6 +34,8 @@ MB = 1024 * 1024
 NO_STACKS = "no stacks of Python: MindSpore's profiler has them on cards alone"
 MOST_OF_STEP = 1000
 """Collectives that are told apart."""
+USUAL_FROM = 3
+"""Steps that a usual length needs."""
 USUAL_OF = 20
 """Steps before a capture whose median it is compared with."""
 
@@ -70,6 +72,8 @@ class Capture:
     _memory: list[tuple[int, float]] = field(default_factory=list)
     _beside: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _collectives: list[Collective] = field(default_factory=list)
+    _is_first: bool = True
+    """Whether no step has ended yet."""
     _lengths: list[float] = field(default_factory=list)
     """Seconds of steps without a capture, the last ones."""
     _answered: int = -1
@@ -93,6 +97,9 @@ class Capture:
         """With all that follows it: validation, checkpoint."""
         now = time.time_ns()
         if not self._until:
+            if self._is_first:  # it compiles
+                self._is_first = False
+                return
             self._lengths = [*self._lengths[1 - USUAL_OF :], (now - self._begin_ns) / 1e9]
             return
         self._steps.append(Step(number=number, begin_ns=self._begin_ns, end_ns=now))
@@ -122,7 +129,8 @@ class Capture:
             self._write_simulated()
         missing = "" if self._is_there() else "MindSpore's profiler wrote no files"
         lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
-        usual = statistics.median(self._lengths) if self._lengths else None
+        known = len(self._lengths) >= USUAL_FROM
+        usual = statistics.median(self._lengths) if known else None
         overhead = statistics.median(lengths) / usual - 1 if usual and lengths else None
         self.records.write(
             "profile",
