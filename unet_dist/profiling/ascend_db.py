@@ -117,6 +117,27 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
     )
 
 
+def read_analysis_alone(folder: Path, output: Path, rank: int, fault: UserError) -> RankProfile:
+    """What the small file beside a database that cannot be read says of steps and links.
+
+    Args:
+        fault: of the database; raised again if there is nothing else.
+    """
+    missing = [f"{Path(fault.where).name}: {one}" for one in fault.faults]
+    told, transfers = _analysed(output / ANALYSIS, missing)
+    if not told:
+        raise fault
+    return RankProfile(
+        rank=rank,
+        source=str(folder),
+        format="ascend db",
+        transfers=transfers,
+        told_steps=told,
+        missing=tuple(missing),
+        is_cut=True,
+    )
+
+
 def rank_of_db(path: Path) -> int | None:
     try:
         with _opened(path) as db:

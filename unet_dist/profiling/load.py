@@ -8,7 +8,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from unet_dist.errors import UserError
-from unet_dist.profiling.ascend_db import profiler_db, rank_of_db, read_db_folder
+from unet_dist.profiling.ascend_db import (
+    profiler_db,
+    rank_of_db,
+    read_analysis_alone,
+    read_db_folder,
+)
 from unet_dist.profiling.ascend_text import (
     OUTPUT,
     output_of,
@@ -113,7 +118,10 @@ def read_profile(found: Found, rank: int) -> list[RankProfile]:
         output = output_of(found.path)
         # Of both the text has more: its trace tells the host's side.
         if profiler_db(output) is not None and not (output / "trace_view.json").exists():
-            return [read_db_folder(found.path, output, rank)]
+            try:
+                return [read_db_folder(found.path, output, rank)]
+            except UserError as error:
+                return [read_analysis_alone(found.path, output, rank, error)]
         return [read_text_folder(found.path, rank)]
     if found.kind == "trace":
         return [read_chrome(found.path, rank)]

@@ -13,6 +13,7 @@ from unet_dist.errors import UserError
 from unet_dist.profiling.ascend_text import OUTPUT
 from unet_dist.profiling.load import find_profiles, read_profiles
 from unet_dist.profiling.moments import ns_of_us
+from unet_dist.profiling.steps import told_parts
 from unet_dist.profiling.texts import Codes
 from unet_dist.profiling.trace import read_trace
 from unet_dist.profiling.write import write_text_folder
@@ -180,3 +181,19 @@ def test_a_query_that_goes_on_and_on_is_ended(tmp_path, monkeypatch):
     [found] = read(folder)
     assert any("no names (interrupted)" in fault for fault in found.missing)
     assert any("no steps" in fault for fault in found.missing)
+
+
+def test_beside_a_database_that_was_cut_off_its_table_of_steps_is_read(tmp_path):
+    folder = database(tmp_path, "create table STRING_IDS (id, value)")
+    broken = folder / OUTPUT / "ascend_mindspore_profiler_0.db"
+    broken.write_bytes(broken.read_bytes()[:50])
+    with pytest.raises(UserError, match="no SQLite file, or a damaged one"):
+        read(folder)
+    columns = "computing, communication_not_overlapped, overlapped, communication, free, bubble"
+    with sqlite3.connect(folder / OUTPUT / "analysis.db") as db:
+        db.execute(f"create table StepTraceTime (step, {columns}, preparing)")
+        db.execute("insert into StepTraceTime values ('7', 60, 20, 10, 30, 15, 0, 5)")
+    [found] = read(folder)
+    [parts] = told_parts(found)
+    assert (parts.step, parts.step_ns) == (7, 100_000)  # 60 + 20 + 15 + 5 us
+    assert any("no SQLite file, or a damaged one" in fault for fault in found.missing)
