@@ -4,7 +4,7 @@
 import contextlib
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from unet_dist.errors import UserError
 from unet_dist.profiling.ascend_text import NOT_DIVIDED
 from unet_dist.profiling.intervals import merged, of_pairs
 from unet_dist.profiling.operators import computing_rows
+from unet_dist.profiling.sqlite_file import has_table, opened
 from unet_dist.profiling.tables import (
     MOST_ROWS,
     NO_STEP,
@@ -26,7 +27,7 @@ from unet_dist.profiling.tables import (
     Transfer,
     memory_curves,
 )
-from unet_dist.profiling.texts import LONGEST, MOST_CHARACTERS, plain
+from unet_dist.profiling.texts import MOST_CHARACTERS
 from unet_dist.profiling.trace import CommunicationTask
 from unet_dist.profiling.trace_tables import (
     DATA,
@@ -41,11 +42,6 @@ from unet_dist.profiling.trace_tables import (
 PROFILER = "ascend_*_profiler*.db"
 ANALYSIS = "analysis.db"
 MB = 1024.0 * 1024.0
-LONGEST_VALUE = 1 << 24
-INSTRUCTIONS = 1_000_000
-"""Of SQLite's machine between two looks at how many there were."""
-MOST_CALLS = 10_000
-"""Some minutes of work."""
 COLUMNS = {
     "Computing": "computing",
     "Communication(Not Overlapped)": "communication_not_overlapped",
@@ -72,7 +68,7 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
     path = profiler_db(output)
     assert path is not None
     missing: list[str] = []
-    with _opened(path) as db:
+    with opened(path) as db:
 
         def table(reader: Callable[..., Found], *arguments: Any, why: str = "") -> Found | None:
             try:
@@ -140,53 +136,11 @@ def read_analysis_alone(folder: Path, output: Path, rank: int, fault: UserError)
 
 def rank_of_db(path: Path) -> int | None:
     try:
-        with _opened(path) as db:
+        with opened(path) as db:
             found = db.execute("select rankId from RANK_DEVICE_MAP").fetchone()
     except (sqlite3.Error, UserError):
         return None
     return int(found[0]) if found and isinstance(found[0], int) and found[0] >= 0 else None
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """For reading alone; what the file itself defines is not run."""
-    try:
-        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-    except sqlite3.Error as error:
-        raise UserError(str(path), f"cannot be read: {error}") from error
-    with contextlib.closing(db):
-        try:
-            db.execute("pragma trusted_schema=off")
-            db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-            db.set_progress_handler(_Counter(), INSTRUCTIONS)
-            db.text_factory = _text
-            # A view may be an endless query under a table's name, and so may a virtual table.
-            made = db.execute(
-                "select name from sqlite_master where type = 'view' or sql like 'create virtual%'"
-            ).fetchone()
-            if made is not None:
-                raise UserError(
-                    str(path), f"has the view {plain(str(made[0]))[:60]}, which no profiler writes"
-                )
-        except sqlite3.Error as error:
-            raise UserError(str(path), f"is no SQLite file, or a damaged one: {error}") from error
-        yield db
-
-
-class _Counter:
-    """Ends a query that takes far more steps than there are rows: a damaged file may go round in
-    circles."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self) -> bool:
-        self.calls += 1
-        return self.calls > MOST_CALLS
-
-
-def _text(content: bytes) -> str:
-    return plain(content[:LONGEST].decode("utf-8", "replace"))
 
 
 def _texts(db: sqlite3.Connection) -> dict[int, str]:
@@ -341,14 +295,14 @@ def _analysed(path: Path, missing: list[str]) -> tuple[dict[int, dict[str, float
     told: dict[int, dict[str, float]] = {}
     transfers = []
     try:
-        with _opened(path) as db:
+        with opened(path) as db:
             db.row_factory = sqlite3.Row
             for row in db.execute("select * from StepTraceTime limit 100000"):
                 step = str(row["step"])
                 told[int(step) if step.isdigit() else NO_STEP] = {
                     name: float(row[column]) for name, column in COLUMNS.items()
                 }
-            if not _has_table(db, "CommAnalyzerMatrix"):
+            if not has_table(db, "CommAnalyzerMatrix"):
                 missing.append(f"{path.name}: no links (profiler level 0): no bandwidth of them")
                 return told, []
             for row in db.execute(
@@ -368,11 +322,6 @@ def _analysed(path: Path, missing: list[str]) -> tuple[dict[int, dict[str, float
     except (sqlite3.Error, UserError, ValueError, TypeError, IndexError) as error:
         missing.append(f"{path.name}: cannot be understood: {error}")
     return told, transfers
-
-
-def _has_table(db: sqlite3.Connection, name: str) -> bool:
-    found = db.execute("select 1 from sqlite_master where type = 'table' and name = ?", (name,))
-    return found.fetchone() is not None
 
 
 def _mb(size: Any) -> float:

@@ -163,13 +163,13 @@ def database(folder, *statements):
 def test_a_view_in_place_of_a_table_is_refused(tmp_path):
     endless = "create view STRING_IDS as with recursive n(id, value) as (select 1, 'a' union all " \
         "select id + 1, 'a' from n) select * from n"  # fmt: skip
-    with pytest.raises(UserError, match="has the view STRING_IDS, which no profiler writes"):
+    with pytest.raises(UserError, match="has a view as STRING_IDS, which no profiler writes"):
         read(database(tmp_path, endless))
 
 
 def test_a_query_that_goes_on_and_on_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("unet_dist.profiling.ascend_db.INSTRUCTIONS", 1000)
-    monkeypatch.setattr("unet_dist.profiling.ascend_db.MOST_CALLS", 20)
+    monkeypatch.setattr("unet_dist.profiling.sqlite_file.INSTRUCTIONS", 1000)
+    monkeypatch.setattr("unet_dist.profiling.sqlite_file.MOST_CALLS", 20)
     rows = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) "
     folder = database(
         tmp_path,
