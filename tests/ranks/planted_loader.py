@@ -27,8 +27,8 @@ start_mindspore("CPU")
 
 from unet_dist.train.loop import train  # noqa: E402
 
-PLAN = CapturePlan.parse("steps=5:12,every=10,repeat=2", "all")
-STEPS_OF_ALL = 13
+PLAN = CapturePlan.parse("steps=4:7,every=5,repeat=2", "all")
+STEPS_OF_ALL = 8
 """After them the last rank alone reads slowly."""
 seconds = float(sys.argv[3])
 config = load_config(

@@ -89,12 +89,12 @@ def test_images_that_are_slow_to_read_are_told_of_all_ranks_and_of_one(
     tmp_path: Path, vessels: Path
 ) -> None:
     """By the program's own loader, in a real training."""
-    settings = ["data.split.test=0", "augment.crop=32", "augment.crops_per_image=4",
+    settings = ["data.split.test=0", "augment.crop=32", "augment.crops_per_image=2",
                 "model.width=4", "model.depth=1", "train.epochs=1"]  # fmt: skip
     done = run_program(
         "launch", "--simulate", 2, "--run", tmp_path / "run", "--", sys.executable,
         REPOSITORY / "tests/ranks/planted_loader.py", tmp_path / "run", vessels / "config.yaml",
-        0.15, *settings,
+        0.5, *settings,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     of_all, of_one = sorted(RunDir(tmp_path / "run").profiles.iterdir())
