@@ -84,8 +84,19 @@ def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path) -> None:
     assert profile.memory[0].allocated_mb.min() > 10
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
     assert (record["steps"], record["fault"]) == (3, "")
-    assert record["overhead"] is not None
+    assert record["overhead"] is None  # of one step before it that did not compile
     assert capture.comm.heartbeat.on_wait is None
+
+
+def test_the_cost_of_a_capture_is_told_against_steps_that_do_not_compile(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, CapturePlan.parse("steps=5:8", "all"), records)
+        for number in range(1, 9):
+            capture.step_begins(number, waited_s=0)
+            time.sleep({1: 0.5}.get(number, 0.02 if number < 5 else 0.06))
+            capture.step_ends(number)
+    [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert 1.2 < record["overhead"] < 3  # three times as long; -88 % with the first step
 
 
 def test_stacks_that_simulated_ranks_do_not_have_are_told(tmp_path: Path) -> None:
@@ -136,6 +147,38 @@ def test_a_request_to_a_running_training_is_answered_once(tmp_path: Path) -> Non
         train(capture, 6)
     done = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
     assert [record["steps"] for record in done] == [2]
+
+
+def test_all_ranks_answer_a_request_at_the_step_that_rank_0_chose(tmp_path: Path) -> None:
+    """Rank 0 begins its steps first; the other one hears of the request in the middle of one."""
+    with RecordWriter(tmp_path / "0.jsonl") as one, RecordWriter(tmp_path / "1.jsonl") as two:
+        captures = [capture_of(tmp_path, None, records) for records in (one, two)]
+        captures[1].comm.rank = 1
+        for number in range(1, 9):
+            captures[0].step_begins(number, waited_s=0)
+            if number == 3:
+                request = CaptureRequest(number=time.time_ns(), steps=2)
+                captures[0].run.profile_request.write_text(request.to_text())
+            captures[1].step_begins(number, waited_s=0)
+            for capture in captures:
+                with capture.comm.heartbeat.waiting("all-reduce"):
+                    pass
+                capture.step_ends(number)
+    [folder] = (tmp_path / "profile").iterdir()
+    profiles = read_profiles(find_profiles([folder]))
+    assert [[step.number for step in one.steps] for one in profiles] == [[5, 6], [5, 6]]
+    names = [[call.name for call in one.collectives] for one in profiles]
+    assert names == [["hcom_allReduce_all-reduce_5_0", "hcom_allReduce_all-reduce_6_0"]] * 2
+
+
+def test_steps_that_do_not_come_are_told(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, CapturePlan.parse("steps=50:60", "all"), records)
+        train(capture, 3)
+        capture.close()
+    [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert record["fault"].startswith("steps 50 to 60 were asked for, but the training went to")
+    assert profile_line(record).startswith("warning: no profile: steps 50 to 60")
 
 
 def test_a_profiler_that_writes_nothing_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from tests.conftest import json_of, run_program
-from unet_dist.profiling.analysis import analyse
+from unet_dist.profiling.advice import Advice
+from unet_dist.profiling.analysis import Analysis, analyse
 from unet_dist.profiling.load import find_profiles, read_profiles
 from unet_dist.profiling.steps import PARTS, step_parts
 from unet_dist.runs import RunDir
@@ -82,6 +83,38 @@ def test_slow_images_and_a_slow_rank_of_four_are_told_apart(tmp_path: Path) -> N
     found = analyse(read_profiles(find_profiles([slow_rank])))
     assert found.advice[0].rule == "late_rank"
     assert [(late.rank, late.cause) for late in found.stragglers] == [(2, "host")]
+
+
+def test_images_that_are_slow_to_read_are_told_of_all_ranks_and_of_one(
+    tmp_path: Path, vessels: Path
+) -> None:
+    """By the program's own loader, in a real training."""
+    settings = ["data.split.test=0", "augment.crop=32", "augment.crops_per_image=2",
+                "model.width=4", "model.depth=1", "train.epochs=1"]  # fmt: skip
+    done = run_program(
+        "launch", "--simulate", 2, "--run", tmp_path / "run", "--", sys.executable,
+        REPOSITORY / "tests/ranks/planted_loader.py", tmp_path / "run", vessels / "config.yaml",
+        0.5, *settings,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    of_all, of_one = sorted(RunDir(tmp_path / "run").profiles.iterdir())
+    found = analyse(read_profiles(find_profiles([of_all])))
+    # Loaders run ahead of the steps, so one that was held up once stays behind, and then the others
+    # wait for its images, not for their own.
+    first = advised(found)
+    assert first.rule in ("data", "late_rank")
+    assert "train.prefetch" in first.setting
+    assert max(one.median["data"] for one in found.ranks) > 0.3 * found.parts["step"]
+    found = analyse(read_profiles(find_profiles([of_one])))
+    assert (1, "data") in [(late.rank, late.cause) for late in found.stragglers]
+    first = advised(found)
+    assert first.what == "rank 1 makes the others wait (data)"
+    assert "train.prefetch" in first.setting
+
+
+def advised(found: Analysis) -> Advice:
+    """The first advice, but for a single step in which the whole machine stood still."""
+    return next(one for one in found.advice if one.rule != "recompiles")
 
 
 def test_nothing_is_asked_of_a_training_that_does_not_run(tmp_path: Path) -> None:

@@ -167,6 +167,8 @@ def train(
         raise UserError("--run", "is needed with several parts: the folder that all of them share")
     config = begin.config_of(topology.world)
     check_fit(config, topology.world, topology.target)
+    if capture is not None:
+        capture.check_ranks(topology.world)
     job = Job(
         run=begin.folder,
         what={

@@ -1,5 +1,6 @@
 """``unet-dist profile``: what captured profiles say."""
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from unet_dist.profiling.analysis import Analysis
     from unet_dist.profiling.scaling import Topology
     from unet_dist.profiling.workload import KnownStep
+
+WIDTH_OF_FILES = 130
 
 Folders = Annotated[
     list[Path],
@@ -150,7 +153,7 @@ def compare(
     from dataclasses import asdict
 
     from unet_dist.profiling.analysis import analyse
-    from unet_dist.profiling.compare import compare_profiles, comparison_lines
+    from unet_dist.profiling.compare import FEWEST, compare_profiles, comparison_lines
     from unet_dist.profiling.load import find_profiles, read_profiles
 
     limit = _percent(fail_above) if fail_above else None
@@ -158,6 +161,9 @@ def compare(
     if not one.parts or not other.parts:
         raise UserError("A B", "one of them tells nothing of a step: unet-dist profile analyze")
     found = compare_profiles(one, other)
+    if limit is not None and not found.is_judged:
+        raise UserError("--fail-above", f"needs {FEWEST} steps of each profile to tell noise from "
+                        f"a change: A has {found.steps_a}, B has {found.steps_b}")  # fmt: skip
     slower = found.slower_by()
     value = finite({**asdict(found), "slower_by": slower})
     answer(console_for(as_json), as_json, "\n".join(comparison_lines(found)), value)
@@ -169,7 +175,7 @@ def _percent(text: str) -> float:
         value = float(text.removesuffix("%")) / 100
     except ValueError:
         value = -1.0
-    if value < 0:
+    if not 0 <= value < math.inf:
         raise UserError("--fail-above", f"is {text!r}, but must be a percentage such as 3%")
     return value
 
@@ -242,7 +248,11 @@ def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownSt
         )
     known = run_of(source)
     if known is None:
-        raise UserError(str(source), "lies in no run folder, so its images are not known")
+        raise UserError(
+            str(source),
+            "lies in no run folder, so how many images a step "
+            "had is not known: name RUN/profile, or the configuration",
+        )
     profiles = read_profiles(find_profiles([source]))
     link = link_between(divided_by_arrival(profiles, align(profiles)))
     measured_topology, links = with_link(topology, link, len(profiles))
@@ -258,7 +268,10 @@ def _tell(analysis: "Analysis", console: "Console") -> None:
     from unet_dist.profiling.describe import advice_lines, lines_of, tables_of
 
     console.print(analysis.verdict, markup=False)
-    for table in tables_of(analysis):
+    # A file or a pipe has no width.
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH_OF_FILES)
+    for table in tables_of(analysis, width=console.width):
         console.print(table)
     advice = advice_lines(analysis.advice, analysis.parts.get("step", 0.0))
     for line in (*lines_of(analysis), "", *(advice or ["nothing gains 3 % of a step"])):

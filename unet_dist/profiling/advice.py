@@ -59,6 +59,8 @@ class Seen:
     recompiled: Mapping[int, int]
     """Steps that took far longer than the others, though the device did no more, and by how many
     nanoseconds."""
+    undivided_ns: float
+    """Exposed communication of which the profile tells no part."""
     num_steps: int
     simulated: bool
     amp: str = ""
@@ -103,6 +105,19 @@ def _absent_ranks(seen: Seen) -> Iterator[Advice]:
         evidence=(f"{_ms(seen.parts['waiting'])} of a step wait for signals of other ranks",),
         setting="profile all ranks (--profile-ranks all), which names the late one",
         disproof="all ranks wait as long",
+    )
+
+
+def _undivided(seen: Seen) -> Iterator[Advice]:
+    """The largest part of a step must not stay without a word."""
+    late = sum(one.cost_ns for one in seen.stragglers)
+    yield Advice(
+        rule="undivided",
+        what="the profile does not tell whether ranks communicate or wait for each other",
+        gain_ns=seen.undivided_ns - late,
+        evidence=(f"{_ms(seen.undivided_ns)} of a step are communication without its pieces",),
+        setting="profile all ranks (--profile-ranks all), on cards at profiler level 1",
+        disproof="the profile of all ranks shows as little waiting",
     )
 
 
@@ -313,8 +328,8 @@ def _memory(seen: Seen) -> Iterator[Advice]:
 
 
 RULES: Sequence[Callable[[Seen], Iterator[Advice]]] = (
-    _late_ranks, _absent_ranks, _data, _beside, _exposed, _host, _layout, _float32, _aicpu, _links,
-    _recompiles, _memory,
+    _late_ranks, _absent_ranks, _undivided, _data, _beside, _exposed, _host, _layout, _float32,
+    _aicpu, _links, _recompiles, _memory,
 )  # fmt: skip
 
 

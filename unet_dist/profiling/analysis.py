@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unet_dist.profiling.advice import Advice, Seen, advise
+from unet_dist.profiling.advice import LEAST_SHARE, Advice, Seen, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
 from unet_dist.profiling.finite import finite
 from unet_dist.profiling.intervals import common, total_ns
@@ -190,10 +190,17 @@ def _seen(
         absent=_absent(profiles),
         hidden_transfer_ns=total_ns(common(profile.transferring, profile.computing)) / marked,
         recompiled=_recompiled(typical.steps if profile.steps else ()),
+        undivided_ns=_undivided(profile, typical),
         num_steps=len(typical.steps),
         simulated=any(one.simulated for one in profiles),
         amp=amp,
     )
+
+
+def _undivided(profile: RankProfile, typical: RankSummary) -> float:
+    """Of exposed communication, if nothing tells what of it is waiting."""
+    divided = len(profile.transferring) or len(profile.awaiting)
+    return 0.0 if divided or not profile.collectives else typical.median.get("late", 0.0)
 
 
 def _typical(ranks: Sequence[RankSummary], late: Sequence[int]) -> RankSummary:
@@ -311,6 +318,8 @@ def _verdict(seen: Seen, advice: Sequence[Advice], ranks: int) -> str:
     text = f"A step takes {step / 1e6:.1f} ms{several}: {shares}."
     gains = [one for one in advice if not math.isnan(one.gain_ns)]
     if not gains:
+        if seen.parts["waiting"] >= LEAST_SHARE * step:
+            text += " Ranks wait for each other, and each time another one is late."
         return f"{text} Nothing was found whose change would gain 3 % of it."
     first = gains[0]
-    return f"{text} First of all: {first.what} (up to {first.gain_ns / step:.0%})."
+    return f"{text} First of all: {first.what} (up to {first.gain_ns / step:.0%} of a step)."

@@ -4,16 +4,19 @@
 import contextlib
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from unet_dist.errors import UserError
+from unet_dist.profiling.ascend_text import NOT_DIVIDED
 from unet_dist.profiling.intervals import merged, of_pairs
 from unet_dist.profiling.operators import computing_rows
+from unet_dist.profiling.sqlite_file import has_table, opened
 from unet_dist.profiling.tables import (
+    MOST_ROWS,
     NO_STEP,
     Allocation,
     Collective,
@@ -24,6 +27,7 @@ from unet_dist.profiling.tables import (
     Transfer,
     memory_curves,
 )
+from unet_dist.profiling.texts import MOST_CHARACTERS
 from unet_dist.profiling.trace import CommunicationTask
 from unet_dist.profiling.trace_tables import (
     DATA,
@@ -38,8 +42,6 @@ from unet_dist.profiling.trace_tables import (
 PROFILER = "ascend_*_profiler*.db"
 ANALYSIS = "analysis.db"
 MB = 1024.0 * 1024.0
-MOST_KERNELS = 1_000_000
-"""Rows that are read."""
 COLUMNS = {
     "Computing": "computing",
     "Communication(Not Overlapped)": "communication_not_overlapped",
@@ -66,7 +68,7 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
     path = profiler_db(output)
     assert path is not None
     missing: list[str] = []
-    with _opened(path) as db:
+    with opened(path) as db:
 
         def table(reader: Callable[..., Found], *arguments: Any, why: str = "") -> Found | None:
             try:
@@ -85,6 +87,8 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
         allocations = table(_allocations, texts) or []
         data = table(_data_waits, texts)
     told, transfers = _analysed(output / ANALYSIS, missing)
+    if collectives and not any(one.transfer_ns or one.wait_ns for one in collectives):
+        missing.append(NOT_DIVIDED)
     if not memory:
         missing.append("no table MEMORY_RECORD (profile_memory): nothing is said of memory")
     computing = merged(kernels.time_ns[computing_rows(kernels)]) if kernels else merged()
@@ -109,44 +113,57 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
     )
 
 
+def read_analysis_alone(folder: Path, output: Path, rank: int, fault: UserError) -> RankProfile:
+    """What the small file beside a database that cannot be read says of steps and links.
+
+    Args:
+        fault: of the database; raised again if there is nothing else.
+    """
+    missing = [f"{Path(fault.where).name}: {one}" for one in fault.faults]
+    told, transfers = _analysed(output / ANALYSIS, missing)
+    if not told:
+        raise fault
+    return RankProfile(
+        rank=rank,
+        source=str(folder),
+        format="ascend db",
+        transfers=transfers,
+        told_steps=told,
+        missing=tuple(missing),
+        is_cut=True,
+    )
+
+
 def rank_of_db(path: Path) -> int | None:
     try:
-        with _opened(path) as db:
+        with opened(path) as db:
             found = db.execute("select rankId from RANK_DEVICE_MAP").fetchone()
     except (sqlite3.Error, UserError):
         return None
     return int(found[0]) if found and isinstance(found[0], int) and found[0] >= 0 else None
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """For reading alone; what the file itself defines is not run."""
-    try:
-        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-    except sqlite3.Error as error:
-        raise UserError(str(path), f"cannot be read: {error}") from error
-    with contextlib.closing(db):
-        try:
-            db.execute("pragma trusted_schema=off")
-            db.execute("select count(*) from sqlite_master").fetchone()
-        except sqlite3.Error as error:
-            raise UserError(str(path), f"is no SQLite file, or a damaged one: {error}") from error
-        yield db
-
-
 def _texts(db: sqlite3.Connection) -> dict[int, str]:
-    return {int(key): str(value) for key, value in db.execute("select id, value from STRING_IDS")}
+    found, characters = {}, 0
+    for key, value in db.execute("select id, value from STRING_IDS limit ?", (MOST_ROWS,)):
+        characters += len(str(value))
+        if characters > MOST_CHARACTERS:
+            raise ValueError("more text than fits into memory")
+        found[int(key)] = str(value)
+    return found
 
 
 def _steps(db: sqlite3.Connection) -> tuple[Step, ...]:
-    rows = db.execute("select id, startNs, endNs from STEP_TIME order by startNs")
+    rows = db.execute("select id, startNs, endNs from STEP_TIME order by startNs limit 100000")
     return tuple(Step(number=int(i), begin_ns=int(b), end_ns=int(e)) for i, b, e in rows)
 
 
 def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step]) -> Kernels:
     counters: dict[int, dict[str, float]] = {}
     with contextlib.suppress(sqlite3.Error):  # a table of profiler levels 1 and 2
-        for task, name, value in db.execute("select globalTaskId, name, value from TASK_PMU_INFO"):
+        for task, name, value in db.execute(
+            "select globalTaskId, name, value from TASK_PMU_INFO limit ?", (20 * MOST_ROWS,)
+        ):
             counters.setdefault(int(task), {})[texts.get(name, "")] = float(value)
     codes: dict[str, int] = {}
 
@@ -161,7 +178,7 @@ def _kernels(db: sqlite3.Connection, texts: dict[int, str], steps: Sequence[Step
         "c.inputDataTypes, c.inputFormats, c.outputShapes, c.outputDataTypes, c.outputFormats "
         "from COMPUTE_TASK_INFO c join TASK t using (globalTaskId) "
         "order by t.startNs limit ?",
-        (MOST_KERNELS,),
+        (MOST_ROWS,),
     ).fetchall()
     times = of_pairs((int(row[0]), int(row[1])) for row in rows)
     names = sorted({name for found in counters.values() for name in found if name})
@@ -188,7 +205,8 @@ def _tasks(db: sqlite3.Connection, texts: dict[int, str]) -> list[CommunicationT
     links = dict(db.execute("select id, name from ENUM_HCCL_LINK_TYPE").fetchall())
     rows = db.execute(
         "select t.startNs, t.endNs, c.taskType, c.linkType, c.size from COMMUNICATION_TASK_INFO c "
-        "join TASK t using (globalTaskId)"
+        "join TASK t using (globalTaskId) limit ?",
+        (MOST_ROWS,),
     )
     return [
         CommunicationTask(
@@ -211,7 +229,8 @@ def _collectives(
     found = []
     ordered = sorted(tasks, key=lambda task: task.begin_ns)
     for name, group, begin, end in db.execute(
-        "select opName, groupName, startNs, endNs from COMMUNICATION_OP order by startNs"
+        "select opName, groupName, startNs, endNs from COMMUNICATION_OP order by startNs limit ?",
+        (MOST_ROWS,),
     ):
         transfer, wait, sent = divided(ordered, None, int(begin), int(end))
         found.append(
@@ -233,7 +252,8 @@ def _memory(db: sqlite3.Connection, texts: dict[int, str]) -> list[MemoryCurve]:
     points: dict[str, list[tuple[int, float, float]]] = {}
     rows = db.execute(
         "select component, timestamp, totalAllocated, totalReserved from MEMORY_RECORD "
-        "order by timestamp"
+        "order by timestamp limit ?",
+        (MOST_ROWS,),
     )
     for component, at, allocated, reserved in rows:
         name = texts.get(component, str(component))
@@ -242,7 +262,9 @@ def _memory(db: sqlite3.Connection, texts: dict[int, str]) -> list[MemoryCurve]:
 
 
 def _allocations(db: sqlite3.Connection, texts: dict[int, str]) -> list[Allocation]:
-    rows = db.execute("select name, size, allocationTime, releaseTime from OP_MEMORY")
+    rows = db.execute(
+        "select name, size, allocationTime, releaseTime from OP_MEMORY limit ?", (MOST_ROWS,)
+    )
     return [
         Allocation(
             operator=texts.get(name, str(name)),
@@ -259,7 +281,8 @@ def _data_waits(db: sqlite3.Connection, texts: dict[int, str]) -> Any:
     named = [key for key, text in texts.items() if DATA.search(text)]
     marks = ",".join("?" * len(named[:500]))
     rows = db.execute(
-        f"select startNs, endNs from PYTORCH_API where name in ({marks})", named[:500]
+        f"select startNs, endNs from PYTORCH_API where name in ({marks}) limit ?",
+        (*named[:500], MOST_ROWS),
     )
     return merged(of_pairs((int(begin), int(end)) for begin, end in rows))
 
@@ -272,15 +295,19 @@ def _analysed(path: Path, missing: list[str]) -> tuple[dict[int, dict[str, float
     told: dict[int, dict[str, float]] = {}
     transfers = []
     try:
-        with _opened(path) as db:
+        with opened(path) as db:
             db.row_factory = sqlite3.Row
-            for row in db.execute("select * from StepTraceTime"):
+            for row in db.execute("select * from StepTraceTime limit 100000"):
                 step = str(row["step"])
                 told[int(step) if step.isdigit() else NO_STEP] = {
                     name: float(row[column]) for name, column in COLUMNS.items()
                 }
+            if not has_table(db, "CommAnalyzerMatrix"):
+                missing.append(f"{path.name}: no links (profiler level 0): no bandwidth of them")
+                return told, []
             for row in db.execute(
-                "select * from CommAnalyzerMatrix where hccl_op_name like '%-total'"
+                "select * from CommAnalyzerMatrix where hccl_op_name like '%-total' limit ?",
+                (MOST_ROWS,),
             ):
                 transfers.append(
                     Transfer(

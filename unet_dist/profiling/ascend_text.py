@@ -29,16 +29,25 @@ from unet_dist.profiling.tables import (
     Transfer,
     memory_curves,
 )
+from unet_dist.profiling.texts import Codes, plain
 from unet_dist.profiling.trace import Trace, read_trace
-from unet_dist.profiling.trace_tables import computing_of, timeline_of
+from unet_dist.profiling.trace_tables import computing_of, divided, timeline_of
 from unet_dist.runs import read_json
 
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
-INFO = re.compile(r"profiler_info(?:_(\d+))?\.json")
+INFO = re.compile(r"profiler_info(?:_(\d{1,9}))?\.json")
+RANK = re.compile(r"\d{1,9}")
 COMMUNICATION_CORES = ("HCCL", "COMMUNICATION")
 LARGEST_JSON = 1 << 26
 MOST_KERNELS = 1_000_000
 """Rows of kernel_details.csv that are read: some 200 MB with their counters."""
+UNDERSTOOD = (
+    csv.Error, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What a file raises that is not what its name says."""
+NOT_DIVIDED = (
+    "no pieces of collectives (profiler level 0): they are not divided into transfer and waiting"
+)
 NO_TRACE = Trace(tracks=(), tasks=(), names=(), fault="")
 
 Found = TypeVar("Found")
@@ -70,16 +79,22 @@ class _Folder:
             self.missing += [f"{name}: {fault}" for fault in error.faults]
         except OSError as error:
             self.missing.append(f"{name}: cannot be read: {error.strerror or error}")
-        except (csv.Error, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            self.missing.append(f"{name}: cannot be understood: {error!r}")
+        except UNDERSTOOD as error:
+            self.missing.append(f"{name}: cannot be understood: {plain(repr(error)[:200])}")
         return None
+
+
+def output_of(folder: Path) -> Path:
+    """Where the files of a rank lie: below its folder, or, if they were copied, in it."""
+    inner = folder / OUTPUT
+    return inner if inner.is_dir() else folder
 
 
 def read_text_folder(folder: Path, rank: int) -> RankProfile:
     """Whatever is there; what is not, or is damaged, is named in ``missing``."""
-    reading, about = _Folder(path=folder / OUTPUT), _about(folder)
+    reading, about = _Folder(path=output_of(folder)), _about(folder)
     trace = reading.read("trace_view.json", _trace, why="no timeline") or NO_TRACE
-    kernels = reading.read("kernel_details.csv", _kernels, why="no times of single kernels")
+    kernels = reading.read("kernel_details.csv", _kernels, why="no shapes or counters of kernels")
     if kernels is None:
         found = kernels_of(trace)
         kernels = found if len(found) else None
@@ -89,10 +104,7 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
     timeline = timeline_of(trace, split)
     collectives = timeline["collectives"]
     if collectives and not any(one.transfer_ns is not None for one in collectives):
-        reading.missing.append(
-            "no communication.json and no tasks in the trace (profiler level 0): collectives are "
-            "not divided into transfer and waiting"
-        )
+        reading.missing.append(NOT_DIVIDED)
     memory = reading.read("memory_record.csv", _memory, why="") or []
     allocations = reading.read("operator_memory.csv", _allocations, why="") or []
     if not memory:
@@ -107,7 +119,7 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         format="ascend text",
         simulated=about.get("simulated") is True,
         host=str(about.get("host", "")),
-        world=int(about.get("world") or 0),
+        world=world if isinstance(world := about.get("world"), int) else 0,
         kernels=kernels and kernels.with_steps(timeline["steps"]),
         computing=computing,
         transfers=tuple(transfers),
@@ -125,31 +137,23 @@ def rank_of_folder(folder: Path) -> int | None:
         named = INFO.fullmatch(path.name)
         if named and named[1]:
             return int(named[1])
-        try:
-            tree = read_json(path)
-        except UserError:
-            continue
-        rank = tree.get("rank_id", (tree.get("ms_profiler_info") or {}).get("rank_id"))
-        if isinstance(rank, int) or (isinstance(rank, str) and rank.isdigit()):
-            return int(rank)
+    about = _about(folder)
+    inner = about.get("ms_profiler_info")
+    told = about.get("rank_id", inner.get("rank_id") if isinstance(inner, dict) else None)
+    if RANK.fullmatch(str(told)):
+        return int(str(told))
+    # On the CPU MindSpore says it nowhere else.
+    for path in sorted(folder.glob("FRAMEWORK/cpu_framework_*.txt")):
+        if named := RANK.fullmatch(path.stem.removeprefix("cpu_framework_")):
+            return int(named[0])
     return None
 
 
 def _about(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.glob("profiler_info*.json")):
-        with contextlib.suppress(UserError):
+        with contextlib.suppress(UserError, RecursionError):
             return read_json(path)
     return {}
-
-
-class Codes:
-    """Numbers for texts."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, int] = {}
-
-    def __call__(self, text: str) -> int:
-        return self.texts.setdefault(text, len(self.texts))
 
 
 def _trace(path: Path, faults: list[str]) -> Trace:
@@ -208,7 +212,7 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
         core=column("core", np.int32),
         shapes=column("shapes", np.int32),
         dtypes=column("dtypes", np.int32),
-        texts=tuple(codes.texts),
+        texts=codes.texts,
         counters={name: np.array(values)[order] for name, values in counters.items()},
         signature=column("signature", np.int32) if SIGNATURE[3] in table.columns else None,
     )
@@ -235,6 +239,7 @@ def _collectives(path: Path, _: list[str]) -> dict[str, Mapping[str, Any]]:
         for operations in kinds.values():
             for name, operation in operations.items():
                 if not name.startswith("Total"):
+                    divided([], operation, 0, 0)  # raises for what is none
                     found[name.partition("@")[0]] = operation
     return found
 
@@ -252,10 +257,10 @@ def _transfers(path: Path, _: list[str]) -> list[Transfer]:
                         Transfer(
                             source=int(source),
                             target=int(target),
-                            link=str(link["Transport Type"]),
+                            link=plain(str(link["Transport Type"])),
                             sent_bytes=float(link["Transit Size(MB)"]) * 1e6,
                             duration_ns=float(link["Transit Time(ms)"]) * 1e6,
-                            collective=name.partition("@")[0],
+                            collective=plain(name.partition("@")[0]),
                         )
                     )
     return found
@@ -271,7 +276,7 @@ def _memory(path: Path, faults: list[str]) -> list[MemoryCurve]:
                     number_of(row["Total Allocated(MB)"]),
                     number_of(row["Total Reserved(MB)"]),
                 )
-                rows.setdefault(row["Component"], []).append((at, *numbers))
+                rows.setdefault(plain(row["Component"]), []).append((at, *numbers))
     return memory_curves(rows)
 
 
@@ -283,7 +288,7 @@ def _allocations(path: Path, faults: list[str]) -> list[Allocation]:
             if begin is not None:
                 found.append(
                     Allocation(
-                        operator=row["Name"],
+                        operator=plain(row["Name"]),
                         size_kb=number_of(row["Size(KB)"]),
                         begin_ns=begin,
                         end_ns=ns_of_us(row["Release Time(us)"]),

@@ -61,6 +61,15 @@ class CapturePlan:
     def covers(self, rank: int) -> bool:
         return self.ranks is None or rank in self.ranks
 
+    def check_ranks(self, world: int) -> None:
+        """Raises UserError if a rank is to be profiled that there is not."""
+        beyond = [rank for rank in self.ranks or () if rank >= world]
+        if beyond:
+            raise UserError(
+                "--profile-ranks",
+                f"names rank {', '.join(map(str, beyond))}, but ranks are 0 to {world - 1}",
+            )
+
     def begins_at(self, step: int) -> bool:
         number, rest = divmod(step - self.first, self.every) if self.every else (0, 0)
         if not self.every:
@@ -89,13 +98,19 @@ class CapturePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureRequest:
-    """To a training that runs: the next so many steps, from whichever each rank hears of it at."""
+    """To a training that runs: the next so many steps.
+
+    Rank 0 says from which one on, a step ahead: no rank begins that step before rank 0 has taken
+    part in the sum of the step before, so all of them know by then.
+    """
 
     number: int
     """Each one is answered once."""
     steps: int
     ranks: tuple[int, ...] | None = None
     stacks: bool = False
+    first: int = 0
+    """0 until rank 0 has chosen it."""
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))
@@ -110,6 +125,7 @@ class CaptureRequest:
             steps=min(MOST_STEPS, max(1, int(tree["steps"]))),
             ranks=None if ranks is None else tuple(map(int, ranks)),
             stacks=tree.get("stacks") is True,
+            first=int(tree.get("first", 0)),
         )
 
     def covers(self, rank: int) -> bool:

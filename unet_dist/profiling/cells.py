@@ -4,6 +4,9 @@ import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+from unet_dist.profiling.tables import MOST_ROWS
 
 LONGEST_CELL = 1 << 24
 """Call stacks are long; more than this is no cell."""
@@ -41,10 +44,15 @@ class Table:
                     self.places.setdefault(name, self.places[other])
         self.torn = 0
         """Rows with too few cells: the last one of a file that was cut off."""
+        self.has_more = False
+        """Whether there are more rows than are read."""
         self._lines = lines
 
     def rows(self) -> Iterator[Row]:
-        for cells in self._lines:
+        for number, cells in enumerate(self._lines):
+            if number == MOST_ROWS:
+                self.has_more = True
+                return
             if len(cells) >= len(self.columns):
                 yield Row(cells, self.places)
             elif cells:
@@ -61,8 +69,18 @@ def open_table(path: Path, faults: list[str]) -> Iterator[Table]:
     """
     csv.field_size_limit(LONGEST_CELL)
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        table = Table(csv.reader(line.replace("\0", "") for line in file))
+        table = Table(csv.reader(_lines_of(file)))
         yield table
+    if table.has_more:
+        faults.append(f"{path.name}: only the first {MOST_ROWS:,} rows are read")
     if table.torn:
         rows = "1 row is" if table.torn == 1 else f"{table.torn} rows are"
         faults.append(f"{path.name}: {rows} torn off or without a time")
+
+
+def _lines_of(file: IO[str]) -> Iterator[str]:
+    """Raises csv.Error for a line without an end, before it fills the memory."""
+    while line := file.readline(LONGEST_CELL):
+        if len(line) == LONGEST_CELL:
+            raise csv.Error(f"a line has more than {LONGEST_CELL:,} characters")
+        yield line.replace("\0", "")

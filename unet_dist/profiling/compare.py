@@ -46,6 +46,13 @@ class ProfileComparison:
     """The largest change first."""
     kernels: tuple[Change, ...]
     """Of types, of a mean step; without intervals."""
+    steps_a: int
+    steps_b: int
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there are steps enough to tell a change from noise."""
+        return min(self.steps_a, self.steps_b) >= FEWEST
 
     def slower_by(self) -> float:
         """Of the step, as a share of A's; 0 where it is within the noise."""
@@ -69,6 +76,8 @@ def compare_profiles(a: Analysis, b: Analysis) -> ProfileComparison:
         step=step,
         parts=tuple(_largest(parts, least)),
         kernels=tuple(_largest(_kernels(a, b, len(steps_a), len(steps_b)), least)),
+        steps_a=len(steps_a),
+        steps_b=len(steps_b),
     )
 
 
@@ -118,6 +127,8 @@ def _largest(changes: Iterable[Change], least_ms: float) -> list[Change]:
 
 def comparison_lines(found: ProfileComparison) -> list[str]:
     sure = "" if found.step.is_sure else " (within the noise)"
+    if not found.is_judged:
+        sure = f" (whether that is noise, {found.steps_a} and {found.steps_b} steps do not tell)"
     lines = [
         f"step: {found.step.a_ms:.2f} to {found.step.b_ms:.2f} ms, "
         f"{found.step.difference_ms:+.2f}{_interval(found.step)}{sure}"

@@ -1,26 +1,37 @@
 """An analysis for a reader at a terminal."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
 from unet_dist.profiling.advice import Advice
-from unet_dist.profiling.analysis import PART_NAMES, Analysis
-from unet_dist.profiling.operators import ELSEWHERE, OperatorGroup
+from unet_dist.profiling.analysis import PART_NAMES, Analysis, RankSummary
+from unet_dist.profiling.operators import ELSEWHERE, LAYOUT, OperatorGroup
 from unet_dist.profiling.roofline import CHIPS
 from unet_dist.profiling.steps import PARTS
+from unet_dist.profiling.texts import shortened
 
 SHOWN_RANKS = 16
 SHOWN_GROUPS = 10
+FEWEST_FOR_GROWTH = 3
+NAME_WIDTH = 14
+NAMES_WIDTH = 34
+"""Columns that names of parts take at the least, so that each wraps to two lines at the most."""
 
 
-def tables_of(analysis: Analysis) -> list[Table]:
-    """Where a step goes, by rank; operators; nothing for what is not known."""
+def tables_of(analysis: Analysis, *, width: int) -> list[Table]:
+    """Where a step goes, by rank; operators; nothing for what is not known.
+
+    Args:
+        width: columns of the terminal; ranks for whose numbers it has no room have a further table.
+    """
     found = []
     if analysis.parts:
-        found.append(_steps(analysis))
+        found += _steps(analysis, width)
     if analysis.types:
         found.append(_operators("kernels by type", analysis.types))
     if has_scopes(analysis):
@@ -36,6 +47,12 @@ def roof_text(group: OperatorGroup) -> str:
     """``memory, 63%``: what bounds it, and how much of its time that explains."""
     share = "" if math.isnan(group.roof_share) else f", {group.roof_share:.0%}"
     return f"{group.roof}{share}"
+
+
+def gb_per_s_text(group: OperatorGroup) -> str:
+    """That its tensors are moved at, each counted once; empty if their shapes are not known."""
+    known = group.moved_bytes > 0 and group.total_ns > 0
+    return f"{group.moved_bytes / group.total_ns:,.0f}" if known else ""
 
 
 def lines_of(analysis: Analysis) -> list[str]:
@@ -59,12 +76,25 @@ def lines_of(analysis: Analysis) -> list[str]:
             f"rank {late.rank} is late ({late.cause}), at a cost of {late.cost_ns / 1e6:.2f} ms a "
             f"step: {late.evidence}"
         )
+    lines += _link_lines(analysis)
     for link, usual in analysis.slow_links:
         lines.append(
-            f"{link.kind} link {link.source} to {link.target}: {link.gb_per_s:.1f} GB/s, usual "
-            f"{usual:.1f}"
+            f"slow {link.kind} link {link.source} to {link.target}: {link.gb_per_s:.1f} GB/s, "
+            f"usual {usual:.1f}"
         )
     return [*lines, *_memory_lines(analysis), *_kernel_lines(analysis)]
+
+
+def _link_lines(analysis: Analysis) -> list[str]:
+    """How fast links of each kind are."""
+    lines = []
+    for kind in sorted({link.kind for link in analysis.links}):
+        speeds = sorted(link.gb_per_s for link in analysis.links if link.kind == kind)
+        lines.append(
+            f"{len(speeds)} {kind} links: {speeds[0]:.1f} to {speeds[-1]:.1f} GB/s, median "
+            f"{statistics.median(speeds):.1f}"
+        )
+    return lines
 
 
 def _memory_lines(analysis: Analysis) -> list[str]:
@@ -80,16 +110,27 @@ def _memory_lines(analysis: Analysis) -> list[str]:
             lines.append(
                 f"memory of rank {one.rank} ({memory.component}): peak "
                 f"{memory.peak_allocated_mb:.1f} MB allocated, {memory.peak_reserved_mb:.1f} MB "
-                f"reserved ({memory.gap_share:.1%} in vain)"
+                f"reserved ({memory.gap_share:.1%} of it unused)"
             )
+            if analysis.parts and len(one.steps) >= FEWEST_FOR_GROWTH:
+                grows = f"grows by {memory.growth_mb:.0f} MB" if memory.growth_mb else "is steady"
+                lines.append(f"memory of rank {one.rank} {grows} over {len(one.steps)} steps")
             if memory.holders:
                 held = ", ".join(f"{name} {size:.0f} MB" for name, size in memory.holders[:4])
-                lines.append(f"  held at the peak by {held}")
+                lines.append(f"memory at the peak is held by {held}")
     return lines
 
 
 def _kernel_lines(analysis: Analysis) -> list[str]:
     lines = []
+    launches = analysis.launches
+    if launches is not None and launches.kernels:
+        layout = sum(one.share for one in analysis.types if LAYOUT.search(one.name))
+        lines.append(
+            f"kernels of a step: {launches.kernels:,}, of which {launches.tiny:,} are shorter "
+            f"than 10 us ({launches.tiny_ns / 1e6:.2f} ms); {launches.gaps_ns / 1e6:.2f} ms lie "
+            f"between kernels; layouts and number formats take {layout:.1%} of their time"
+        )
     if analysis.types and not has_scopes(analysis):
         lines.append("the names of kernels carry no scope: nothing is said of the network's levels")
     if any(group.roof != "unknown" for group in analysis.types):
@@ -126,12 +167,25 @@ def missing_lines(analysis: Analysis) -> list[str]:
     ]
 
 
-def _steps(analysis: Analysis) -> Table:
-    table = Table(box=SIMPLE, title="milliseconds of a median step")
-    table.add_column("")
-    shown = [one for one in analysis.ranks if one.median][:SHOWN_RANKS]
+def _steps(analysis: Analysis, width: int) -> list[Table]:
+    ranks = [one for one in analysis.ranks if one.median]
+    shown = ranks[:SHOWN_RANKS]
+    digits = max(len(f"{one.median['step'] / 1e6:.2f}") for one in shown)
+    column = 3 + max(digits, len(f"rank {shown[-1].rank}"))
+    several = max(1, (width - NAMES_WIDTH) // column)
+    title = "milliseconds of a median step"
+    if len(ranks) > len(shown):
+        title += f", the first {SHOWN_RANKS} of {len(ranks)} ranks"
+    return [
+        _steps_of(shown[first : first + several], title) for first in range(0, len(shown), several)
+    ]
+
+
+def _steps_of(shown: Sequence[RankSummary], title: str) -> Table:
+    table = Table(box=SIMPLE, title=title)
+    table.add_column("", min_width=NAMES_WIDTH - 4)
     for one in shown:
-        table.add_column(f"rank {one.rank}", justify="right")
+        table.add_column(f"rank {one.rank}", justify="right", no_wrap=True)
     for name in ("step", *PARTS, "overlapped"):
         title = {"step": "step", "overlapped": "hidden communication"}.get(name) or PART_NAMES[name]
         cells = [f"{one.median[name] / 1e6:.2f}" for one in shown]
@@ -142,12 +196,17 @@ def _steps(analysis: Analysis) -> Table:
 
 def _operators(title: str, groups: Sequence[OperatorGroup]) -> Table:
     table = Table(box=SIMPLE, title=title)
-    for column in ("", "core", "count", "ms", "share", "busy pipe", "roofline"):
-        right = column in ("count", "ms", "share")
-        table.add_column(column, justify="right" if right else "left")
+    for column in ("", "core", "count", "ms", "share", "GB/s", "busy pipe", "roofline"):
+        right = column in ("count", "ms", "GB/s", "share")
+        # Names are folded, as two that begin alike would look the same if they were cut.
+        table.add_column(
+            column, justify="right" if right else "left", no_wrap=bool(column), overflow="fold",
+            min_width=None if column else NAME_WIDTH,
+        )  # fmt: skip
     for group in groups[:SHOWN_GROUPS]:
         table.add_row(
-            group.name, group.core, f"{group.count:,}", f"{group.total_ns / 1e6:.3f}",
-            f"{group.share:.1%}", group.bound, roof_text(group),
+            Text(shortened(group.name)), Text(shortened(group.core, 20)), f"{group.count:,}",
+            f"{group.total_ns / 1e6:.3f}", f"{group.share:.1%}", gb_per_s_text(group), group.bound,
+            roof_text(group),
         )  # fmt: skip
     return table

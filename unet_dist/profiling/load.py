@@ -8,14 +8,25 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from unet_dist.errors import UserError
-from unet_dist.profiling.ascend_db import profiler_db, rank_of_db, read_db_folder
-from unet_dist.profiling.ascend_text import OUTPUT, rank_of_folder, read_text_folder
+from unet_dist.profiling.ascend_db import (
+    profiler_db,
+    rank_of_db,
+    read_analysis_alone,
+    read_db_folder,
+)
+from unet_dist.profiling.ascend_text import (
+    OUTPUT,
+    output_of,
+    rank_of_folder,
+    read_text_folder,
+)
 from unet_dist.profiling.cells import open_table
 from unet_dist.profiling.chrome import read_chrome
 from unet_dist.profiling.moments import number_of
 from unet_dist.profiling.tables import NO_STEP, RankProfile
 
 CLUSTER_TABLE = "cluster_step_trace_time.csv"
+TABLES = (".csv", ".db")
 TRACES = (".json", ".json.gz")
 LARGE_BYTES = 100 << 20
 """Of all profiles: below it a second process would cost more than it saves."""
@@ -42,7 +53,7 @@ def find_profiles(paths: Sequence[Path]) -> list[Found]:
     if faults:
         raise UserError("DIR", faults)
     found: list[Found] = []
-    for path in paths:
+    for path in map(_folder_of, paths):
         found += _below(path) if path.is_dir() else [_file(path)]
     unique = {one.path.resolve(): one for one in found}
     if not unique:
@@ -53,6 +64,14 @@ def find_profiles(paths: Sequence[Path]) -> list[Found]:
             f"{CLUSTER_TABLE}",
         )
     return sorted(unique.values(), key=lambda one: (one.rank is None, one.rank or 0, str(one.path)))
+
+
+def _folder_of(path: Path) -> Path:
+    """Who names the folder of files, or a table in it, means the rank's folder."""
+    is_table = path.is_file() and path.suffix in TABLES and path.name != CLUSTER_TABLE
+    if is_table:
+        path = path.parent
+    return path.resolve().parent if path.resolve().name == OUTPUT else path
 
 
 def read_profiles(found: Sequence[Found]) -> list[RankProfile]:
@@ -89,17 +108,20 @@ def packed(profile: RankProfile) -> RankProfile:
 
 
 def _size(found: Found) -> int:
-    path = found.path / OUTPUT if found.kind == "folder" else found.path
+    path = output_of(found.path) if found.kind == "folder" else found.path
     files = path.iterdir() if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def read_profile(found: Found, rank: int) -> list[RankProfile]:
     if found.kind == "folder":
-        output = found.path / OUTPUT
+        output = output_of(found.path)
         # Of both the text has more: its trace tells the host's side.
         if profiler_db(output) is not None and not (output / "trace_view.json").exists():
-            return [read_db_folder(found.path, output, rank)]
+            try:
+                return [read_db_folder(found.path, output, rank)]
+            except UserError as error:
+                return [read_analysis_alone(found.path, output, rank, error)]
         return [read_text_folder(found.path, rank)]
     if found.kind == "trace":
         return [read_chrome(found.path, rank)]
@@ -109,7 +131,7 @@ def read_profile(found: Found, rank: int) -> list[RankProfile]:
 def read_cluster_table(path: Path) -> list[RankProfile]:
     """All ranks of the table that MindStudio writes of a cluster; it has no timelines."""
     rows: dict[int, dict[int, dict[str, float]]] = {}
-    faults = ["the table has no timeline: causes are not looked for"]
+    faults = ["the table has no timeline: who is late, and why, is told by its sums alone"]
     try:
         with open_table(path, faults) as table:
             columns = [c for c in table.columns if c not in ("Step", "Type", "Index")]
@@ -135,7 +157,7 @@ def read_cluster_table(path: Path) -> list[RankProfile]:
 
 
 def _below(folder: Path) -> list[Found]:
-    found: list[Found] = []
+    found, loose = list[Found](), list[Found]()
     for place, folders, files in os.walk(folder):
         here = Path(place)
         depth = len(here.relative_to(folder).parts)
@@ -146,9 +168,12 @@ def _below(folder: Path) -> list[Found]:
             continue
         if CLUSTER_TABLE in files:
             found.append(Found(path=here / CLUSTER_TABLE, kind="table", rank=None))
+        elif "kernel_details.csv" in files or profiler_db(here) is not None:
+            loose.append(Found(path=here, kind="folder", rank=_rank_of(here)))
     if any(one.kind == "folder" for one in found):
         # The table beside folders says the same of them, with less.
         return [one for one in found if one.kind == "folder"]
+    found = found or loose
     if not found:
         found = [
             Found(path=path, kind="trace", rank=None)
@@ -160,7 +185,7 @@ def _below(folder: Path) -> list[Found]:
 
 def _rank_of(folder: Path) -> int | None:
     rank = rank_of_folder(folder)
-    database = profiler_db(folder / OUTPUT)
+    database = profiler_db(output_of(folder))
     return rank_of_db(database) if rank is None and database is not None else rank
 
 

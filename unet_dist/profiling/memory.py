@@ -130,7 +130,11 @@ def _within(moments: NDArray[np.int64], steps: Sequence[Step]) -> int:
 
 def _framework(curves: Sequence[MemoryCurve]) -> MemoryCurve | None:
     """The one that knows what is allocated: PTA of torch_npu, MindSpore's of MindSpore."""
-    known = [curve for curve in curves if np.isfinite(curve.allocated_mb).any()]
+    known = [
+        curve
+        for curve in curves
+        if np.isfinite(curve.allocated_mb).any() and np.isfinite(curve.reserved_mb).any()
+    ]
     named = [curve for curve in known if curve.component in ("PTA", "MindSpore", "simulated")]
     ordered = named or sorted(known, key=lambda curve: -float(np.nanmax(curve.allocated_mb)))
     return ordered[0] if ordered else None

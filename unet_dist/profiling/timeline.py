@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from unet_dist.errors import UserError
-from unet_dist.profiling.ascend_text import OUTPUT
+from unet_dist.profiling.ascend_text import output_of
 from unet_dist.profiling.clocks import Clock
 from unet_dist.profiling.moments import ns_of_us
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.trace import events_of
+from unet_dist.profiling.write import trace_events
 
+TABLES = (".csv", ".db")
 PROCESSES = 1000
 """Numbers of processes that each rank has; Perfetto wants them to be numbers."""
 
@@ -26,7 +28,7 @@ class Merged:
     ranks: tuple[int, ...]
     events: int
     left_out: tuple[str, ...]
-    """Ranks without a trace, and files that end in the middle."""
+    """Ranks without a trace or with less than one, and files that end in the middle."""
 
 
 @dataclass(kw_only=True)
@@ -60,11 +62,13 @@ def merge_traces(
     out.write("[\n")
     for profile in profiles:
         path = trace_of(profile)
-        if path is None:
+        if path is None and profile.kernels is None and not profile.collectives:
             left_out.append(f"rank {profile.rank}: has no trace")
             continue
         faults: list[str] = []
-        for event in events_of(path, faults):
+        if path is None:  # a database, whose tables hold as much but for the host's calls
+            left_out.append(f"rank {profile.rank}: from its tables, without the host's calls")
+        for event in trace_events(profile) if path is None else events_of(path, faults):
             shifted = _shifted(event, profile.rank, clocks[profile.rank], start_ns, numbers)
             if shifted is not None:
                 out.write(("" if not count else ",\n") + json.dumps(shifted, default=_plain))
@@ -80,8 +84,8 @@ def merge_traces(
 def trace_of(profile: RankProfile) -> Path | None:
     """The file of a rank's trace; None if it has none."""
     source = Path(profile.source)
-    path = source / OUTPUT / "trace_view.json" if source.is_dir() else source
-    return path if path.is_file() and path.suffix != ".csv" else None
+    path = output_of(source) / "trace_view.json" if source.is_dir() else source
+    return path if path.is_file() and path.suffix not in TABLES else None
 
 
 def _shifted(

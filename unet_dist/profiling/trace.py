@@ -5,6 +5,7 @@ event that may have 1,000 in the file.
 """
 
 import gzip
+import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,10 +18,24 @@ from numpy.typing import NDArray
 
 from unet_dist.errors import UserError
 from unet_dist.profiling.intervals import Intervals
-from unet_dist.profiling.moments import ns_of_us
+from unet_dist.profiling.moments import MOST_NS, ns_of_us
+from unet_dist.profiling.texts import OTHER, Codes, plain
 
-MOST_NAMES = 500_000
-"""Different names that are told apart; of a trace with more, all others are called ``other``."""
+MOST_EVENTS = 20_000_000
+"""That are kept, in 400 MB; one GB of a real trace has some 5 million."""
+MOST_TASKS = 1_000_000
+"""Pieces of collectives that are kept."""
+MOST_TRACKS = 100_000
+LARGEST_EVENT = 1 << 22
+"""Bytes that are read on for one event; it would be built in memory before anybody sees it."""
+DEEPEST = 250
+"""Brackets within each other: ijson keeps the path to each of them, which grows with its square."""
+BRACKETS = bytes(
+    {ord("["): 1, ord("{"): 1, ord("]"): 255, ord("}"): 255}.get(byte, 0) for byte in range(256)
+)
+"""By how much a byte goes deeper, as 8 bits with a sign."""
+DIGITS = 1000
+BUFFER = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,56 +93,61 @@ class _Columns:
 @dataclass(kw_only=True)
 class _Reading:
     columns: dict[tuple[Any, Any], _Columns] = field(default_factory=dict)
-    codes: dict[str, int] = field(default_factory=lambda: {"other": 0})
+    codes: Codes = field(default_factory=lambda: Codes(OTHER))
     processes: dict[Any, str] = field(default_factory=dict)
     threads: dict[tuple[Any, Any], str] = field(default_factory=dict)
     tasks: list[CommunicationTask] = field(default_factory=list)
+    events: int = 0
+    left_out: set[str] = field(default_factory=set)
+    """What there was too much of."""
 
     def take(self, event: Mapping[str, Any]) -> None:
         phase = event.get("ph")
         if phase == "X":
             self._take_span(event)
         elif phase == "M":
-            name = str((event.get("args") or {}).get("name", ""))
-            if event.get("name") == "process_name":
-                self.processes[event.get("pid")] = name
+            name = plain(str((event.get("args") or {}).get("name", "")))
+            if len(self.threads) + len(self.processes) >= MOST_TRACKS:
+                self.left_out.add(f"the first {MOST_TRACKS:,} names of tracks")
+            elif event.get("name") == "process_name":
+                self.processes[_key(event.get("pid"))] = name
             elif event.get("name") == "thread_name":
-                self.threads[event.get("pid"), event.get("tid")] = name
+                self.threads[_key(event.get("pid")), _key(event.get("tid"))] = name
 
     def _take_span(self, event: Mapping[str, Any]) -> None:
         begin, duration = ns_of_us(event.get("ts")), ns_of_us(event.get("dur", 0))
-        if begin is None or duration is None or duration < 0:
+        if begin is None or duration is None or duration < 0 or begin + duration > MOST_NS:
             return
-        track = event.get("pid"), event.get("tid")
+        track = _key(event.get("pid")), _key(event.get("tid"))
         columns = self.columns.get(track)
         if columns is None:
+            if len(self.columns) >= MOST_TRACKS:
+                self.left_out.add(f"the first {MOST_TRACKS:,} tracks")
+                return
             columns = self.columns[track] = _Columns()
         arguments = event.get("args") or {}
+        name = self.codes(str(event.get("name", "")))
         columns.begin.append(begin)
         columns.end.append(begin + duration)
-        columns.name.append(self._code(str(event.get("name", ""))))
+        columns.name.append(name)
+        self.events += 1
         if "transport type" in arguments:
+            if len(self.tasks) >= MOST_TASKS:
+                self.left_out.add(f"the first {MOST_TASKS:,} pieces of collectives")
+                return
             self.tasks.append(
                 CommunicationTask(
-                    kind=str(arguments.get("task type", event.get("name", ""))),
+                    kind=plain(str(arguments.get("task type", event.get("name", "")))),
                     begin_ns=begin,
                     end_ns=begin + duration,
-                    link=str(arguments.get("link type", arguments["transport type"])),
+                    link=plain(str(arguments.get("link type", arguments["transport type"]))),
                     sent_bytes=float(arguments.get("size(Byte)") or 0),
                 )
             )
 
-    def _code(self, name: str) -> int:
-        code = self.codes.get(name)
-        if code is None:
-            if len(self.codes) >= MOST_NAMES:
-                return 0
-            code = self.codes[name] = len(self.codes)
-        return code
-
     def finished(self, fault: str) -> Trace:
         """Ends the reading: what is handed on is held no longer."""
-        names, tracks = tuple(self.codes), []
+        names, tracks = self.codes.texts, []
         while self.columns:
             track = next(iter(self.columns))
             columns = self.columns.pop(track)
@@ -136,8 +156,8 @@ class _Reading:
             time_ns[:, 1] = np.frombuffer(columns.end, np.int64)
             tracks.append(
                 Track(
-                    process=self.processes.get(track[0], str(track[0])),
-                    thread=self.threads.get(track, str(track[1])),
+                    process=self.processes.get(track[0], plain(str(track[0]))),
+                    thread=self.threads.get(track, plain(str(track[1]))),
                     time_ns=time_ns,
                     name=np.frombuffer(columns.name, np.int32),
                     names=names,
@@ -159,10 +179,14 @@ def read_trace(path: Path) -> Trace:
         try:
             if isinstance(event, dict):
                 reading.take(event)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, RecursionError):
             malformed += 1
+        if reading.events >= MOST_EVENTS:
+            reading.left_out.add(f"the first {MOST_EVENTS:,} events")
+            break
     if malformed:
         faults.append(f"{path.name}: {malformed} events are none, and left out")
+    faults += [f"{path.name}: only {what} are read" for what in sorted(reading.left_out)]
     if not reading.columns and not faults:
         raise UserError(str(path), "is no Chrome trace: it has no event with a duration")
     return reading.finished("; ".join(faults))
@@ -178,7 +202,10 @@ def events_of(path: Path, faults: list[str]) -> Iterator[Any]:
         with _opened(path) as file:
             try:
                 yield from _events(file, path)
-            except (ijson.JSONError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+            except (
+                ijson.JSONError, UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error,
+                _TooLarge,
+            ) as error:  # fmt: skip
                 faults.append(f"{path.name} ends or is damaged in the middle: {_first_line(error)}")
     except OSError as error:
         raise UserError(str(path), f"cannot be read: {error.strerror or error}") from error
@@ -195,11 +222,59 @@ def _events(file: IO[bytes], path: Path) -> Iterator[Any]:
     file.seek(0)
     if start[:1] not in (b"[", b"{"):
         raise UserError(str(path), "is no Chrome trace: it is neither a list nor an object of JSON")
+    counted = _Counted(file=file)
     # Numbers as Decimal: a float has no room for nanoseconds since 1970.
     found: Iterator[Any] = ijson.items(
-        file, "item" if start[:1] == b"[" else "traceEvents.item", buf_size=1 << 18
+        counted, "item" if start[:1] == b"[" else "traceEvents.item", buf_size=BUFFER
     )
-    return found
+    for event in found:
+        counted.since = counted.depth = 0
+        yield event
+
+
+class _TooLarge(Exception):
+    """More bytes than an event has."""
+
+
+@dataclass(kw_only=True)
+class _Counted:
+    """A file that ends the reading of an event without an end: a name of a gigabyte, nothing but
+    brackets, or what a small file unpacks to."""
+
+    file: IO[bytes]
+    since: int = 0
+    """Bytes since the last event."""
+    depth: int = 0
+    """Brackets that are open; about, as it counts from the begin of a buffer."""
+    ends_by: str = ""
+    """Why no more is read."""
+
+    def read(self, size: int) -> bytes:
+        if self.since > LARGEST_EVENT:
+            raise _TooLarge(f"more than {LARGEST_EVENT >> 20} MiB without an event")
+        if self.ends_by:
+            raise _TooLarge(self.ends_by)
+        content = self.file.read(size)
+        # With more than 4300 digits ijson 3.6 crashes, and Python with it. A run of so many holds
+        # all digits between two of these places, in one of two buffers.
+        for place in range(0, len(content) - DIGITS, DIGITS):
+            if content[place : place + DIGITS].isdigit():
+                self.ends_by = f"a number has more than {DIGITS:,} digits"
+                content = content[:place].rstrip(b"0123456789")
+                break
+        # Brackets within texts count as well: it takes many that are not closed to be too many.
+        steps = np.frombuffer(content.translate(BRACKETS), np.int8).cumsum(dtype=np.int32)
+        if self.depth + steps.max(initial=0) > DEEPEST:
+            self.ends_by = f"more than {DEEPEST} brackets are opened within each other"
+            return content[: int(np.argmax(self.depth + steps > DEEPEST))]
+        self.depth = max(0, self.depth + int(steps[-1])) if len(steps) else self.depth
+        self.since += len(content)
+        return content
+
+
+def _key(number: Any) -> Any:
+    """Of a process or thread; some programs give names in place of numbers."""
+    return plain(number) if isinstance(number, str) else number
 
 
 def _first_line(error: BaseException) -> str:

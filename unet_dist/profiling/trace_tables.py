@@ -14,7 +14,7 @@ from unet_dist.profiling.trace import CommunicationTask, Trace
 COMMUNICATION = ("HCCL", "Communication")
 """The process of collectives, in older and in newer versions."""
 OVERLAP = "Overlap Analysis"
-STEP = re.compile(r"ProfilerStep#(\d+)")
+STEP = re.compile(r"ProfilerStep#(\d{1,18})")
 WAITS = ("Notify_Wait",)
 MOVES = ("Memcpy", "Reduce_Inline", "RDMASend", "SDMA")
 ON_CHIP = ("ON_CHIP", "LOCAL")

@@ -25,7 +25,7 @@ def write_text_folder(folder: Path, profile: RankProfile) -> None:
     """All files at once: a reader sees them complete, or not at all."""
     texts = {
         f"profiler_info_{profile.rank}.json": _json(_about(profile)),
-        f"{OUTPUT}/trace_view.json": _json(list(_events(profile))),
+        f"{OUTPUT}/trace_view.json": _json(list(trace_events(profile))),
         f"{OUTPUT}/step_trace_time.csv": _csv(map(_step_row, step_parts(profile))),
         f"{OUTPUT}/communication.json": _json(_communication(profile)),
         f"{OUTPUT}/communication_matrix.json": _json(_matrix(profile)),
@@ -52,7 +52,8 @@ def _about(profile: RankProfile) -> dict[str, Any]:
     }
 
 
-def _events(profile: RankProfile) -> Iterable[dict[str, Any]]:
+def trace_events(profile: RankProfile) -> Iterable[dict[str, Any]]:
+    """Of a Chrome trace, as MindSpore's profiler lays it out."""
     for pid, name in (
         (HOST, "MindSpore"), (DEVICE, "Ascend Hardware"), (HCCL, "Communication"),
         (OVERLAP, "Overlap Analysis"),
@@ -82,7 +83,8 @@ def _events(profile: RankProfile) -> Iterable[dict[str, Any]]:
         for begin, end in intervals.tolist():
             task = _span(kind, HCCL, PLANE, begin, end)
             task["args"] = {
-                "task type": kind, "transport type": "SDMA", "link type": "SIMULATED",
+                "task type": kind, "transport type": "SDMA",
+                "link type": "SIMULATED" if profile.simulated else "SDMA",
                 "src rank": profile.rank, "dst rank": 0,
                 "size(Byte)": 1 if kind == "Memcpy" else 0,
             }  # fmt: skip

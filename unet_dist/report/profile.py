@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
-from unet_dist.profiling.describe import has_scopes, lines_of, missing_lines, roof_text
+from unet_dist.profiling.describe import (
+    gb_per_s_text,
+    has_scopes,
+    lines_of,
+    missing_lines,
+    roof_text,
+)
 from unet_dist.profiling.operators import OperatorGroup
 from unet_dist.profiling.steps import PARTS
 from unet_dist.profiling.stragglers import divided_by_arrival
 from unet_dist.profiling.tables import RankProfile
+from unet_dist.profiling.texts import shortened
 from unet_dist.report.profile_charts import (
     kernels_png,
     lateness_png,
@@ -21,6 +28,9 @@ from unet_dist.report.template import data_uri, render
 
 TEMPLATE = Path(__file__).with_name("profile.html.j2")
 ROWS = 20
+LONGEST_NAME = 120
+"""Kernels over lists of tensors name all their shapes."""
+NUMBERS = ("count", "ms", "share", "GB/s")
 
 
 def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
@@ -57,7 +67,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         tables=_tables(analysis),
         missing=missing_lines(analysis),
         sources=[
-            f"rank {one.rank}: {len(one.steps)} steps"
+            f"rank {one.rank}: {len(one.steps)} step{'' if len(one.steps) == 1 else 's'}"
             + (f" ({one.left_out} more warmed up)" if one.left_out else "")
             + f", {one.format}"
             for one in analysis.ranks
@@ -71,21 +81,31 @@ def _tables(analysis: Analysis) -> list[dict[str, Any]]:
         found.append(("By level of the network", "place", analysis.scopes))
     if analysis.shapes:
         found.append(("Kernels by shape", "type and input shapes", analysis.shapes))
-    return [
-        {"title": title, "what": what, "rows": [_row(group) for group in groups[:ROWS]]}
-        for title, what, groups in found
+    return [_table(title, what, groups) for title, what, groups in found]
+
+
+def _table(title: str, what: str, groups: Sequence[OperatorGroup]) -> dict[str, Any]:
+    """Without columns that say the same of every kernel: nothing."""
+    rows = [_row(group) for group in groups[:ROWS]]
+    columns = [
+        {"title": column, "number": column in NUMBERS}
+        for column in rows[0]
+        if column != "name" and any(row[column] not in ("", "unknown") for row in rows)
     ]
+    more = f"{len(groups):,}" if len(groups) > ROWS else ""
+    return {"title": title, "what": what, "columns": columns, "rows": rows, "more": more}
 
 
 def _row(group: OperatorGroup) -> dict[str, str]:
     return {
-        "name": group.name,
+        "name": shortened(group.name, LONGEST_NAME),
         "core": group.core,
         "count": f"{group.count:,}",
         "ms": f"{group.total_ns / 1e6:.3f}",
         "share": f"{group.share:.1%}",
-        "bound": group.bound,
-        "roof": roof_text(group),
+        "GB/s": gb_per_s_text(group),
+        "busy pipe": group.bound,
+        "roofline": roof_text(group),
     }
 
 
@@ -96,13 +116,13 @@ def _charts(analysis: Analysis, profiles: Sequence[RankProfile]) -> list[dict[st
     if analysis.parts:
         charts.append(("Where a step goes", "Every moment is in one part.", parts_png(analysis)))
     if any(len(profile.computing) for profile in profiles):
-        caption = "The last step by one clock; colours as above."
-        charts.append(("Timeline", caption, timeline_png(divided, clocks)))
+        caption = "By one clock; colours as above, and white where the device does nothing."
+        charts.append(("Timeline of the last step", caption, timeline_png(divided, clocks)))
     if analysis.collectives:
         caption = "A collective ends for all when the last rank has come."
         charts.append(("Who comes late", caption, lateness_png(analysis)))
     if analysis.types:
-        caption = f"Of rank {analysis.typical}, all its steps."
+        caption = f"Of rank {analysis.typical}, all its steps together; shares are of all kernels."
         charts.append(("Kernels", caption, kernels_png(analysis)))
     return [
         {"title": title, "caption": caption, "picture": data_uri(png)}

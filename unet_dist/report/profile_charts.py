@@ -7,7 +7,7 @@ import numpy as np
 
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
 from unet_dist.profiling.clocks import Clock
-from unet_dist.profiling.intervals import clipped, without
+from unet_dist.profiling.intervals import clipped, merged, without
 from unet_dist.profiling.steps import PARTS, whole_of
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.report.page import axes_at, figure_png, name_axes, new_figure, shorten
@@ -54,6 +54,8 @@ def parts_png(analysis: Analysis) -> bytes:
 
 def lateness_png(analysis: Analysis) -> bytes:
     """Of each collective, when each rank came after the first."""
+    from matplotlib.ticker import MaxNLocator
+
     ranks = list(analysis.collectives[0].late_ms)
     late_rc = np.array([[row.late_ms[rank] for row in analysis.collectives] for rank in ranks])
     figure = new_figure(3.4)
@@ -62,11 +64,13 @@ def lateness_png(analysis: Analysis) -> bytes:
     for rank, row in zip(ranks, late_rc, strict=True):
         named = rank in culprits or len(ranks) <= LANES
         axes.plot(
-            row, marker="." if len(row) < 60 else "", linewidth=1.5 if rank in culprits else 0.8,
+            range(1, len(row) + 1), row, marker="." if len(row) < 60 else "",
+            linewidth=1.5 if rank in culprits else 0.8,
             color="#D55E00" if rank in culprits else None,
             label=f"rank {rank}" if named else None,
         )  # fmt: skip
-    name_axes(axes, "collectives, in their order", "ms after the first rank")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    name_axes(axes, "collectives, numbered in their order", "ms after the first rank")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure_png(figure)
 
@@ -105,8 +109,10 @@ def timeline_png(profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]) -
             ("late", exposed),
             ("waiting", profile.awaiting),
             ("transfer", profile.transferring),
+            ("bubble", profile.bubbles),
             ("data", profile.data_waits),
             ("computing", profile.computing),
+            ("beside", merged(*profile.beside.values())),
         ):
             inside = clipped(intervals, window.begin_ns, window.end_ns)
             _bars(axes, lane, [(b + shift, e - b) for b, e in inside.tolist()], COLOURS[name])

@@ -12,7 +12,7 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,10 +28,14 @@ from unet_dist.profiling.tables import Collective, Kernels, MemoryCurve, RankPro
 from unet_dist.profiling.trace_tables import times_of
 from unet_dist.profiling.write import write_text_folder
 from unet_dist.records import RecordWriter
-from unet_dist.runs import RunDir
+from unet_dist.runs import RunDir, write_text_atomically
 
 MB = 1024 * 1024
 NO_STACKS = "no stacks of Python: MindSpore's profiler has them on cards alone"
+MOST_OF_STEP = 1000
+"""Collectives that are told apart."""
+USUAL_FROM = 3
+"""Steps that a usual length needs."""
 USUAL_OF = 20
 """Steps before a capture whose median it is compared with."""
 
@@ -68,9 +72,13 @@ class Capture:
     _memory: list[tuple[int, float]] = field(default_factory=list)
     _beside: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _collectives: list[Collective] = field(default_factory=list)
+    _is_first: bool = True
+    """Whether no step has ended yet."""
     _lengths: list[float] = field(default_factory=list)
     """Seconds of steps without a capture, the last ones."""
     _answered: int = -1
+    _begun: bool = False
+    """Whether a step came that the plan asks for, of whichever rank."""
     _note: str = ""
     """What of a wish is not done."""
 
@@ -89,6 +97,9 @@ class Capture:
         """With all that follows it: validation, checkpoint."""
         now = time.time_ns()
         if not self._until:
+            if self._is_first:  # it compiles
+                self._is_first = False
+                return
             self._lengths = [*self._lengths[1 - USUAL_OF :], (now - self._begin_ns) / 1e9]
             return
         self._steps.append(Step(number=number, begin_ns=self._begin_ns, end_ns=now))
@@ -107,6 +118,7 @@ class Capture:
     def close(self) -> None:
         """Writes what there is: also if the training ends in the middle."""
         if not self._until:
+            self._tell_if_never_begun()
             return
         self.comm.heartbeat.on_wait = None
         self.comm.heartbeat.beat("profile", doing="writing the profile")
@@ -117,7 +129,8 @@ class Capture:
             self._write_simulated()
         missing = "" if self._is_there() else "MindSpore's profiler wrote no files"
         lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
-        usual = statistics.median(self._lengths) if self._lengths else None
+        known = len(self._lengths) >= USUAL_FROM
+        usual = statistics.median(self._lengths) if known else None
         overhead = statistics.median(lengths) / usual - 1 if usual and lengths else None
         self.records.write(
             "profile",
@@ -129,13 +142,30 @@ class Capture:
             note=self._note,
         )
 
+    def _tell_if_never_begun(self) -> None:
+        if self.plan is None or self._begun or self.comm.rank != 0 or not self._number:
+            return
+        self.records.write(
+            "profile", step=self._number, folder="", steps=0, overhead=None, note="",
+            fault=f"steps {self.plan.first} to {self.plan.last} were asked for, but the training "
+            f"went to step {self._number}",
+        )  # fmt: skip
+
     def _due(self, number: int) -> tuple[int, bool]:
         """How many steps are asked for from this one on, and whether with stacks."""
         rank = self.comm.rank
-        if self.plan is not None and self.plan.covers(rank) and self.plan.begins_at(number):
-            return self.plan.length, self.plan.stacks
+        if self.plan is not None and self.plan.begins_at(number):
+            self._begun = True
+            return (self.plan.length if self.plan.covers(rank) else 0), self.plan.stacks
         request = self._request()
         if request is None or request.number <= self._answered:
+            return 0, False
+        if not request.first:
+            if rank == 0:
+                chosen = replace(request, first=number + 1)
+                write_text_atomically(self.run.profile_request, chosen.to_text())
+            return 0, False
+        if number < request.first:
             return 0, False
         self._answered = request.number
         return (request.steps if request.covers(rank) else 0), request.stacks
@@ -162,10 +192,11 @@ class Capture:
         self.comm.heartbeat.on_wait = self._waited
 
     def _waited(self, what: str, begin_ns: int, end_ns: int, sent_bytes: int | None) -> None:
-        number = len(self._collectives)
+        # By step, so that ranks whose captures begin at different steps have the same names.
+        place = sum(one.step == self._number for one in self._collectives[-MOST_OF_STEP:])
         self._collectives.append(
             Collective(
-                name=f"hcom_allReduce_{what.replace(' ', '_')}_{number}",
+                name=f"hcom_allReduce_{what.replace(' ', '_')}_{self._number}_{place}",
                 group="Group 0",
                 step=self._number,
                 begin_ns=begin_ns,

@@ -74,6 +74,32 @@ def test_the_same_profiles_give_the_same_bytes():
     assert told[0] == told[1]
 
 
+def test_the_page_shortens_names_and_has_no_column_that_says_nothing():
+    long = "64,3,11,11;" * 500
+    kernels = profile_of().kernels
+    texts = tuple(long if text == "4,8,256,256" else text for text in kernels.texts)
+    profile = replace(profile_of(), kernels=replace(kernels, texts=texts))
+    page = profile_html(analyse([profile]), [profile])
+    assert "64,3,11,11;" * 5 in page
+    assert long not in page
+    assert "busy pipe" in page  # the made profile has counters, and no shapes of outputs
+    assert "roofline" not in page
+    assert "GB/s</th>" not in page
+
+
+def test_communication_that_nothing_divides_is_not_passed_over():
+    """20 ms of a step; a rank alone of a job of four."""
+    bare = replace(
+        profile_of(), transferring=NOTHING, awaiting=NOTHING, transfers=(), world=4,
+        collectives=tuple(replace(c, transfer_ns=None, wait_ns=None)
+                          for c in profile_of().collectives),
+    )  # fmt: skip
+    [advice] = [one for one in analyse([bare]).advice if one.rule == "undivided"]
+    exposed = analyse([bare]).parts["late"]
+    assert advice.gain_ns == exposed == 10 * MS
+    assert "undivided" not in rules(analyse([profile_of()]))
+
+
 def test_the_command_tells_writes_and_exits_by_what_it_could_read(tmp_path):
     for rank in range(2):
         write_text_folder(tmp_path / f"rank{rank}_ascend_ms", profile_of(rank))

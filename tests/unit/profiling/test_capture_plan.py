@@ -37,8 +37,15 @@ def test_what_cannot_be_is_refused(steps, ranks, message):
         CapturePlan.parse(steps, ranks)
 
 
+def test_ranks_that_there_are_not_are_refused():
+    CapturePlan.parse("steps=1:2", "0,3").check_ranks(4)
+    CapturePlan.parse("steps=1:2", "all").check_ranks(1)
+    with pytest.raises(UserError, match="names rank 4, 9, but ranks are 0 to 3"):
+        CapturePlan.parse("steps=1:2", "0,4,9").check_ranks(4)
+
+
 def test_a_request_survives_its_file_and_asks_for_no_more_than_allowed():
-    request = CaptureRequest(number=7, steps=5, ranks=(1,), stacks=True)
+    request = CaptureRequest(number=7, steps=5, ranks=(1,), stacks=True, first=3)
     assert CaptureRequest.of_text(request.to_text()) == request
     assert CaptureRequest.of_text('{"number": 1, "steps": 99999, "ranks": null}').steps == 1000
     for text in ("", "[]", '{"number": 1}', '{"number": "a", "steps": 1, "ranks": null}'):

@@ -49,3 +49,22 @@ def test_the_command_fails_above_the_limit(tmp_path):
     assert "after the device's last work" in done.output
     done = CliRunner().invoke(app, ["profile", "compare", *paths, "--fail-above", "10"])
     assert done.exit_code == 0
+
+
+def test_too_few_steps_neither_pass_nor_fail_a_limit(tmp_path):
+    """One step of each: twice as long may be noise, and is not called so."""
+    one = profile_of(steps=1)
+    twice = replace(
+        one, steps=tuple(replace(s, end_ns=s.end_ns + 100 * MS) for s in one.steps)
+    )  # fmt: skip
+    write_text_folder(tmp_path / "a" / "r0_ascend_ms", one)
+    write_text_folder(tmp_path / "b" / "r0_ascend_ms", twice)
+    paths = [str(tmp_path / name) for name in "ab"]
+    done = CliRunner().invoke(app, ["profile", "compare", *paths, "--fail-above", "3%"])
+    assert "needs 3 steps of each profile" in str(done.exception)
+    done = CliRunner().invoke(app, ["profile", "compare", *paths])
+    assert done.exit_code == 0
+    assert "100.00 to 200.00 ms" in done.output
+    assert "1 and 1 steps do not tell" in done.output
+    done = CliRunner().invoke(app, ["profile", "compare", *paths, "--fail-above", "nan"])
+    assert "must be a percentage" in str(done.exception)

@@ -147,7 +147,7 @@ def test_missing_files_are_named_with_what_cannot_be_told(folder):
         (folder / OUTPUT / name).unlink()
     [found] = read(folder)
     assert found.missing[0] == "no trace_view.json: no timeline"
-    assert "no kernel_details.csv: no times of single kernels" in found.missing
+    assert "no kernel_details.csv: no shapes or counters of kernels" in found.missing
     assert any("nothing is said of memory" in fault for fault in found.missing)
     assert found.told_steps[0]["Computing"] == 60_000
 
@@ -159,6 +159,25 @@ def test_ranks_are_ordered_and_two_captures_of_one_are_told(tmp_path):
     found = read(tmp_path)
     assert [one.rank for one in found] == [0, 2, 10]
     assert any("is of rank 2 too, and left out" in fault for fault in found[1].missing)
+
+
+def test_files_are_found_wherever_a_person_points(tmp_path, folder):
+    output = folder / OUTPUT
+    for named in (output, output / "kernel_details.csv", folder):
+        [found] = read(named)
+        assert (found.rank, len(found.kernels)) == (0, 9)
+        assert found.source == str(folder)
+    shutil.copytree(output, tmp_path / "copied")
+    [found] = read(tmp_path / "copied")
+    assert (found.format, len(found.kernels)) == ("ascend text", 9)
+
+
+def test_on_the_cpu_the_rank_is_told_by_the_framework_files(folder):
+    (folder / "profiler_info_0.json").unlink()
+    (folder / "FRAMEWORK").mkdir()
+    (folder / "FRAMEWORK/cpu_framework_5.txt").touch()
+    [found] = read(folder)
+    assert found.rank == 5
 
 
 def test_nothing_to_read_is_a_fault_that_says_what_is_looked_for(tmp_path):
@@ -217,7 +236,7 @@ def test_events_that_are_none_are_left_out_and_told(tmp_path):
 
 
 def test_names_without_end_do_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("unet_dist.profiling.trace.MOST_NAMES", 10)
+    monkeypatch.setattr("unet_dist.profiling.texts.MOST_TEXTS", 10)
     (tmp_path / "a.json").write_text(
         json.dumps([event(ts=number, name=f"name {number}") for number in range(100)])
     )

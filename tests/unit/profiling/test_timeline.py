@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -55,10 +56,6 @@ def test_a_cut_trace_is_merged_as_far_as_it_goes(profiles, tmp_path):
     assert told.ranks == (0, 1)
     assert any("ends or is damaged" in line for line in told.left_out)
     assert len(events) > 50
-    for folder in tmp_path.iterdir():
-        (folder / "ASCEND_PROFILER_OUTPUT/trace_view.json").unlink()
-    with pytest.raises(UserError, match="has no trace"):
-        merged(profiles)
 
 
 def test_the_command_writes_one_file(profiles, tmp_path):
@@ -67,3 +64,21 @@ def test_the_command_writes_one_file(profiles, tmp_path):
     assert done.exit_code == 0, done.output
     assert json.loads(out.read_text())
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_database_has_a_timeline_too(tmp_path):
+    """Kernels and collectives of its tables, at the moments of the others' clock."""
+    made = profile_of(source=str(tmp_path / "no trace"))
+    out = io.StringIO()
+    merged = merge_traces([made], align([made]), out)
+    assert merged.left_out == ("rank 0: from its tables, without the host's calls",)
+    events = json.loads(out.getvalue())
+    assert merged.events == len(events)
+    kernels = [e for e in events if e["ph"] == "X" and e["name"].endswith("Conv2D-op0")]
+    # In steps of 100 ms, after 15 ms of waiting and preparing (see profile_of).
+    assert [(e["ts"], e["dur"]) for e in kernels] == [
+        (15_000, 20_000), (115_000, 20_000), (215_000, 20_000),
+    ]  # fmt: skip
+    nothing = replace(made, kernels=None, collectives=())
+    with pytest.raises(UserError, match="rank 0: has no trace"):
+        merge_traces([nothing], align([nothing]), io.StringIO())
