@@ -135,9 +135,11 @@ def _kernel_lines(analysis: Analysis) -> list[str]:
         lines.append("the names of kernels carry no scope: nothing is said of the network's levels")
     if any(group.roof != "unknown" for group in analysis.types):
         chip = CHIPS[analysis.chip]
+        above = any(group.roof_share > 1 for group in analysis.types)
         lines.append(
             f"roofline by the nominal peaks of {chip.name}: {chip.cube_flops / 1e12:.0f} TFLOP/s "
             f"of float16, {chip.bytes_per_s / 1e12:.1f} TB/s; shares are of the time taken"
+            + ("; above 100 % a cache or a shorter format than float32 helped" if above else "")
         )
     if not math.isnan(analysis.cube_utilisation):
         lines.append(f"cube unit used to {analysis.cube_utilisation:.1f} % by its kernels")

@@ -120,6 +120,9 @@ def test_the_roofline_survives_files_and_is_shown(tmp_path):
     [group] = analysis.types
     assert group.flop == 2 * PRODUCTS
     assert any("nominal peaks of 910A: 256 TFLOP/s" in line for line in lines_of(analysis))
+    assert not any("above 100 %" in line for line in lines_of(analysis))
+    faster = replace(analysis, types=(replace(group, roof_share=1.1),))
+    assert any("above 100 % a cache" in line for line in lines_of(faster))
     assert "<th>roofline</th>" in profile_html(analysis, read)
     assert analysis.to_json()["types"][0]["roof"] == "memory"
     # Of the faster memory of a 910B a memory-bound kernel uses a smaller share.
