@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,13 @@ from unet_dist.report.classes import (
     names_of,
     rgb_fraction,
 )
-from unet_dist.report.curves import AXIS_LABEL, CURVE_HEIGHT, Record, draw_curves
+from unet_dist.report.curves import (
+    AXIS_LABEL,
+    CURVE_HEIGHT,
+    Record,
+    draw_curves,
+    draw_validations,
+)
 from unet_dist.report.page import (
     COLUMN_TITLE,
     MARGIN,
@@ -90,8 +96,13 @@ def report_picture(
     path: Path,
     *,
     heading: Heading,
+    of_members: Mapping[str, Sequence[Record]] | None = None,
 ) -> None:
-    """Writes one PNG that tells how the run went: its number, its curves, its predictions."""
+    """Writes one PNG that tells how the run went: its number, its curves, its predictions.
+
+    Args:
+        of_members: validations by the name of a fold or seed, whose run has no steps of its own.
+    """
     note = textwrap.wrap(heading.note, 165)
     curves_top = 1.35 + NOTE_LINE * len(note)
     classes_top = curves_top + CURVE_HEIGHT + AXIS_LABEL + 0.2
@@ -106,7 +117,10 @@ def report_picture(
     write_text(figure, MARGIN, 0.72, heading.result(), size=15, weight="bold")
     for number, line in enumerate(note):
         write_text(figure, MARGIN, 1.02 + NOTE_LINE * number, line, size=8.5, colour="#555555")
-    draw_curves(figure, steps, evals, curves_top)
+    if of_members and any(of_members.values()):
+        draw_validations(figure, of_members, curves_top)
+    else:
+        draw_curves(figure, steps, evals, curves_top)
     if heading.confusion_kk is not None:
         _draw_classes(figure, heading, heading.confusion_kk, classes_top + COLUMN_TITLE)
     if rows:
