@@ -118,9 +118,10 @@ class SearchJob:
             known, _ = Database.read_only(url, seeds)
             spec = retraining(self.spec, top, [trial.params for trial in known], reference)
             beside = "" if reference is None else ", and the base beside them"
+            best = "trial is" if len(top) == 1 else f"{len(top)} are"
             self.console.print(
-                f"search: {why}. The best {len(top)} are trained again with "
-                f"{self.spec.retrain.seeds} seeds{beside}",
+                f"search: {why}. The best {best} trained again with "
+                f"{numbered(self.spec.retrain.seeds, 'seed')}{beside}",
                 markup=False,
             )
             try:

@@ -209,6 +209,7 @@ def test_the_report_says_the_result_in_its_heading():
     assert HEADING.result() == (
         "Dice 0.8123  (95 %: 0.8000 to 0.8200)   |   20 images of test   |   threshold 0.43"
     )
+    assert "   |   1 image of test   |   " in replace(HEADING, images=1).result()
 
 
 def test_the_report_holds_curves_and_examples(tmp_path):
