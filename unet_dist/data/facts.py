@@ -100,7 +100,10 @@ class DatasetReport:
             lines.append(f"field of view: {100 * facts.fov_share:.1f} % of the pixels")
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults]
-        lines.append(f"{len(self.faults)} faults, {len(self.warnings)} warnings")
+        told = (("fault", self.faults), ("warning", self.warnings))
+        lines.append(
+            ", ".join(f"{len(each)} {word}{'' if len(each) == 1 else 's'}" for word, each in told)
+        )
         return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from unet_dist.config import Config
 from unet_dist.config_file import dump_config
 from unet_dist.data.sample import ImageRef, Sample
 from unet_dist.errors import UserError
+from unet_dist.evaluate.names import numbered
 
 LIBRARIES = ("mindspore", "numpy", "scipy", "scikit-image")
 AVERAGING = "per image, then mean over images"
@@ -79,7 +80,7 @@ def short_form(fingerprint: Mapping[str, Any]) -> str:
     first = {key: str(fingerprint[key])[:8] for key in fingerprint if key.endswith("sha256")}
     return (
         f"fingerprint {first['sha256']}: data {first['data_sha256']} "
-        f"({len(fingerprint['images'])} images of {fingerprint['split']}), "
+        f"({numbered(len(fingerprint['images']), 'image')} of {fingerprint['split']}), "
         f"weights {first['weights_sha256']} of step {fingerprint['checkpoint_step']}, "
         f"configuration {first['config_sha256']}, unet_dist {fingerprint['versions']['unet_dist']}"
     )

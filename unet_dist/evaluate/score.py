@@ -20,6 +20,7 @@ from unet_dist.evaluate.metrics import (
     pool,
     quality,
 )
+from unet_dist.evaluate.names import numbered
 from unet_dist.evaluate.table import (
     BOOTSTRAP_SEED,
     RESAMPLES,
@@ -220,7 +221,8 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
     sentences = [
         "Metrics are computed per image"
         + (", averaged over the foreground classes present," if several else "")
-        + f" and averaged over the {summary.images} images of the {protocol.split} split.",
+        + f" and averaged over the {numbered(summary.images, 'image')} of the "
+        + f"{protocol.split} split.",
         field[protocol.fov],
         "Each pixel gets its most probable class."
         if summary.threshold is None

@@ -9,6 +9,7 @@ from rich.console import Console
 from unet_dist.config import Config
 from unet_dist.config_data import SplitConfig
 from unet_dist.errors import UserError
+from unet_dist.evaluate.names import numbered
 from unet_dist.progress import counter
 from unet_dist.runs import RunDir
 
@@ -33,8 +34,8 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
         console.print(f"warning: {warning}", markup=False)
     sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
     console.print(
-        f"{sizes['train']} images to train, {sizes['val']} to validate, {sizes['test']} to test; "
-        f"masks {dataset.coding.describe()}",
+        f"{numbered(sizes['train'], 'image')} to train, {sizes['val']} to validate, "
+        f"{sizes['test']} to test; masks {dataset.coding.describe()}",
         markup=False,
     )
 
@@ -79,7 +80,7 @@ def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Conso
         console.print(f"warning: {warning}", markup=False)
     splits = whole.splits
     console.print(
-        f"{len(splits.train) + len(splits.val)} images to train and to validate, "
+        f"{numbered(len(splits.train) + len(splits.val), 'image')} to train and to validate, "
         f"{len(splits.test)} to test; masks {whole.coding.describe()}",
         markup=False,
     )

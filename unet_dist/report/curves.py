@@ -45,7 +45,14 @@ def curves_png(steps: Sequence[Record], evals: Sequence[Record]) -> bytes:
 def validations_png(evals_of: Mapping[str, Sequence[Record]]) -> bytes:
     """A PNG of the validation Dice during several trainings, by their names."""
     figure = new_figure(COLUMN_TITLE + CURVE_HEIGHT + AXIS_LABEL + MARGIN / 2)
-    axes = axes_at(figure, MARGIN + 0.4, COLUMN_TITLE, WIDTH / 2, CURVE_HEIGHT)
+    draw_validations(figure, evals_of, COLUMN_TITLE)
+    return figure_png(figure)
+
+
+def draw_validations(
+    figure: "Figure", evals_of: Mapping[str, Sequence[Record]], top: float
+) -> None:
+    axes = axes_at(figure, MARGIN + 0.4, top, WIDTH / 2, CURVE_HEIGHT)
     for number, (name, evals) in enumerate(evals_of.items()):
         evals = _latest_by_step(evals)
         axes.plot(
@@ -62,7 +69,6 @@ def validations_png(evals_of: Mapping[str, Sequence[Record]]) -> bytes:
     axes.legend(
         fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1), ncols=columns
     )
-    return figure_png(figure)
 
 
 def draw_curves(
@@ -98,6 +104,11 @@ def draw_curves(
 
 def _plain(axes: "Axes", title: str) -> None:
     """Something by the step."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(
+        MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+    )
     axes.set_title(title, fontsize=11, color="#333333")
     axes.grid(color="#e6e6e6", linewidth=0.8)
     name_axes(axes, "step")
@@ -111,8 +122,14 @@ def _draw_evals(axes: "Axes", evals: Sequence[Record]) -> None:
         axes.plot(x, dice, color=colour, marker="o", markersize=3.5, label=shorten(split, 20))
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -0.02), min(high, 1.02))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+    if labels := axes.get_legend_handles_labels()[1]:
+        # Beside the title: within the axes there is no corner that no curve comes through.
+        axes.set_title(axes.get_title(), loc="left", fontsize=11, color="#333333")
+        axes.set_title("")
+        axes.legend(
+            fontsize=8, frameon=False, ncols=len(labels), loc="lower right",
+            bbox_to_anchor=(1, 1), borderaxespad=0, columnspacing=1.2, handlelength=1.5,
+        )  # fmt: skip
 
 
 def _draw_noisy(

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.data.colours import Rgb, class_colours
+from unet_dist.evaluate.names import numbered
 from unet_dist.report.classes import (
     draw_confusion,
     draw_dice_of_classes,
     names_of,
     rgb_fraction,
 )
-from unet_dist.report.curves import AXIS_LABEL, CURVE_HEIGHT, Record, draw_curves
+from unet_dist.report.curves import (
+    AXIS_LABEL,
+    CURVE_HEIGHT,
+    Record,
+    draw_curves,
+    draw_validations,
+)
 from unet_dist.report.page import (
     COLUMN_TITLE,
     MARGIN,
@@ -77,7 +84,10 @@ class Heading:
             return "not evaluated yet"
         interval = self.interval
         between = f"  (95 %: {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-        parts = [f"Dice {self.dice:.4f}{between}", f"{self.images} images of {self.split}"]
+        parts = [
+            f"Dice {self.dice:.4f}{between}",
+            f"{numbered(self.images, 'image')} of {self.split}",
+        ]
         if self.threshold is not None:
             parts.append(f"threshold {self.threshold:g}")
         return "   |   ".join(parts)
@@ -90,8 +100,13 @@ def report_picture(
     path: Path,
     *,
     heading: Heading,
+    of_members: Mapping[str, Sequence[Record]] | None = None,
 ) -> None:
-    """Writes one PNG that tells how the run went: its number, its curves, its predictions."""
+    """Writes one PNG that tells how the run went: its number, its curves, its predictions.
+
+    Args:
+        of_members: validations by the name of a fold or seed, whose run has no steps of its own.
+    """
     note = textwrap.wrap(heading.note, 165)
     curves_top = 1.35 + NOTE_LINE * len(note)
     classes_top = curves_top + CURVE_HEIGHT + AXIS_LABEL + 0.2
@@ -100,13 +115,15 @@ def report_picture(
         rows_top += COLUMN_TITLE + CONFUSION_HEIGHT + CONFUSION_LABELS
     figure = new_figure(rows_top + (_comparison_height(rows) if rows else 0) + MARGIN / 2)
     kind = "simulated rank" if heading.simulated else "rank"
-    ranks = f"{heading.ranks} {kind}{'' if heading.ranks == 1 else 's'}"
-    title = f"{shorten(heading.run, 70)}   |   {ranks}"
+    title = f"{shorten(heading.run, 70)}   |   {numbered(heading.ranks, kind)}"
     write_text(figure, MARGIN, 0.38, title, size=12, colour="#333333")
     write_text(figure, MARGIN, 0.72, heading.result(), size=15, weight="bold")
     for number, line in enumerate(note):
         write_text(figure, MARGIN, 1.02 + NOTE_LINE * number, line, size=8.5, colour="#555555")
-    draw_curves(figure, steps, evals, curves_top)
+    if of_members and any(of_members.values()):
+        draw_validations(figure, of_members, curves_top)
+    else:
+        draw_curves(figure, steps, evals, curves_top)
     if heading.confusion_kk is not None:
         _draw_classes(figure, heading, heading.confusion_kk, classes_top + COLUMN_TITLE)
     if rows:

@@ -27,6 +27,8 @@ class Controller:
     host: str = "here"
     """Whose cards they are, for trials that avoid a bad one."""
     on_change: Callable[["Controller"], None] = lambda controller: None
+    name: Callable[[Trial], str] = lambda trial: trial.name
+    """What a person knows a trial by."""
     note: Callable[..., None] = lambda kind, **facts: None
     """Writes one line of the timeline."""
     mine: set[int] = field(default_factory=set)

@@ -1,9 +1,12 @@
 """A study in words."""
 
-import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unet_dist.config_file import load_config
+from unet_dist.errors import UserError
+from unet_dist.evaluate.names import numbered
+from unet_dist.runs import read_json
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.reference import UNKNOWN
 from unet_dist.search.rungs import rungs_of
@@ -12,7 +15,16 @@ from unet_dist.search.spec import SearchSpec
 from unet_dist.search.study import SearchResult
 from unet_dist.search.study_files import read_state, read_study
 from unet_dist.search.trials import State
-from unet_dist.search.view import best_text, counts_of, number_text, params_text
+from unet_dist.search.view import (
+    best_text,
+    candidate_text,
+    counts_of,
+    name_of_candidate,
+    params_text,
+)
+
+ENDED = ("done", "stopped")
+"""States after which the summary tells of the last start."""
 
 
 def plan_of(spec: SearchSpec, site: Site) -> dict[str, Any]:
@@ -32,9 +44,9 @@ def plan_text(spec: SearchSpec, site: Site, note: str = "") -> str:
     goals = ", ".join(f"{each.goal} {each.metric}" for each in spec.objectives)
     widths = ", ".join(map(str, spec.widths()))
     lines = [
-        f"{spec.budget.trials} trials, points by {algorithm.points}, "
+        f"{numbered(spec.budget.trials, 'trial')}, points by {algorithm.points}, "
         f"schedule {algorithm.schedule}; {goals}",
-        f"{site.cards()} cards, {widths} for a trial",
+        f"{numbered(site.cards(), 'card')}, {widths} for a trial",
         *(f"  {key}: {_range(parameter)}" for key, parameter in spec.space.items()),
         *_notes(spec),
         *([note] if note else []),
@@ -67,31 +79,45 @@ def result_text(folder: StudyDir, result: SearchResult) -> str:
     """How a search ended, and with which command its winner is trained."""
     counts = ", ".join(f"{n} {state}" for state, n in counts_of(result.study.trials).items())
     lines = [f"search: {result.why}; {counts}"]
-    metric = result.study.spec.objectives[0].metric
-    for each in result.winners:
-        low, high = each.interval
-        spread = "" if math.isnan(low) else f" ({low:.4g} to {high:.4g}, {len(each.values)} seeds)"
-        named = ", ".join(filter(None, (each.name, params_text(each.params))))
-        lines.append(f"  {metric} {number_text(each.mean)}{spread}: {named}")
-    if result.against_base is not None:
-        lines.append(result.against_base.text)
-    elif result.study.spec.include_base and result.winners:
-        lines.append(UNKNOWN)
+    against_base = result.against_base
+    lines += _outcome(
+        result.study.spec,
+        [each.to_json() for each in result.winners],
+        against_base.text if against_base else "",
+    )
     lines += _notes(result.study.spec)
     if result.stopped:
         lines.append(f"stopped; go on with: unet-dist search {folder.path} --resume")
-    if result.winners:
-        lines.append(f"the winner, on validation images only: unet-dist train {folder.best} ...")
-    else:
+    if not result.winners:
         lines.append("no trial has a result")
+    elif not (result.stopped and against_base and against_base.is_alone):
+        lines.append(f"the winner, on validation images only: unet-dist train {folder.best} ...")
     return "\n".join(lines)
 
 
+def _outcome(
+    spec: SearchSpec, candidates: Sequence[Mapping[str, Any]], against_base: str
+) -> list[str]:
+    """The candidates, the winner first, and what the comparison with the base says."""
+    lines = [
+        f"  {spec.objectives[0].metric} {candidate_text(each)}: "
+        + ", ".join(filter(None, (name_of_candidate(each), params_text(each["params"]))))
+        for each in candidates
+    ]
+    if against_base:
+        lines.append(against_base)
+    elif spec.include_base and candidates:
+        lines.append(UNKNOWN)
+    return lines
+
+
 def status_of(folder: StudyDir) -> dict[str, Any]:
+    """Raises UserError if the folder holds no study, or files that are not this program's."""
     study, site = read_study(folder)
     base = load_config(folder.base)
+    state = read_state(folder, site)
     return {
-        **read_state(folder, site),
+        **state,
         "run": str(folder.path),
         "trials": counts_of(study.trials),
         "of": study.spec.budget.trials,
@@ -99,6 +125,7 @@ def status_of(folder: StudyDir) -> dict[str, Any]:
         "clock_s": study.clock_s,
         "card_s": study.card_s,
         "best": best_text(study),
+        "outcome": _outcome_of(folder, study.spec) if state["state"] in ENDED else [],
         "running": [t.number for t in study.trials if t.state is State.RUNNING],
         "failures": {
             str(t.number): f"{t.state.value}: {t.reason}" for t in study.trials if t.reason
@@ -106,15 +133,34 @@ def status_of(folder: StudyDir) -> dict[str, Any]:
     }
 
 
+def _outcome_of(folder: StudyDir, spec: SearchSpec) -> list[str]:
+    """As the end of the search told it."""
+    if not folder.summary.exists():
+        return []
+    summary = read_json(folder.summary)
+    try:
+        base = summary.get("base") or {}
+        return _outcome(spec, summary.get("candidates", []), base.get("text", ""))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(str(folder.summary), f"cannot be understood: {error!r}") from error
+
+
 def status_text(status: dict[str, Any]) -> str:
     counts = ", ".join(f"{number} {state}" for state, number in status["trials"].items())
     lines = [
         f"{status['run']}: {status['state']}"
-        + (f" ({status['reason']})" if status.get("reason") else ""),
-        f"{sum(status['trials'].values())} of {status['of']} trials: {counts or 'none yet'}",
+        + (
+            f" ({status['reason']})"
+            if status.get("reason", status["state"]) != status["state"]
+            else ""
+        ),
+        f"{sum(status['trials'].values())} of {numbered(status['of'], 'trial')}: "
+        + (counts or "none yet"),
         f"{status['clock_s'] / 3600:.2f} h, {status['card_s'] / 3600:.2f} card-hours",
     ]
-    if status["best"]:
+    if status["outcome"]:
+        lines += status["outcome"]
+    elif status["best"]:
         lines.append(f"best {status['best']}")
     lines += [f"trial {number} {reason}" for number, reason in status["failures"].items()]
     return "\n".join(lines)

@@ -10,11 +10,12 @@ from typing import Any
 from unet_dist.config import Config
 from unet_dist.config_file import value_of
 from unet_dist.data.balance import half_width
+from unet_dist.evaluate.names import numbered
 from unet_dist.search.space import CARDS, Parameter, Params, Space, Value
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.trials import Study
 from unet_dist.search.view import number_text
-from unet_dist.search.winner import Candidate, candidate_at, values_of
+from unet_dist.search.winner import Candidate, best_of, candidate_at, values_of
 
 UNKNOWN = "whether the winner beats the base is not known: the base has no result to compare"
 
@@ -83,6 +84,8 @@ class Comparison:
     """At the same epoch."""
     sign: float
     """1 if more is better, else -1."""
+    is_alone: bool = False
+    """The base is the winner only since nothing else came as far yet."""
 
     @property
     def gains(self) -> list[float]:
@@ -107,6 +110,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
+        if self.is_alone:
+            return "only the base has " + (
+                "all its seeds so far" if self.winner.seeds else "a result so far"
+            )
         if self.winner.is_base:
             return "no trial beats the base: it is the winner"
         if not self.gain > 0:
@@ -128,7 +135,7 @@ class Comparison:
                 gain += f", 95 % {low:.4g} to {high:.4g} over {len(self.gains)} seeds"
             parts.append(gain)
         if not self.base.seeds:
-            parts.append(f"after {self.base.epoch} epochs")
+            parts.append(f"after {numbered(self.base.epoch, 'epoch')}")
         return f"{self.verdict} ({'; '.join(parts)})"
 
     def to_json(self) -> dict[str, Any]:
@@ -156,7 +163,11 @@ def against_base(
     winner = found[0]
     if winner.seeds:
         again = [each for each in found if each.is_base]
-        return Comparison(winner=winner, base=again[0], sign=sign) if again else None
+        others = any(values_of(trial) != base for trial in best_of(spec, study))
+        alone = others and again == list(found)
+        return (
+            Comparison(winner=winner, base=again[0], sign=sign, is_alone=alone) if again else None
+        )
     trials = [trial for trial in study.trials if trial.results and values_of(trial) == base]
     if not trials or winner.trial is None:
         return None
@@ -166,4 +177,7 @@ def against_base(
     there = candidate_at(spec, trials[0], epoch, base)
     if best is None or there is None:
         return None
-    return Comparison(winner=best, base=there, sign=sign)
+    alone = winner.is_base and not any(
+        trial.results and values_of(trial) != base for trial in study.trials
+    )
+    return Comparison(winner=best, base=there, sign=sign, is_alone=alone)

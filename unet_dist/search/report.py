@@ -20,7 +20,13 @@ from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site
 from unet_dist.search.study_files import read_state, read_study
 from unet_dist.search.trials import Study, Trial
-from unet_dist.search.view import counts_of, number_text, params_text, value_text
+from unet_dist.search.view import (
+    counts_of,
+    name_of_candidate,
+    number_text,
+    params_text,
+    value_text,
+)
 
 TEMPLATE = Path(__file__).with_name("search.html.j2")
 ROWS = 30
@@ -141,13 +147,19 @@ def _against_base(summary: Mapping[str, Any], study: Study) -> str:
 def _candidate_row(each: Mapping[str, Any]) -> dict[str, Any]:
     interval = each["interval"]
     return {
-        # Summaries of before the base was compared name no candidate.
-        "name": each.get("name", f"trial {each['trial']}"),
+        "name": name_of_candidate(each),
         "mean": number_text(each["mean"]),
         "interval": f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "",
-        "values": ", ".join(map(number_text, each["values"])),
+        "values": ", ".join(_by_seed(each)),
         "settings": params_text(each["params"]),
     }
+
+
+def _by_seed(each: Mapping[str, Any]) -> list[str]:
+    """The seed stands behind its value; a result of the search itself names none."""
+    seeds = [f" (seed {seed})" for seed in each.get("seeds", ())] or [""] * len(each["values"])
+    values = map(number_text, each["values"])
+    return [value + seed for value, seed in zip(values, seeds, strict=True)]
 
 
 def _trial_row(study: Study, trial: Trial, names: Sequence[str]) -> dict[str, Any]:

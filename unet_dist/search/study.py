@@ -15,6 +15,7 @@ from unet_dist.cluster.topology import Topology
 from unet_dist.config import Config
 from unet_dist.config_file import dump_config, load_config
 from unet_dist.errors import UserError
+from unet_dist.evaluate.names import numbered
 from unet_dist.launching.placement import Supervision
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir, write_json, write_text_atomically
@@ -34,8 +35,8 @@ from unet_dist.search.study_files import database_url
 from unet_dist.search.trial_data import DataSets, close_run, config_of
 from unet_dist.search.trial_jobs import TrialJobs
 from unet_dist.search.trials import Study, Trial
-from unet_dist.search.view import counts_of
-from unet_dist.search.winner import Candidate, best_of, candidates, retraining
+from unet_dist.search.view import candidate_text, counts_of
+from unet_dist.search.winner import Candidate, best_of, candidates, name_again, retraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +118,15 @@ class SearchJob:
             known, _ = Database.read_only(url, seeds)
             spec = retraining(self.spec, top, [trial.params for trial in known], reference)
             beside = "" if reference is None else ", and the base beside them"
+            best = "trial is" if len(top) == 1 else f"{len(top)} are"
             self.console.print(
-                f"search: {why}. The best {len(top)} are trained again with "
-                f"{self.spec.retrain.seeds} seeds{beside}",
+                f"search: {why}. The best {best} trained again with "
+                f"{numbered(self.spec.retrain.seeds, 'seed')}{beside}",
                 markup=False,
             )
             try:
-                again, _ = self._phase(base, spec, seeds, self.folder.retrained)
+                name_of = partial(name_again, searched=[*top, *study.trials])
+                again, _ = self._phase(base, spec, seeds, self.folder.retrained, name_of)
                 if self._asked_to_stop():
                     why += "; stopped while the best were trained again"
             except StudyBroken as error:
@@ -139,7 +142,12 @@ class SearchJob:
         )
 
     def _phase(
-        self, base: Config, spec: SearchSpec, name: str, folder: Callable[[int], RunDir]
+        self,
+        base: Config,
+        spec: SearchSpec,
+        name: str,
+        folder: Callable[[int], RunDir],
+        name_of: Callable[[Trial], str] = lambda trial: trial.name,
     ) -> tuple[Study, str]:
         rungs = rungs_of(spec.algorithm, base.train.epochs)
         url = database_url(self.folder, self.site)
@@ -166,6 +174,7 @@ class SearchJob:
             stopped=self._asked_to_stop,
             host=socket.gethostname(),
             on_change=self.show,
+            name=name_of,
             note=partial(self._note, name),
         )
         self._note(name, "start", cards=self.site.cards())
@@ -199,14 +208,13 @@ class SearchJob:
         best = result.winners[0]
         trial = Trial(number=best.trial or 0, params=best.params)
         metric = self.spec.objectives[0].metric
-        text = f"{metric} {best.mean:.4f}"
-        if len(best.values) > 1:
-            low, high = best.interval
-            text += f" ({low:.4f} to {high:.4f}, mean of {len(best.values)} seeds)"
         width = self.spec.cards_of(best.params, len(self.spec.cards))
+        cards, epochs = numbered(width, "card"), numbered(best.epoch, "epoch")
         head = (
-            f"# {best.name[0].upper()}{best.name[1:]} of {self.folder.path.name}: {text}\n"
-            f"# on validation images, after {best.epoch} epochs on {width} card(s).\n"
+            f"# {best.name[0].upper()}{best.name[1:]} of {self.folder.path.name}: {metric} "
+            f"{candidate_text(best.to_json())}\n"
+            f"# on validation images, after {epochs} on {cards}.\n"
+            + (f"# The seed below, {base.seed}, is that of the search.\n" if best.seeds else "")
             + (f"# {result.against_base.text}\n" if result.against_base else "")
             + f"# unet-dist train {self.folder.best} --simulate {width}\n"
         )

@@ -75,6 +75,10 @@ class Trial:
     """By the study's clock, while it has cards."""
 
     @property
+    def name(self) -> str:
+        return f"trial {self.number}"
+
+    @property
     def epochs(self) -> int:
         return self.results[-1].epoch if self.results else 0
 

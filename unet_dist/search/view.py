@@ -1,13 +1,15 @@
 """What a person sees of a study while it runs: a live table, or a line now and then."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from unet_dist.evaluate.names import numbered
 from unet_dist.search.controller import Controller
 from unet_dist.search.space import Params, Value
 from unet_dist.search.trials import OVER, State, Study, Trial
@@ -23,11 +25,12 @@ class View:
     _live: Live | None = None
     _last: float = -1e9
     _said: str = ""
-    _failures: set[int] = field(default_factory=set)
+    _failures: set[str] = field(default_factory=set)
+    """Of whom they were told; a trial and a seed may have the same number."""
 
     def show(self, controller: Controller) -> None:
         now = time.monotonic()
-        self._tell_failures(controller.study)
+        self._tell_failures(controller)
         if self.console.is_terminal:
             if now - self._last >= LIVE_EVERY_S:
                 self._last = now
@@ -48,13 +51,12 @@ class View:
             self._live.stop()
             self._live = None
 
-    def _tell_failures(self, study: Study) -> None:
-        for trial in study.trials:
-            if trial.reason and trial.number not in self._failures and trial.state in OVER:
-                self._failures.add(trial.number)
-                self.console.print(
-                    f"trial {trial.number} {trial.state.value}: {trial.reason}", markup=False
-                )
+    def _tell_failures(self, controller: Controller) -> None:
+        for trial in controller.study.trials:
+            name = controller.name(trial)
+            if trial.reason and name not in self._failures and trial.state in OVER:
+                self._failures.add(name)
+                self.console.print(f"{name} {trial.state.value}: {trial.reason}", markup=False)
 
 
 def headline(controller: Controller) -> str:
@@ -64,14 +66,14 @@ def headline(controller: Controller) -> str:
     counts = counts_of(study.trials)
     begun = sum(bool(trial.granted) for trial in study.trials)
     texts = [f"{number} {state}" for state, number in counts.items() if state != "waiting"]
-    text = f"{begun} of {study.spec.budget.trials} trials"
+    text = f"{begun} of {numbered(study.spec.budget.trials, 'trial')}"
     if texts:
         text += ": " + ", ".join(texts)
     text += f"; {controller.cards.busy()} of {controller.cards.number} cards busy"
-    best = best_text(study)
+    best = best_text(study, controller.name)
     text += f"; best {best}" if best else ""
     left = time_left(controller)
-    return text + (f"; some {left} left" if left else "")
+    return text + (f"; {left}" if left else "")
 
 
 def counts_of(trials: Sequence[Trial]) -> dict[str, int]:
@@ -80,7 +82,7 @@ def counts_of(trials: Sequence[Trial]) -> dict[str, int]:
     return {state: number for state, number in found.items() if number}
 
 
-def best_text(study: Study) -> str:
+def best_text(study: Study, name: Callable[[Trial], str] = lambda trial: trial.name) -> str:
     ordered = study.ranking.best_so_far(study.trials)
     if not ordered:
         return ""
@@ -90,7 +92,30 @@ def best_text(study: Study) -> str:
         f"{each.metric} {number_text(result.metrics.get(each.metric, float('nan')))}"
         for each in study.spec.objectives
     )
-    return f"{values} (trial {best.number}, epoch {result.epoch})"
+    return f"{values} ({name(best)}, epoch {result.epoch})"
+
+
+def candidate_text(candidate: Mapping[str, Any]) -> str:
+    """What one of ``Candidate.to_json`` reached, and how that was measured: for example ``0.4901
+    with seed 1 (in the search 0.4712)``, ``0.81 (0.79 to 0.83, mean of seeds 1, 2, 3; in the search
+    0.82)``."""
+    seeds, notes = candidate.get("seeds", ()), []
+    text = number_text(candidate["mean"])
+    if candidate["interval"]:
+        notes.append("{:.4g} to {:.4g}".format(*candidate["interval"]))
+        notes[-1] += f", mean of seeds {', '.join(map(str, seeds))}"
+    elif seeds:
+        text += f" with seed {seeds[0]}"
+    if candidate.get("in_search"):
+        value, epoch = candidate["in_search"]
+        after = "" if epoch == candidate["epoch"] else f" after {numbered(epoch, 'epoch')}"
+        notes.append(f"in the search {number_text(value)}{after}")
+    return text + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def name_of_candidate(candidate: Mapping[str, Any]) -> str:
+    # Summaries of before the base was compared name no candidate.
+    return str(candidate.get("name", f"trial {candidate['trial']}"))
 
 
 def number_text(value: float) -> str:
@@ -114,7 +139,11 @@ def time_left(controller: Controller) -> str:
     if len(settled) < max(3, total / 10) or study.clock_s <= 0:
         return ""
     left_s = study.clock_s * (total - len(settled)) / len(settled)
-    return f"{left_s / 60:.0f} min" if left_s < 5400 else f"{left_s / 3600:.1f} h"
+    if left_s < 60:
+        return "less than a minute left" if left_s else ""
+    return (
+        f"some {left_s / 60:.0f} min left" if left_s < 5400 else f"some {left_s / 3600:.1f} h left"
+    )
 
 
 def table_of(controller: Controller) -> Table:
@@ -129,7 +158,7 @@ def table_of(controller: Controller) -> Table:
         lease = controller.cards.leases.get(trial.number)
         result = trial.results[-1] if trial.results else None
         table.add_row(
-            str(trial.number),
+            controller.name(trial).removeprefix("trial "),
             trial.state.value,
             ",".join(map(str, lease.cards)) if lease else "",
             f"{trial.epochs} of {trial.granted}"

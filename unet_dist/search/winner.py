@@ -31,6 +31,9 @@ class Candidate:
     metrics: dict[str, float]
     """Means over the seeds."""
     epoch: int
+    in_search: tuple[float, int] | None = None
+    """The first objective and the epoch where the search itself left it, before other seeds; None
+    if it had no such result, or if that is all there is."""
 
     @property
     def mean(self) -> float:
@@ -60,6 +63,7 @@ class Candidate:
             "params": dict(self.params),
             "values": list(self.values),
             "seeds": list(self.seeds),
+            "in_search": list(self.in_search) if self.in_search else None,
             "mean": self.mean,
             "interval": None if math.isnan(low) else [low, high],
             "metrics": self.metrics,
@@ -112,12 +116,12 @@ def candidates(
     """The best first: those of the best that were trained again, and the base among them, or
     without any the best trial."""
     metric = spec.objectives[0].metric
-    wanted: list[tuple[int | None, Params]] = [(trial.number, values_of(trial)) for trial in top]
+    wanted: list[tuple[Trial | None, Params]] = [(trial, values_of(trial)) for trial in top]
     if base is not None and base not in [values for _, values in wanted]:
-        numbers = [trial.number for trial in study.trials if values_of(trial) == base]
-        wanted.append((numbers[0] if numbers else None, base))
+        tried = [trial for trial in study.trials if values_of(trial) == base]
+        wanted.append((tried[0] if tried else None, base))
     found: list[Candidate] = []
-    for number, values in wanted:
+    for trial, values in wanted:
         seeds = [
             each
             for each in (again.trials if again else ())
@@ -126,7 +130,7 @@ def candidates(
             and without_seed(each) == values
         ]
         if seeds:
-            found.append(_of_seeds(spec, number, seeds, is_base=values == base))
+            found.append(_of_seeds(spec, trial, seeds, is_base=values == base))
     if not found:
         for trial in study.ranking.best_so_far(study.trials):
             if (best := candidate_at(spec, trial, trial.epochs, base)) is not None:
@@ -135,6 +139,19 @@ def candidates(
     # One whose seeds failed in part is no winner beside those whose seeds all came to the end.
     found = [each for each in found if len(each.values) == most]
     return _ranked(spec, found)
+
+
+def name_again(trial: Trial, searched: Sequence[Trial]) -> str:
+    """Of a trial of ``retraining``, by whose point it has: for example ``trial 3, seed 1``; its own
+    number is that of its folder alone.
+
+    Args:
+        searched: the trials of the search, those first that are trained again.
+    """
+    same = [each.number for each in searched if values_of(each) == without_seed(trial)]
+    return (
+        f"trial {same[0]}, seed {_seed_of(trial)}" if same else f"the base, seed {_seed_of(trial)}"
+    )
 
 
 def values_of(trial: Trial) -> dict[str, Value]:
@@ -165,19 +182,30 @@ def candidate_at(
 
 
 def _of_seeds(
-    spec: SearchSpec, number: int | None, trials: Sequence[Trial], *, is_base: bool
+    spec: SearchSpec, searched: Trial | None, trials: Sequence[Trial], *, is_base: bool
 ) -> Candidate:
+    """
+    Args:
+        searched: the trial of the search whose point they have, if it is one of them.
+    """
     results = [trial.results[-1].metrics for trial in trials]
     names = sorted(set.intersection(*(set(each) for each in results)))
+    metric = spec.objectives[0].metric
     return Candidate(
-        trial=number,
+        trial=searched.number if searched else None,
         params=without_seed(trials[0]),
-        values=tuple(each[spec.objectives[0].metric] for each in results),
+        values=tuple(each[metric] for each in results),
         seeds=tuple(_seed_of(trial) for trial in trials),
         metrics={name: statistics.fmean(each[name] for each in results) for name in names},
         epoch=trials[0].epochs,
         is_base=is_base,
+        in_search=_last_of(searched, metric) if searched else None,
     )
+
+
+def _last_of(trial: Trial, metric: str) -> tuple[float, int] | None:
+    value = trial.results[-1].metrics.get(metric) if trial.results else None
+    return None if value is None else (value, trial.epochs)
 
 
 def _seed_of(trial: Trial) -> int:

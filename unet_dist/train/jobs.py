@@ -20,6 +20,7 @@ from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
 from unet_dist.profiling.capture import CapturePlan
 from unet_dist.records import RecordWriter, read_records
+from unet_dist.report.members import validations_of_members
 from unet_dist.report.panels import PictureRow, strip
 from unet_dist.report.pictures import Heading, report_picture
 from unet_dist.runs import SPLITS, AttemptDir, RunDir, write_json, write_text_atomically
@@ -279,6 +280,7 @@ def _draw(
         [record for record in records if record["kind"] == "step"],
         [record for record in records if record["kind"] == "eval"],
         run.picture,
+        of_members=validations_of_members(run),
         heading=Heading(
             run=run.path.name,
             ranks=world,

@@ -9,7 +9,8 @@ from PIL import Image
 from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
-from unet_dist.report.curves import curves_png
+from unet_dist.report.curves import curves_png, draw_curves
+from unet_dist.report.page import new_figure
 from unet_dist.report.panels import (
     BLUE,
     GREY,
@@ -176,6 +177,24 @@ def test_curves_are_drawn_from_whatever_records_there_are(tmp_path, steps, evals
     assert pixels_of(tmp_path / "curves.png").shape[1] == 1800
 
 
+@pytest.mark.parametrize("count", [1, 6])
+def test_short_runs_have_whole_steps_and_a_legend_beside_their_curves(count):
+    figure = new_figure(4)
+    evals = [{"step": step, "split": "val", "dice": 0.1} for step in range(1, count + 1)]
+    draw_curves(figure, step_records(count), evals, top=1)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert shown == list(range(1, count + 1))
+    legend = figure.axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["training batches", "val"]
+    box, curves = legend.get_window_extent(), figure.axes[1].bbox
+    assert box.y0 >= curves.y1 - 0.5
+    assert curves.x0 + 40 < box.x0  # behind the title
+    assert box.x1 <= curves.x1 + 0.5
+
+
 def test_steps_repeated_after_a_resumption_are_drawn_once(tmp_path):
     once = step_records(20)
     stale = [{**record, "loss": 50.0} for record in once[10:15]]
@@ -190,6 +209,7 @@ def test_the_report_says_the_result_in_its_heading():
     assert HEADING.result() == (
         "Dice 0.8123  (95 %: 0.8000 to 0.8200)   |   20 images of test   |   threshold 0.43"
     )
+    assert "   |   1 image of test   |   " in replace(HEADING, images=1).result()
 
 
 def test_the_report_holds_curves_and_examples(tmp_path):
@@ -197,6 +217,16 @@ def test_the_report_holds_curves_and_examples(tmp_path):
     pixels = pixels_of(tmp_path / "r.png")
     assert has_colour(pixels, (0, 0x72, 0xB2))  # a curve
     assert has_colour(pixels, ORANGE)  # an error
+
+
+def test_the_report_of_folds_holds_the_curve_of_each(tmp_path):
+    later = [{**record, "dice": 0.8} for record in EVALS]
+    for name, members in (("folds", {"fold_0": EVALS, "fold_1": later}), ("none", {"fold_0": []})):
+        path = tmp_path / f"{name}.png"
+        report_picture([], [], [], path, heading=HEADING, of_members=members)
+    for colour in ((0, 0x72, 0xB2), (0xD5, 0x5E, 0)):
+        assert has_colour(pixels_of(tmp_path / "folds.png"), colour)
+        assert not has_colour(pixels_of(tmp_path / "none.png"), colour)
 
 
 def test_a_report_can_be_made_before_there_is_anything_to_report(tmp_path):

@@ -1,6 +1,7 @@
 """The base configuration: the first trial, and what the winner is held against."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,34 @@ def test_a_search_says_that_its_base_is_outside_before_it_starts(tmp_path: Path)
     command = ["search", str(tmp_path / "search.yaml"), "--simulate", "2", "--dry-run"]
     text = CliRunner().invoke(app, command, env={"COLUMNS": "400"}).output
     assert "note: the base configuration is no trial (train.lr is 0.002, outside the space)" in text
+
+
+def test_a_base_that_nothing_was_held_against_is_no_winner_yet() -> None:
+    """As an interruption leaves it, of the trials or of the seeds."""
+    waiting = Trial(number=1, params=GOOD)  # type: ignore[arg-type]
+    study = Study(spec=STUDY.spec, trials=(STUDY.trials[0], waiting))
+    found = candidates(study.spec, [], study, None, POINT)
+    told = against_base(study.spec, study, found, POINT)
+    assert told is not None
+    assert told.text == "only the base has a result so far (base 0.3; after 9 epochs)"
+    result = SearchResult(
+        why="stopped", study=study, winners=tuple(found), stopped=True, against_base=told
+    )
+    text = result_text(StudyDir(Path("study")), result)
+    assert told.text in text
+    assert "unet-dist train" not in text
+    assert "go on with: unet-dist search study --resume" in text
+    # All others failed: then the base is what is left.
+    over = replace(result, why="all trials are done", stopped=False)
+    assert "unet-dist train study/best.yaml" in result_text(StudyDir(Path("study")), over)
+
+    seeds = compared({"good": [], "base": [0.8]})
+    assert seeds is not None
+    assert seeds.verdict == "only the base has all its seeds so far"
+    # The base is the one best trial, so its seeds are all that there is.
+    alone = Study(spec=spec_of(retrain={"top": 1}), trials=(done(0, POINT, 0.9),))  # type: ignore[arg-type]
+    again = Study(spec=alone.spec, trials=(done(0, {**POINT, SEED: 1}, 0.8),))
+    found = candidates(alone.spec, list(alone.trials), alone, again, POINT)
+    best = against_base(alone.spec, alone, found, POINT)
+    assert best is not None
+    assert best.verdict == "no trial beats the base: it is the winner"

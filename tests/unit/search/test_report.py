@@ -12,7 +12,7 @@ from tests.unit.search.studies import controller_of, failing
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import Placement
 from unet_dist.records import RecordWriter
-from unet_dist.runs import write_json
+from unet_dist.runs import read_json, write_json
 from unet_dist.search.database import Database
 from unet_dist.search.describe import plan_text, status_of, status_text
 from unet_dist.search.folder import StudyDir
@@ -101,6 +101,7 @@ def test_the_report_tells_the_whole_search(study: StudyDir, first_report: str) -
         ("place.json", "[]", "place.json: must hold one JSON object"),
         ("search.yaml", "space: 3", "search.yaml"),
         ("summary.json", '{"candidates": [{"trial": 1}]}', "cannot be understood"),
+        ("summary.json", '{"candidates": 3}', "cannot be understood"),
         ("timeline.jsonl", '{"kind": "lease", "study": "study"}\n', "cannot be understood"),
         ("study.db", "no database, though it is long enough to be one" * 50, "study.db"),
     ],
@@ -113,6 +114,9 @@ def test_a_damaged_study_is_told_in_one_message(
     (copy.path / name).write_text(text)
     with pytest.raises(UserError, match=words):
         report_study(copy)
+    if name != "timeline.jsonl":
+        with pytest.raises(UserError, match=words):
+            status_of(copy)
 
 
 def test_the_same_study_gives_the_same_report(study: StudyDir, first_report: str) -> None:
@@ -143,9 +147,16 @@ def test_the_status_counts_every_trial(study: StudyDir) -> None:
     assert status["failures"] == {"3": "failed: diverged: lr <too> high"}
     text = status_text(status)
     assert "24 of 24 trials" in text
-    assert "best dice" in text
+    # After the end it tells what the summary tells, before it the best trial so far.
+    [winner] = read_json(study.summary)["candidates"]
+    assert f"  dice {winner['mean']:.4g}: trial {winner['trial']}, train.lr=" in text
+    assert text.splitlines()[4] == "the winner beats <the> base"
+    assert "best dice" not in text
     write_json(study.status, {"state": "running"})
+    assert f"best dice {winner['mean']:.4g}" in status_text(status_of(study))
     assert status_of(study)["state"] == "killed"
+    write_json(study.status, {"state": "stopped", "reason": "stopped"})
+    assert status_text(status_of(study)).splitlines()[0].endswith("study: stopped")
     write_json(study.status, {"state": "done"})
 
 
@@ -173,7 +184,9 @@ def test_lines_tell_how_far_it_is(study: StudyDir, tmp_path: Path) -> None:
         controller.run()
         view.close()
     assert lines[0].startswith("4 of 24 trials: 4 running; 4 of 4 cards busy")
-    assert any("min left" in line for line in lines)
+    assert any(re.search(r"; some [1-9][0-9]* min left$", line) for line in lines)
+    assert any(line.endswith("; less than a minute left") for line in lines)
+    assert not any("some 0 min" in line for line in lines)
     assert "24 of 24 trials" in lines[-1]
     said = (tmp_path / "said").read_text()
     assert said.count("trial 2 failed: out of memory: too large") == 1

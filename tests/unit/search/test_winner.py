@@ -1,10 +1,13 @@
+import io
 import math
 
 import pytest
+from rich.console import Console
 
-from tests.unit.search.studies import spec_of
+from tests.unit.search.studies import controller_of, failing, spec_of
 from unet_dist.search.trials import RungResult, State, Study, Trial
-from unet_dist.search.winner import SEED, best_of, candidates, retraining
+from unet_dist.search.view import View, candidate_text, headline, table_of
+from unet_dist.search.winner import SEED, best_of, candidates, name_again, retraining
 
 
 def trial(number: int, rate: float, dice: float, *, epoch: int = 27, **settings: object) -> Trial:
@@ -91,3 +94,49 @@ def test_without_retraining_the_best_trial_wins_and_has_no_interval() -> None:
     assert all(map(math.isnan, only.interval))
     assert only.to_json()["interval"] is None
     assert candidates(spec, [], Study(spec=spec), None) == []
+
+
+def test_a_result_names_its_seeds_and_what_the_search_had() -> None:
+    spec = spec_of()
+    study = Study(spec=spec, trials=SEARCHED)
+
+    def told(*seeds: Trial) -> str:
+        found = candidates(spec, [SEARCHED[2]], study, Study(spec=spec, trials=seeds))
+        return candidate_text(found[0].to_json())
+
+    assert told(trial(0, 0.02, 0.4901, seed=1)) == "0.4901 with seed 1 (in the search 0.79)"
+    # Mean 0.8, and 0.01 over the root of 2 times Student's t for 2 values, 12.7062: 0.0898 off it.
+    two = (trial(0, 0.02, 0.79293, seed=1), trial(1, 0.02, 0.80707, seed=2))
+    assert told(*two) == "0.8 (0.7102 to 0.8898, mean of seeds 1, 2; in the search 0.79)"
+    paused = candidates(
+        spec, [SEARCHED[3]], study, Study(spec=spec, trials=(trial(0, 0.03, 0.8, seed=1),))
+    )
+    assert candidate_text(paused[0].to_json()).endswith("(in the search 0.99 after 3 epochs)")
+    [without] = candidates(spec, [], study, None)
+    assert candidate_text(without.to_json()) == "0.8"
+
+
+def test_a_seed_goes_by_the_trial_whose_point_it_has() -> None:
+    spec = spec_of(retrain={"top": 1, "seeds": 2})
+    top = [trial(3, 0.02, 0.8)]
+    again = retraining(spec, top, [], {"train.lr": 0.5, "model.width": 8})
+    stream = io.StringIO()
+    view = View(console=Console(file=stream, width=200))
+    failed = failing(State.FAILED_DIVERGED, {1}, reason="too fast")
+    searched = controller_of(spec_of(algorithm={"points": "random"}), fails=failed)
+    searched.on_change = view.show
+    searched.run()
+    controller = controller_of(again, fails=failing(State.FAILED_DIVERGED, {1}))
+    controller.name = lambda each: name_again(each, top)
+    controller.on_change = view.show
+    controller.run()
+    said = stream.getvalue()
+    assert "trial 3, seed 2 failed: diverged: planted" in said
+    assert said.count("trial 1 failed") == said.count("trial 1 failed: diverged: too fast") == 1
+    assert [controller.name(each) for each in controller.study.trials] == [
+        "trial 3, seed 1", "trial 3, seed 2", "the base, seed 1", "the base, seed 2",
+    ]  # fmt: skip
+    # vessel_curve is best near 6e-3, so 0.02 beats 0.5.
+    assert "(trial 3, seed 1, epoch 27)" in headline(controller)
+    cells = list(table_of(controller).columns[0].cells)
+    assert cells[0] == "3, seed 1"
