@@ -53,6 +53,11 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
                 line = token.start_mark.line + 1
                 raise UserError(str(path), f"line {line}: YAML aliases (*name) are not accepted")
         tree = yaml.safe_load(text)
+    except IsADirectoryError as error:
+        # As data synth, data convert and a run leave them.
+        inside = [path / name for name in ("config.yaml", "data.yaml")]
+        found = next((f": its configuration is {file}" for file in inside if file.is_file()), "")
+        raise UserError(str(path), f"is a folder, not a configuration file{found}") from error
     except OSError as error:
         raise UserError(str(path), f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
