@@ -103,7 +103,9 @@ class Progress:
                 )
             self._line(self._step_line(record), last=record["step"] == self._total_steps)
         elif kind == "eval":
-            best = ", best so far" if record["best"] else ""
+            best = ""
+            if record["best"] and record["dice"] != 0:  # the best of nothing found is none
+                best = ", as good as the best so far" if record.get("tied") else ", best so far"
             self._console.print(
                 f"validation after step {record['step']}: Dice {decimals(record['dice'])}, IoU "
                 f"{decimals(record['iou'])}, {_decision(record)}{best}",

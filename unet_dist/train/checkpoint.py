@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,13 @@ class TrainState:
     best_step: int = -1
     threshold: float | None = None
     """Chosen at the best validation; None before one, and with several foreground classes."""
+
+    def judged(self, dice: float, threshold: float | None) -> "TrainState":
+        """After a validation; the same state unless it is the best. Of equals the later one is,
+        since it was trained longer: a Dice of 0 says nothing else of either."""
+        if not dice >= self.best_dice:  # nor is NaN, where there is nothing to find
+            return self
+        return replace(self, best_dice=dice, best_step=self.step, threshold=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

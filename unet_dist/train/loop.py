@@ -312,7 +312,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
     )
     threshold, source = threshold_for(training.config, scores)
     summary = summary_of(training.config, "val", scores, threshold, source)
-    best = summary.dice > state.best_dice
+    judged = state.judged(summary.dice, threshold)
     record = training.records.write(
         "eval",
         step=state.step,
@@ -325,7 +325,8 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
         dice_by_threshold=threshold_curve(scores),
         images=summary.images,
         latency_ms=training.predictor.members[0].latency_ms() if training.is_trial else None,
-        best=best,
+        best=judged is not state,
+        tied=summary.dice == state.best_dice,
         duration_s=time.monotonic() - started,
     )
     if training.board:
@@ -337,9 +338,7 @@ def validate(training: Training, state: TrainState, loader: TrainLoader) -> Trai
             for sample in shown
         ]
         training.board.images(state.step, rows)
-    if not best:
-        return state
-    return replace(state, best_dice=summary.dice, best_step=state.step, threshold=threshold)
+    return judged
 
 
 def dice_of_classes(summary: EvalSummary, data: DataConfig) -> dict[str, float]:

@@ -69,6 +69,19 @@ def test_skipped_steps_validations_and_warnings_are_told(tmp_path: Path) -> None
     assert "warning: the disk is slow" in text
 
 
+def test_the_best_validation_is_one_that_found_something_and_a_tie_is_told(tmp_path: Path) -> None:
+    def said(dice: float, *, tied: bool) -> str:
+        validation = {"step": 3, "iou": 0.5, "threshold": 0.4, "best": True, "tied": tied}
+        started = ("start", {"step": 0, **START})
+        return shown(
+            tmp_path / f"{dice}{tied}.jsonl", started, ("eval", validation | {"dice": dice})
+        )
+
+    assert "Dice 0.5000, IoU 0.5000, threshold 0.4, best so far\n" in said(0.5, tied=False)
+    assert "threshold 0.4, as good as the best so far\n" in said(0.5, tied=True)
+    assert "best" not in said(0.0, tied=False) + said(0.0, tied=True)
+
+
 def test_a_validation_of_several_classes_tells_the_dice_of_each(tmp_path: Path) -> None:
     of_class = {"liver": 0.75, "[red] lesion": float("nan")}
     validation = {"step": 3, "dice": 0.75, "iou": 0.5, "threshold": None, "best": False}

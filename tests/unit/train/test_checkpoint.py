@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,18 @@ def checkpoint(step: int) -> Checkpoint:
 
 def save(folder: Path, step: int, *, keep: int = 2, best: bool = False) -> None:
     save_checkpoint(folder, checkpoint(step), keep=keep, best=best)
+
+
+def test_of_equally_good_validations_the_later_is_the_best() -> None:
+    first = TrainState(step=10).judged(0.0, 0.5)
+    assert (first.best_step, first.best_dice, first.threshold) == (10, 0.0, 0.5)
+    later = replace(first, step=20)
+    assert later.judged(0.0, 0.3).best_step == 20
+    assert later.judged(0.0, 0.3).threshold == 0.3
+    best = later.judged(0.7, 0.4)
+    for worse in (0.6, float("nan")):
+        assert replace(best, step=30).judged(worse, 0.9).best_step == 20
+        assert replace(best, step=30).judged(worse, 0.9).threshold == 0.4
 
 
 def test_what_was_saved_is_loaded_bit_for_bit(tmp_path: Path) -> None:
