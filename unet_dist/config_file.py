@@ -148,8 +148,14 @@ def explain(item: Any, known: Sequence[str]) -> str:
 
 def unknown_key(key: str, known: Sequence[str]) -> str:
     leaf = key.rpartition(".")[2]
+    depth = key.count(".") + 1
+    parts = [name.split(".") for name in known]
+    # A section first for what stands where sections do: retrian is retrain, not retrain.top.
+    there = dict.fromkeys(".".join(part[:depth]) for part in parts if len(part) >= depth)
+    beside = [name for name in there if name != key]  # a section where a value should be
     close = (
-        difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        difflib.get_close_matches(key, beside, n=1, cutoff=0.6)
+        or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         or [name for name in known if name.rpartition(".")[2] == leaf][:1]
     )
     return f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")
