@@ -232,7 +232,10 @@ def test_wrong_view_is_a_fault(write_folder, write):
     for index in range(5):
         write(f"view/{index:02d}.png", np.ones((9, 16), np.bool_))
     report = report_of(root, fov="file", fov_masks="view")
-    assert "00: the image has 16 x 16 pixels but its field of view 9 x 16 (height x width)" in report.faults[0]
+    assert (
+        "00: the image has 16 x 16 pixels but its field of view 9 x 16 (height x width)"
+        in report.faults[0]
+    )
 
 
 def test_shares_of_borders_and_ignored_pixels_are_those_of_the_decoded_masks(write_folder, write):

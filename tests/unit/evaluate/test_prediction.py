@@ -285,7 +285,9 @@ def test_errors_have_their_colours_and_a_legend_with_their_numbers(tmp_path):
     assert len(legend) > 30
     shown = {tuple(colour) for colour in legend.reshape(-1, 3).tolist()}
     assert shown >= {tuple(colour) for colour in ERROR_COLOURS[1:].tolist()}
-    assert read_json(tmp_path / "a_prediction.json")["pixels"] == record.pixels
+    told = read_json(tmp_path / "a_prediction.json")
+    assert told["pixels"] == record.pixels
+    assert told["class_names"] == ["background", "foreground"]
 
 
 def test_codes_of_errors():
