@@ -38,7 +38,7 @@ def why_not(structure: str, config: Config, kind: Kind | None) -> str:
         kind: None where the masks' values decide it: they never say that they number objects.
     """
     if structure == "objects" and not _numbers_objects(kind):
-        coding = f"data.mask={config.data.mask}" if kind is None else kind
+        coding = f"of classes (data.mask={config.data.mask})" if kind is None else kind
         return f"objects needs masks that number the objects, but these are {coding}"
     if structure in ("tubular", "partition") and config.data.classes > 2:
         return f"{structure} is for one foreground class, but data.classes is {config.data.classes}"

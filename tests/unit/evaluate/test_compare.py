@@ -208,7 +208,7 @@ def test_a_structure_that_the_run_cannot_have_is_not_advised(tmp_path):
     RunDir(run).config.write_text("data: {classes: 3, class_names: [background, disc, cup]}\n")
     for metric, told in (
         ("cldice", "cannot have: tubular is for one foreground class, but data.classes is 3"),
-        ("aji", "these are data.mask=auto"),
+        ("aji", "these are of classes (data.mask=auto)"),
     ):
         with pytest.raises(UserError) as caught:
             read_evaluation(run, "test", metric)
