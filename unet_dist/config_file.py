@@ -53,6 +53,11 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
                 line = token.start_mark.line + 1
                 raise UserError(str(path), f"line {line}: YAML aliases (*name) are not accepted")
         tree = yaml.safe_load(text)
+    except IsADirectoryError as error:
+        # As data synth, data convert and a run leave them.
+        inside = [path / name for name in ("config.yaml", "data.yaml")]
+        found = next((f": its configuration is {file}" for file in inside if file.is_file()), "")
+        raise UserError(str(path), f"is a folder, not a configuration file{found}") from error
     except OSError as error:
         raise UserError(str(path), f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -143,8 +148,14 @@ def explain(item: Any, known: Sequence[str]) -> str:
 
 def unknown_key(key: str, known: Sequence[str]) -> str:
     leaf = key.rpartition(".")[2]
+    depth = key.count(".") + 1
+    parts = [name.split(".") for name in known]
+    # A section first for what stands where sections do: retrian is retrain, not retrain.top.
+    there = dict.fromkeys(".".join(part[:depth]) for part in parts if len(part) >= depth)
+    beside = [name for name in there if name != key]  # a section where a value should be
     close = (
-        difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        difflib.get_close_matches(key, beside, n=1, cutoff=0.6)
+        or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         or [name for name in known if name.rpartition(".")[2] == leaf][:1]
     )
     return f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")

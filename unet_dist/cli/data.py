@@ -1,6 +1,7 @@
 """``unet-dist data``: make and check data sets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -72,12 +73,17 @@ def check(
       unet-dist data check configs/chasedb1.yaml data.root=DIR --picture check.png
     """
     from unet_dist.data.readiness import check_for_training
+    from unet_dist.evaluate.structure import check_structure
 
     config = build_config(read_yaml_mapping(config_path), overrides or [], where=str(config_path))
     config = with_absolute_paths(config)
     console = console_for(as_json)
     with counter(console, "reading images") as count_images:
         report, dataset = check_for_training(config, on_progress=count_images)
+    try:
+        check_structure(config)
+    except UserError as error:
+        report = replace(report, faults=(*report.faults, str(error)))
     if picture is not None and dataset is not None:
         from unet_dist.report.contact_sheet import write_contact_sheet
 

@@ -32,7 +32,8 @@ Labels = Annotated[
     str | None,
     typer.Option(
         metavar="A,B,C",
-        help="Labels of the classes 1, 2, 3, ...; without it all labels in natural order.",
+        help="Labels of the classes 1, 2, 3, ...; without it all labels in natural order, or the "
+        "names that predictions or a data set tell.",
     ),
 ]
 LabelMapFile = Annotated[
@@ -240,6 +241,7 @@ def _to_labelme(request: Request) -> None:
             raise UserError(str(source), "a folder of masks: pass --images with their images")
         check_output(out, [source, request.images], force=request.force)
         masked = masks_of_folder(source, request.images, instances=instances)
+        names = () if instances else _names_of_predictions(request)
     else:
         if request.images is not None or instances:
             raise UserError(
@@ -271,6 +273,20 @@ def _to_labelme(request: Request) -> None:
     )
     value = {"directory": str(out), "images": len(masked), "shapes": shapes, "names": drawing.names}
     answer(console, request.as_json, text, value)
+
+
+def _names_of_predictions(request: Request) -> tuple[str, ...]:
+    """Of the classes, background first; empty if the folder does not tell.
+
+    Raises:
+        UserError: they contradict one another, or what was listed.
+    """
+    from unet_dist.data.convert.masks_to_edit import name_faults, predicted_names
+
+    told, listed = predicted_names(request.source), _label_map(request)
+    if faults := name_faults(told, listed and listed.names):
+        raise UserError("--label-map" if request.label_map else "--labels", faults)
+    return told[0] if told else ()
 
 
 def _label_map(request: Request) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from unet_dist.cli.run_config import config_of_run, refuse_folder
+from unet_dist.cli.run_config import config_of_run, refuse_folder, refuse_structure
 from unet_dist.cli.shared import EXIT_CODES, answer, console_for
 from unet_dist.cli.where import warn_of_table
 from unet_dist.cluster.tables.edit import parse_numbers
@@ -146,6 +146,7 @@ def train_ensemble(
         folder = RunDir(run or default_run_path(target))
         tree = read_yaml_mapping(target)
         config = with_absolute_paths(build_config(tree, overrides, where=str(target)))
+        refuse_structure(config)
         members = Members(
             vary=vary.by, values=vary.values, parallel=max(1, vary.parallel), placement={}
         )

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from unet_dist.cli.folds import Folds, Parallel, Seeds, chosen_members, train_ensemble
-from unet_dist.cli.run_config import config_of_run, refuse_folder
+from unet_dist.cli.run_config import config_of_run, refuse_folder, refuse_structure
 from unet_dist.cli.shared import (
     Json,
     TtaOption,
@@ -138,9 +138,8 @@ def train(
         grace=grace,
         tee=tee,
     )
-    for option, given in (("--run", run is not None), ("--overfit", overfit)):
-        if resume and given:
-            raise UserError(option, f"--resume goes on in {target}; leave {option} out")
+    if resume:
+        _refuse_beside_resume(target, run, overfit)
     capture = _capture_of(profile, profile_ranks, stacks=profile_stack)
     vary = chosen_members(
         target, folds=folds, seeds=seeds, parallel=parallel, resume=resume, overfit=overfit
@@ -191,6 +190,16 @@ def train(
         job.what = {**job.what, **begin.prepare(topology.world, console)}
 
     run_to_end(job, topology.part, as_json, prepare)
+
+
+def _refuse_beside_resume(target: Path, run: Path | None, overfit: int) -> None:
+    """Raises UserError for what says where or how a new run begins."""
+    if run is not None and not target.is_dir():
+        told = f"--resume takes the run's folder alone: unet-dist train {run} --resume"
+        raise UserError("--run", told)
+    for option, given in (("--run", run is not None), ("--overfit", overfit)):
+        if given:
+            raise UserError(option, f"--resume goes on in {target}; leave {option} out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +259,8 @@ def _new(
     folder = RunDir(run or default_run_path(name))
     config = build_config(read_yaml_mapping(target), overrides, where=str(target))
     config = with_absolute_paths(config)
+    if not overfit:  # which measures regions
+        refuse_structure(config)
 
     def config_of(world: int) -> Config:
         return overfit_config(config, images=overfit, world=world) if overfit else config
@@ -297,7 +308,7 @@ def evaluate(
     """
     checked_split(split)
     folder = RunDir(run)
-    folder.load_config()
+    refuse_structure(folder.load_config())
     folder.check_members()
     placement = placement_of(
         simulate=simulate, rank_table=rank_table, server_id=server_id, comm=comm

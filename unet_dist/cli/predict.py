@@ -66,7 +66,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Write mask, probability (16 bit) and overlay of each image, and the numbers of its objects
-    or cells where the run has measured them; above 67 million pixels as tiled TIFF.
+    or cells where the run has measured them; above 67 million pixels as tiled TIFF. The probability
+    is that of the foreground; of several classes, that of the likeliest one of the foreground.
 
     What stands in --out already, from the same image, weights and settings, is left as it is: a
     call that was interrupted goes on where it was.

@@ -35,7 +35,18 @@ def config_of_run(folder: RunDir, overrides: list[str]) -> Config:
             str(folder.path),
             [f"{key} cannot change when a run is resumed; start a new run" for key in fixed],
         )
+    refuse_structure(after)
     return after
+
+
+def refuse_structure(config: Config) -> None:
+    """Raises UserError if the masks cannot have ``evaluate.structure``, before anything is written
+    or started: the ranks would find it out, and a run would keep it."""
+    if config.evaluate.structure in ("auto", "region"):
+        return  # every mask has these
+    from unet_dist.evaluate.structure import check_structure  # NumPy, which --help does without
+
+    check_structure(config)
 
 
 def refuse_folder(target: Path, what: str) -> None:

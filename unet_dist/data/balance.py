@@ -115,20 +115,28 @@ def stack_warnings(splits: Splits) -> list[str]:
 
 def _how_to_enlarge(part: str, splits: Splits, config: SplitConfig, *, folds: bool) -> str:
     """What gives a part more images where it is divided by this rule: not every key has a say."""
-    beside = [*splits.train, *splits.val]
     own = part in {sample.subset for samples in splits.parts().values() for sample in samples}
     listed = f"list more images under {part} in {config.file}"
-    cross = f"train with --folds {min(5, len({sample.group for sample in beside}))}"
+    number = len({sample.group for sample in [*splits.train, *splits.val]})
+    total = number + len({sample.group for sample in splits.test})
+    # With folds all beside the test validate; otherwise one of them at least has to train.
+    cross = f"train with --folds {min(5, number)}" if number >= SMALLEST_SAMPLE else ""
     if part == "test":
         if config.rule == "list":
             return listed
         if own and config.rule in ("official", "auto"):
             fixed = "these are all of the data set's own test"
-            return fixed if folds else f"{fixed}, so {cross} to measure on the others too"
-        return "raise data.split.test"
+            if folds or not cross:
+                return fixed
+            return f"{fixed}, so {cross} to measure on the others too"
+        return "raise data.split.test" if total >= SMALLEST_SAMPLE + 2 else "add images"
+    if not cross:
+        drawn = config.rule in ("ratio", "order") and total >= SMALLEST_SAMPLE
+        fewer = ", or lower data.split.test and train with --folds" if drawn else ""
+        return f"the {number} beside the test are too few for it in all, so add images{fewer}"
     if config.by == "fold":
         return f"train all folds with --folds {config.folds}"
-    if config.by == "official" and own:
+    if number <= SMALLEST_SAMPLE or (config.by == "official" and own):
         return cross
     return f"{listed if config.by == 'list' else 'raise data.split.val'}, or {cross}"
 

@@ -196,8 +196,8 @@ def size_faults(
 ) -> list[str]:
     """Says which of mask and field of view are not as large as the image."""
     return [
-        f"{sample.id}: the image has {image[1]} x {image[0]} pixels but its {name} "
-        f"{shape[1]} x {shape[0]}: are they of the same picture?"
+        f"{sample.id}: the image has {image[0]} x {image[1]} pixels but its {name} "
+        f"{shape[0]} x {shape[1]} (height x width): are they of the same picture?"
         for name, shape in (("mask", mask), ("field of view", fov))
         if shape[:2] != image[:2]
     ]

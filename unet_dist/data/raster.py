@@ -40,7 +40,7 @@ def size_advice(size: str, limit: SizeLimit) -> str:
 
 
 def check_size(ref: ImageRef, width: int, height: int, limit: SizeLimit, *, what: str = "") -> None:
-    size = f"{what}{width} x {height} pixels"
+    size = f"{what}{height} x {width} pixels"
     if width * height > limit.pixels or max(width, height) > limit.side:
         raise UserError(where_of(ref), size_advice(f"{size}, more", limit))
     if width * height == 0:

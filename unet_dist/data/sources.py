@@ -40,7 +40,8 @@ def scan_samples(config: DataConfig) -> Listing:
         return Listing(faults=["no data set was named: pass data.root=DIR"])
     root = Path(config.root)
     if not root.is_dir():
-        return Listing(faults=["no such directory: set data.root to the data set's directory"])
+        fault = f"data.root={root}: no such directory; set it to that of the data set"
+        return Listing(faults=[fault])
     listing = Listing(faults=_without_effect(config))
     try:
         _LAYOUTS[config.format](root, config, listing)

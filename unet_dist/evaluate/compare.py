@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from unet_dist.data.balance import SMALLEST_SAMPLE
+from unet_dist.data.listing import closest
+from unet_dist.data.masks import expected_kind
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import PROTOCOL_KEYS
 from unet_dist.evaluate.names import METRICS
+from unet_dist.evaluate.structure import why_not
 from unet_dist.evaluate.table import Interval, bootstrap_intervals, bootstrap_unit
-from unet_dist.runs import RunDir, read_json
+from unet_dist.runs import SPLITS, RunDir, read_json
 
 NOTED_KEYS = ("threshold_source", "structure_threshold_source", "versions")
 """Differences of fingerprints that are told, but leave the numbers comparable."""
@@ -76,7 +79,7 @@ def read_evaluation(run: Path, split: str, metric: str) -> Evaluation:
     """Raises UserError if the run has no result of this split, or not one with the metric."""
     path = RunDir(run).evaluation(split)
     if not path.is_file():
-        raise UserError(str(run), f"has no {path.name}: unet-dist eval {run} --split {split}")
+        raise UserError(str(run), _why_missing(run, split))
     tree = read_json(path)
     try:
         fingerprint = dict(tree["fingerprint"])
@@ -100,6 +103,19 @@ def read_evaluation(run: Path, split: str, metric: str) -> Evaluation:
     )
 
 
+def _why_missing(run: Path, split: str) -> str:
+    """Why a run has no evaluation of a split, and what to do."""
+    if not run.is_dir():
+        beside = run.parent.iterdir() if run.parent.is_dir() else ()
+        return f"there is no such run{closest(run.name, [path.name for path in beside])}"
+    folder = RunDir(run)
+    parts = read_json(folder.dataset).get("splits", {}) if folder.dataset.is_file() else {}
+    if parts and not parts.get(split):
+        filled = [f"--split {part}" for part in SPLITS if parts.get(part)]
+        return f"its part {split} is empty: compare with {' or '.join(filled)}"
+    return f"has no {folder.evaluation(split).name}: unet-dist eval {run} --split {split}"
+
+
 def _cure(run: Path, metric: str) -> str:
     """How a run gets a metric that only some structures have."""
     objects = dict.fromkeys(("foreground_dice", "ap_50", "ap_50_95", "aji"), "objects")
@@ -108,6 +124,11 @@ def _cure(run: Path, metric: str) -> str:
     if structure is None:
         return ""
     setting = f"evaluate.structure={structure}"
+    folder = RunDir(run)
+    if folder.config.is_file():
+        config = folder.load_config()
+        if reason := why_not(structure, config, expected_kind(config.data)):
+            return f". It is measured with {setting} alone, which this run cannot have: {reason}"
     return f". It needs {setting}: unet-dist train {run} --resume {setting}"
 
 

@@ -39,6 +39,8 @@ class PredictionRecord:
     """Of correct, false and missed foreground; empty without a truth."""
     objects: int | None = None
     """Numbered ones, or cells; None where none are looked for."""
+    class_names: tuple[str, ...] = ()
+    """Background first."""
     notes: tuple[str, ...] = ()
     """What a person should know of these results."""
 

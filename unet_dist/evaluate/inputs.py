@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_dist.data.dataset import Dataset
-from unet_dist.data.images import EXTENSIONS, page_count
+from unet_dist.data.images import EXTENSIONS, image_size, page_count
 from unet_dist.data.listing import Listing, files_of, natural_key
 from unet_dist.data.sample import ImageRef, Sample
 from unet_dist.errors import UserError
@@ -31,6 +31,7 @@ def list_images(paths: Sequence[Path]) -> list[Input]:
                 faults.append(f"{path}: the folder holds no image")
         elif path.is_file():
             files.append(path)
+            faults += _no_image(path)
         else:
             faults.append(f"{path}: there is no such file or folder")
     files = list(dict.fromkeys(files))
@@ -48,6 +49,18 @@ def list_images(paths: Sequence[Path]) -> list[Input]:
             for page in range(pages)
         ]
     return inputs
+
+
+def _no_image(path: Path) -> list[str]:
+    """Of a file that is no image by its name, why it is none by its content. An image that is
+    damaged is told when its turn comes, and does not stop the others."""
+    if path.suffix.lower() in EXTENSIONS:
+        return []
+    try:
+        image_size(ImageRef(path=path))
+    except UserError as error:
+        return [f"{path}: {fault}" for fault in error.faults]
+    return []
 
 
 def _pages(path: Path) -> int:

@@ -266,6 +266,7 @@ class _Results:
             files=tuple(path.name for path in self._parts),
             pixels=self._pictures.error_pixels,
             objects=number,
+            class_names=self._settings.config.data.names,
             notes=(*notes, *self._notes()),
         )
         with self._told():

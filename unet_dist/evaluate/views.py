@@ -62,8 +62,8 @@ def _same_size(image: ImageRows, mask: ImageRef, height: int, width: int) -> Non
     if (height, width) != (image.height, image.width):
         raise UserError(
             str(image.ref.path),
-            f"has {image.width} x {image.height} pixels but its mask {mask.path} "
-            f"{width} x {height}: are they of the same picture?",
+            f"has {image.height} x {image.width} pixels but its mask {mask.path} "
+            f"{height} x {width} (height x width): are they of the same picture?",
         )
 
 

@@ -177,6 +177,10 @@ def spec_of_tree(tree: Mapping[str, Any], where: Path) -> SearchSpec:
         return SearchSpec.model_validate(tree)
     except ValidationError as error:
         known = [name for name, _ in known_keys(SearchSpec)]
+        space = tree.get("space")
+        for key in space if isinstance(space, dict) else ():
+            fields = Parameter.model_fields.items()
+            known += [f"space.{key}.{field.alias or name}" for name, field in fields]
         faults = [
             explain(item, known)
             for item in error.errors()

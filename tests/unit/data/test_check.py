@@ -56,7 +56,7 @@ def test_every_fault_of_the_data_set_is_told_at_once(write_folder, write):
     faults = "\n".join(report_of(root).faults)
     for words in (
         "00.png has no mask",
-        "01: the image has 16 x 16 pixels but its mask 20 x 20",
+        "01: the image has 16 x 16 pixels but its mask 20 x 20 (height x width)",
         "the values are 0, 128, 255",
         "03.png: a Git LFS pointer",
         "04.png: cannot be decoded, truncated or damaged",
@@ -232,7 +232,10 @@ def test_wrong_view_is_a_fault(write_folder, write):
     for index in range(5):
         write(f"view/{index:02d}.png", np.ones((9, 16), np.bool_))
     report = report_of(root, fov="file", fov_masks="view")
-    assert "00: the image has 16 x 16 pixels but its field of view 16 x 9" in report.faults[0]
+    assert (
+        "00: the image has 16 x 16 pixels but its field of view 9 x 16 (height x width)"
+        in report.faults[0]
+    )
 
 
 def test_shares_of_borders_and_ignored_pixels_are_those_of_the_decoded_masks(write_folder, write):
@@ -251,7 +254,7 @@ def test_shares_of_borders_and_ignored_pixels_are_those_of_the_decoded_masks(wri
 
 def test_no_data_set_is_a_report_too(tmp_path):
     report = report_of(tmp_path / "none")
-    assert "no such directory" in report.faults[0]
+    assert f"data.root={tmp_path / 'none'}: no such directory" in report.faults[0]
     assert report.facts.samples == 0
     assert report.to_text().splitlines()[-1].startswith("1 fault, ")
 

@@ -222,6 +222,31 @@ def test_small_parts_are_enlarged_only_by_what_has_a_say_in_them(split, folds, v
     assert [w.rpartition("; ")[2] for w in warnings] == [cure for cure in (val, test) if cure]
 
 
+FEW = "the 2 beside the test are too few for it in all, so add images"
+
+
+@pytest.mark.parametrize(
+    ("split", "counts", "val", "test"),
+    [
+        # Of 3 images no division has 3 to validate, or 3 to test.
+        ({}, (1, 1, 1), f"{FEW}, or lower data.split.test and train with --folds", "add images"),
+        ({"by": "official"}, (1, 1, 1), FEW, OWN),
+        # 3 beside the test: all of them validate in folds, 2 of them otherwise.
+        ({}, (2, 1, 1), "train with --folds 3", "add images"),
+        ({}, (2, 1, 2), "train with --folds 3", "raise data.split.test"),
+        ({}, (3, 1, 1), "raise data.split.val, or train with --folds 4", "raise data.split.test"),
+    ],
+)
+def test_what_cannot_give_a_part_enough_images_is_not_advised(split, counts, val, test):
+    names = iter("abcdefgh")
+    parts = {
+        part: tuple(_sample(next(names), "test" if part == "test" else "train") for _ in range(n))
+        for part, n in zip(("train", "val", "test"), counts, strict=True)
+    }
+    warnings = interval_warnings(Splits(**parts), SplitConfig(**split), folds=False)
+    assert [w.rpartition("; ")[2] for w in warnings] == [val, test]
+
+
 def test_faults_come_without_warnings_that_need_a_sound_set(write_folder, write):
     root = write_folder(10)
     (root / "masks/00.png").unlink()

@@ -203,6 +203,39 @@ def test_what_was_asked_wrongly_is_said(arguments, message):
     assert message in str(result.exception)
 
 
+def test_a_structure_that_the_run_cannot_have_is_not_advised(tmp_path):
+    run = written(tmp_path / "run", [0.5])
+    RunDir(run).config.write_text("data: {classes: 3, class_names: [background, disc, cup]}\n")
+    for metric, told in (
+        ("cldice", "cannot have: tubular is for one foreground class, but data.classes is 3"),
+        ("aji", "these are of classes (data.mask=auto)"),
+    ):
+        with pytest.raises(UserError) as caught:
+            read_evaluation(run, "test", metric)
+        assert str(caught.value).endswith(told)
+        assert "--resume" not in str(caught.value)
+    RunDir(run).config.write_text("data: {mask: instances}\n")
+    with pytest.raises(UserError, match=r"--resume evaluate\.structure=objects$"):
+        read_evaluation(run, "test", "aji")
+
+
+def test_a_run_that_is_not_there_is_named_with_the_closest_one(tmp_path):
+    written(tmp_path / "two", [0.5])
+    with pytest.raises(UserError, match=r"tow: there is no such run; the closest name is two$"):
+        read_evaluation(tmp_path / "tow", "test", "dice")
+    with pytest.raises(UserError, match=r"there is no such run$"):
+        read_evaluation(tmp_path / "nowhere" / "two", "test", "dice")
+
+
+def test_a_part_without_images_is_not_to_be_evaluated(tmp_path):
+    run = RunDir(tmp_path)
+    run.dataset.write_text(json.dumps({"splits": {"train": [1], "val": [2], "test": []}}))
+    with pytest.raises(UserError, match=r"part test is empty: compare with --split val or --sp"):
+        read_evaluation(tmp_path, "test", "dice")
+    with pytest.raises(UserError, match=r"has no evaluation_val\.json: unet-dist eval"):
+        read_evaluation(tmp_path, "val", "dice")
+
+
 def test_a_result_that_is_missing_old_or_forged_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(UserError, match=r"has no evaluation_test\.json: unet-dist eval"):
         read_evaluation(tmp_path, "test", "dice")

@@ -27,6 +27,17 @@ def test_a_stack_that_cannot_be_read_does_not_stop_the_rest(tmp_path):
     assert stems == ["bad", "good_0", "good_1", "good_2"]
 
 
+def test_a_named_file_that_is_no_image_is_refused_and_an_image_of_any_name_is_one(tmp_path):
+    image = write(tmp_path / "eye.png").rename(tmp_path / "eye")
+    (tmp_path / "broken.png").write_bytes(b"")  # told when its turn comes
+    assert [one.stem for one in list_images([image, tmp_path / "broken.png"])] == ["eye", "broken"]
+    (tmp_path / "some.py").write_text("print()\n")
+    with pytest.raises(UserError) as caught:
+        list_images([tmp_path / "some.py", image, tmp_path / "none.png"])
+    assert len(caught.value.faults) == 2
+    assert caught.value.faults[0].startswith(f"{tmp_path / 'some.py'}: not an image of a known")
+
+
 def test_truths_bear_the_names_of_the_images(tmp_path):
     images = [write(tmp_path / "images" / name) for name in ("1.png", "2.jpg", "3.png")]
     masks = tmp_path / "masks"

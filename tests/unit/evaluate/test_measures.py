@@ -246,7 +246,7 @@ def test_the_other_observers_mask_is_found_from_either(tmp_path, layout, first, 
     assert other(first).tolist() == [[0, 1], [1, 0]]
     assert other(second).tolist() == [[0, 1], [0, 0]]
     Image.fromarray(np.zeros((3, 2), np.uint8)).save(tmp_path / second)
-    with pytest.raises(UserError, match="2 x 3"):
+    with pytest.raises(UserError, match=r"2 x 2 pixels but its mask 3 x 2 \(height"):
         other(first)
     (tmp_path / second).unlink()
     assert other(first) is None

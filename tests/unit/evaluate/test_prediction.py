@@ -250,7 +250,7 @@ def test_the_field_of_view_of_an_image_of_the_data_set_is_its_mask(tmp_path):
     assert np.array_equal(read(tmp_path / "a_mask.png"), fov)
     assert record.notes == ()
     Image.fromarray(fov[:50]).save(tmp_path / "fov.png")
-    with pytest.raises(UserError, match=r"60 x 60 pixels but its mask .* 60 x 50"):
+    with pytest.raises(UserError, match=r"60 x 60 pixels but its mask .* 50 x 60 "):
         predict_file(half, known, tmp_path, settings)
 
 
@@ -285,7 +285,9 @@ def test_errors_have_their_colours_and_a_legend_with_their_numbers(tmp_path):
     assert len(legend) > 30
     shown = {tuple(colour) for colour in legend.reshape(-1, 3).tolist()}
     assert shown >= {tuple(colour) for colour in ERROR_COLOURS[1:].tolist()}
-    assert read_json(tmp_path / "a_prediction.json")["pixels"] == record.pixels
+    told = read_json(tmp_path / "a_prediction.json")
+    assert told["pixels"] == record.pixels
+    assert told["class_names"] == ["background", "foreground"]
 
 
 def test_codes_of_errors():
@@ -350,7 +352,7 @@ def test_a_truth_of_another_size_is_a_fault(tmp_path):
     write_image(tmp_path / "a.png", 30, 20)
     write_image(tmp_path / "truth.png", 20, 30)
     task = task_of(tmp_path / "a.png", tmp_path / "truth.png")
-    with pytest.raises(UserError, match=r"20 x 30 pixels but its mask .* 30 x 20"):
+    with pytest.raises(UserError, match=r"30 x 20 pixels but its mask .* 20 x 30 "):
         predict_file(grey_is_the_probability, task, tmp_path / "out", settings_of())
 
 

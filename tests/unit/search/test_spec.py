@@ -55,6 +55,11 @@ def test_the_search_files_that_come_along_are_good() -> None:
         (SPACE + "  train.momentum: {float: [0.8, 0.9], when: {train.optimizer: [sgd]}}\n",
          "not in the space"),
         (SPACE + "algorithm: {point: tpe}\n", "did you mean algorithm.points?"),
+        (SPACE + "retrian: {top: 1}\n", "retrian: unknown key; did you mean retrain?"),
+        (
+            SPACE + "  train.ema: {chioce: [0, 0.9]}\n",
+            "space.train.ema.chioce: unknown key; did you mean space.train.ema.choice?",
+        ),
         (SPACE + "algorithm: {points: bayes}\n", "algorithm.points"),
         (SPACE + "algorithm: {min_epochs: 30}\n", "train.epochs is 27"),
         (SPACE + "budget: {trials: 0}\n", "budget.trials"),

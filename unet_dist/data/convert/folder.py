@@ -88,7 +88,8 @@ def survey(
     if labels is not None:
         for label, number in shapes.items():
             if fault := labels.fault(label):
-                faults.append(f"{first[label]}: {fault} ({number} shapes have it)")
+                cure = "list it, or add --others background (or ignore)"
+                faults.append(f"{first[label]}: {fault} ({number} shapes have it): {cure}")
     raise_faults(where, faults)
     assert labels is not None
     return Survey(shapes=shapes, labels=labels)

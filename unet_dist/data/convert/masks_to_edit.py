@@ -1,6 +1,6 @@
 """Which masks are to become Labelme shapes: of a data set, or of a folder of predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from unet_dist.data.listing import Listing, closest, files_of
 from unet_dist.data.masks import MaskCoding, decode
 from unet_dist.data.sample import ImageRef
 from unet_dist.data.sources import list_samples
+from unet_dist.files import read_json
 
 PREDICTED, NUMBERED = ("_mask",), ("_objects", "_cells")
 """How the stems of the files end that ``unet-dist predict`` writes of classes and of objects."""
@@ -79,6 +80,50 @@ def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[Maske
         result.append(MaskedImage(name=name, image=references[name], mask=mask, read_mask=read))
     raise_faults(str(masks), listing.faults)
     return result
+
+
+def predicted_names(folder: Path) -> list[tuple[str, ...]]:
+    """The classes' names, background first, that the records of ``unet-dist predict`` tell; more
+    than one tuple if they differ."""
+    told: dict[tuple[str, ...], None] = {}
+    for path in sorted(folder.glob("*_prediction.json")):
+        record = read_json(path)
+        made_by = record.get("made_by")
+        # Older records tell them among the settings alone.
+        older = made_by.get("data.class_names") if isinstance(made_by, dict) else None
+        names = record.get("class_names") or older
+        if isinstance(names, list) and len(names) > 1:
+            told[tuple(map(str, names))] = None
+    return list(told)
+
+
+def name_faults(predicted: Sequence[tuple[str, ...]], listed: tuple[str, ...] | None) -> list[str]:
+    """What in names that were listed by hand contradicts those of the predictions; another name
+    for a class is none.
+
+    Args:
+        listed: background first, as ``predicted``; None if none were.
+    """
+    if listed is None:
+        if len(predicted) < 2:
+            return []
+        each = "; ".join(", ".join(names[1:]) for names in predicted)
+        return [f"the predictions are of different classes ({each}): list the names"]
+    faults = []
+    for names in predicted:
+        shown = ", ".join(names[1:])
+        if len(listed) != len(names):
+            faults.append(
+                f"{', '.join(listed[1:])}: {len(listed) - 1} where the predictions have "
+                f"{len(names) - 1}: {shown}"
+            )
+        faults += [
+            f"{label} is listed as class {number}, but is class {names.index(label)} of the "
+            f"predictions: {shown}"
+            for number, label in enumerate(listed)
+            if number and label in names[1:] and names.index(label) != number
+        ]
+    return faults
 
 
 def _pages_of(folder: Path, listing: Listing) -> dict[str, ImageRef]:

@@ -275,7 +275,7 @@ def test_labels_that_are_not_listed_are_told_with_their_number_and_the_closest(p
     told = faults(convert, "--labels", "vessel,disc")
     assert told == [
         "a.json shape 1: the label 'vesel' is not listed; the closest name is vessel (2 shapes "
-        "have it)"
+        "have it): list it, or add --others background (or ignore)"
     ]
 
 

@@ -185,6 +185,67 @@ def to_labelme(tmp_path: Path, *options: object) -> Any:
     return run(*arguments, *options)
 
 
+def predictions(tmp_path: Path, names: dict[str, list[str]]) -> None:
+    """Of two foreground classes, with the records of ``unet-dist predict``."""
+    for stem, classes in names.items():
+        mask = np.zeros((8, 8), np.uint8)
+        mask[1:3, 1:3], mask[5:7, 5:7] = 1, 2
+        save(tmp_path / "i" / f"{stem}.png", np.zeros((8, 8), np.uint8))
+        save(tmp_path / "m" / f"{stem}_mask.png", mask)
+        record = {"schema": 1, "made_by": {}, "class_names": classes}
+        (tmp_path / "m" / f"{stem}_prediction.json").write_text(json.dumps(record))
+
+
+def test_predictions_tell_the_names_of_their_classes(tmp_path: Path) -> None:
+    predictions(tmp_path, {"a": ["background", "disc", "cup"]})
+    to_labelme(tmp_path)
+    shapes = json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]
+    label_at = {tuple(shape["points"][0]): shape["label"] for shape in shapes}
+    assert sorted(label_at.values()) == ["cup", "disc"]
+    assert min(label_at) < (4, 4)
+    assert label_at[min(label_at)] == "disc"
+    assert (tmp_path / "out" / "labels.txt").read_text().split()[2:] == ["disc", "cup"]
+    # Records of earlier versions, which had them among the settings.
+    older = {"schema": 1, "made_by": {"data.class_names": ["background", "x", "y"]}}
+    (tmp_path / "m" / "a_prediction.json").write_text(json.dumps(older))
+    to_labelme(tmp_path, "--force")
+    assert (tmp_path / "out" / "labels.txt").read_text().split()[2:] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ("disc", ["disc: 1 where the predictions have 2: disc, cup"]),
+        (
+            "cup,disc",
+            [
+                "cup is listed as class 1, but is class 2 of the predictions: disc, cup",
+                "disc is listed as class 2, but is class 1 of the predictions: disc, cup",
+            ],
+        ),
+        ("papilla,excavation", None),  # other names for the same classes
+    ],
+)
+def test_listed_names_that_contradict_the_predictions_are_refused(
+    tmp_path: Path, labels: str, told: list[str] | None
+) -> None:
+    predictions(tmp_path, {"a": ["background", "disc", "cup"]})
+    if told is None:
+        to_labelme(tmp_path, "--labels", labels)
+        return
+    with pytest.raises(UserError) as caught:
+        to_labelme(tmp_path, "--labels", labels)
+    assert list(caught.value.faults) == told
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_of_different_classes_need_names(tmp_path: Path) -> None:
+    predictions(tmp_path, {"a": ["background", "disc", "cup"], "b": ["background", "x", "y"]})
+    with pytest.raises(UserError, match=r"different classes \(disc, cup; x, y\): list the names"):
+        to_labelme(tmp_path)
+    to_labelme(tmp_path, "--labels", "one,two")
+
+
 def test_every_fault_of_masks_is_told_at_once(tmp_path: Path) -> None:
     for name, shape in {"a": (8, 8), "b": (8, 8), "c": (8, 8), "d": (4, 8)}.items():
         save(tmp_path / "i" / f"{name}.png", np.zeros(shape, np.uint8))
