@@ -146,6 +146,9 @@ def compare(
 ) -> None:
     """Say what became slower from one profile to another, beyond the noise of their steps.
 
+    --fail-above exits with 2 where the steps are too few or too noisy to judge that limit; 0% asks
+    for whatever is beyond the noise.
+
     \b
     Examples:
       unet-dist profile compare runs/a/profile runs/b/profile --fail-above 3%
@@ -153,8 +156,14 @@ def compare(
     from dataclasses import asdict
 
     from unet_dist.profiling.analysis import analyse
-    from unet_dist.profiling.compare import FEWEST, compare_profiles, comparison_lines
+    from unet_dist.profiling.compare import (
+        FEWEST,
+        compare_profiles,
+        comparison_lines,
+        too_noisy_text,
+    )
     from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.unlike import unlike
 
     limit = _percent(fail_above) if fail_above else None
     one, other = (analyse(read_profiles(find_profiles([path]))) for path in (before, after))
@@ -164,9 +173,12 @@ def compare(
     if limit is not None and not found.is_judged:
         raise UserError("--fail-above", f"needs {FEWEST} steps of each profile to tell noise from "
                         f"a change: A has {found.steps_a}, B has {found.steps_b}")  # fmt: skip
-    slower = found.slower_by()
-    value = finite({**asdict(found), "slower_by": slower})
-    answer(console_for(as_json), as_json, "\n".join(comparison_lines(found)), value)
+    if limit is not None and found.is_too_noisy_for(limit):
+        raise UserError("--fail-above", too_noisy_text(found, limit))
+    slower, differences = found.slower_by(), unlike(before, one, after, other)
+    lines = [*(f"not the same work: {line}" for line in differences), *comparison_lines(found)]
+    value = finite({**asdict(found), "slower_by": slower, "differences": differences})
+    answer(console_for(as_json), as_json, "\n".join(lines), value)
     raise typer.Exit(EXIT_JOB_FAILED if limit is not None and slower > limit else EXIT_DONE)
 
 

@@ -58,6 +58,12 @@ class ProfileComparison:
         """Of the step, as a share of A's; 0 where it is within the noise."""
         return self.step.difference_ms / self.step.a_ms if self.step.is_sure else 0.0
 
+    def is_too_noisy_for(self, limit: float) -> bool:
+        """Whether B neither surely fails a limit of ``slower_by`` nor surely keeps it. A limit of 0
+        asks for whatever is beyond the noise, so no noise is too much for it."""
+        fails = self.slower_by() > limit
+        return limit > 0 and not fails and self.step.high_ms > limit * self.step.a_ms
+
 
 def compare_profiles(a: Analysis, b: Analysis) -> ProfileComparison:
     """By the typical rank of each."""
@@ -142,6 +148,15 @@ def comparison_lines(found: ProfileComparison) -> list[str]:
             for change in changes[:12]
         ]
     return lines
+
+
+def too_noisy_text(found: ProfileComparison, limit: float) -> str:
+    shares = (found.step.difference_ms, found.step.low_ms, found.step.high_ms)
+    change, low, high = (f"{share / found.step.a_ms:+.1%}" for share in shares)
+    return (
+        f"too noisy to judge {limit * 100:g} %: {found.steps_a} and {found.steps_b} steps tell a "
+        f"change of {change}, 95 % interval {low} to {high}; profile more steps"
+    )
 
 
 def _interval(change: Change) -> str:
