@@ -49,15 +49,22 @@ def start(
     Examples:
       unet-dist profile start runs/chase --steps 10
     """
-    folder = RunDir(run)
-    if folder.state() != "running":
-        raise UserError(str(run), "does not run, so nothing would be profiled")
+    from unet_dist.profiling.asking import ask, folder_of
+
+    folder, console = RunDir(run), console_for(False)
     plan = CapturePlan.parse(f"steps=1:{steps}", ranks)
     request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks, stacks=stack)
-    write_text_atomically(folder.profile_request, request.to_text())
-    console_for(False).print(
-        f"asked for {steps} steps; then: unet-dist profile analyze {folder.profiles}", markup=False
-    )
+    note = ask(folder, request)
+    if note:
+        console.print(f"warning: {note}", markup=False)
+    place = folder_of(folder, request)
+    if place is None:
+        console.print(
+            f"asked for {steps} steps; rank 0 has begun no step since: the training will name the "
+            f"folder below {folder.profiles}", markup=False,
+        )  # fmt: skip
+        return
+    console.print(f"asked for {steps} steps; then: unet-dist profile analyze {place}", markup=False)
 
 
 @app.command()
