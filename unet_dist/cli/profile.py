@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from unet_dist.profiling.analysis import Analysis
     from unet_dist.profiling.scaling import Topology
+    from unet_dist.profiling.tables import RankProfile
     from unet_dist.profiling.workload import KnownStep
 
 WIDTH_OF_FILES = 130
@@ -93,12 +94,11 @@ def analyze(
     # Here, since other commands do without NumPy and SciPy.
     from unet_dist.profiling.analysis import analyse
     from unet_dist.profiling.describe import missing_lines
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.roofline import CHIPS
 
     one_of("--chip", chip, tuple(CHIPS))
     console = console_for(as_json)
-    profiles = read_profiles(find_profiles(folders))
+    profiles = _read(folders, console)
     analysis = analyse(profiles, chip=chip)
     if csv_folder is not None:
         _write_tables(analysis, csv_folder)
@@ -127,10 +127,9 @@ def timeline(
       unet-dist profile timeline runs/chase/profile/step_000020 -o merged.json
     """
     from unet_dist.profiling.clocks import align
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.timeline import lines, merge_traces
 
-    profiles = read_profiles(find_profiles(folders))
+    profiles = _read(folders, console_for(False))
     part = output.with_name(f".{output.name}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -169,11 +168,10 @@ def compare(
         comparison_lines,
         too_noisy_text,
     )
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.unlike import unlike
 
     limit = _percent(fail_above) if fail_above else None
-    one, other = (analyse(read_profiles(find_profiles([path]))) for path in (before, after))
+    one, other = (analyse(_read([path], console_for(as_json))) for path in (before, after))
     if not one.parts or not other.parts:
         raise UserError("A B", "one of them tells nothing of a step: unet-dist profile analyze")
     found = compare_profiles(one, other)
@@ -247,7 +245,6 @@ def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownSt
     from unet_dist.config_file import load_config
     from unet_dist.profiling.analysis import analyse
     from unet_dist.profiling.clocks import align
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.stragglers import divided_by_arrival
     from unet_dist.profiling.workload import (
         KnownStep,
@@ -272,7 +269,7 @@ def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownSt
             "lies in no run folder, so how many images a step "
             "had is not known: name RUN/profile, or the configuration",
         )
-    profiles = read_profiles(find_profiles([source]))
+    profiles = _read([source], console_for(True))
     link = link_between(divided_by_arrival(profiles, align(profiles)))
     measured_topology, links = with_link(topology, link, len(profiles))
     return KnownStep(
@@ -281,6 +278,16 @@ def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownSt
         topology=measured_topology,
         links=links,
     )
+
+
+def _read(folders: list[Path], console: "Console") -> "list[RankProfile]":
+    """Says which capture is read, if there are several."""
+    from unet_dist.profiling.load import choose_capture, read_profiles
+
+    chosen = choose_capture(folders)
+    if chosen.note:
+        console.print(chosen.note, markup=False)
+    return read_profiles(chosen.found)
 
 
 def _tell(analysis: "Analysis", console: "Console") -> None:
