@@ -97,6 +97,7 @@ def test_the_cost_of_a_capture_is_told_against_steps_that_do_not_compile(tmp_pat
             capture.step_ends(number)
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
     assert 1.2 < record["overhead"] < 3  # three times as long; -88 % with the first step
+    assert 0 <= record["scatter"] < 1.2
 
 
 def test_stacks_that_simulated_ranks_do_not_have_are_told(tmp_path: Path) -> None:

@@ -138,25 +138,36 @@ class Capture:
         if self.simulated:
             self._write_simulated()
         missing = "" if self._is_there() else "MindSpore's profiler wrote no files"
-        lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
-        known = len(self._lengths) >= USUAL_FROM
-        usual = statistics.median(self._lengths) if known else None
-        overhead = statistics.median(lengths) / usual - 1 if usual and lengths else None
+        overhead, scatter = self._cost()
         self.records.write(
             "profile",
             step=self._steps[-1].number if self._steps else 0,
             folder=str(self._folder),
             steps=len(self._steps),
             overhead=overhead,
+            scatter=scatter,
             fault=missing,
             note=self._note,
         )
+
+    def _cost(self) -> tuple[float | None, float | None]:
+        """How much longer steps take than those before, and how much both differ by themselves: the
+        range of their middle half. Shares of a usual step."""
+        lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
+        if len(self._lengths) < USUAL_FROM or not lengths:
+            return None, None
+        usual = statistics.median(self._lengths)
+        ranges = (
+            np.subtract(*np.quantile(each, (0.75, 0.25))) for each in (self._lengths, lengths)
+        )
+        return statistics.median(lengths) / usual - 1, float(max(ranges)) / usual
 
     def _tell_if_never_begun(self) -> None:
         if self.plan is None or self._begun or self.comm.rank != 0 or not self._number:
             return
         self.records.write(
-            "profile", step=self._number, folder="", steps=0, overhead=None, note="",
+            "profile", step=self._number, folder="", steps=0, overhead=None, scatter=None,
+            note="",
             fault=f"steps {self.plan.first} to {self.plan.last} were asked for, but the training "
             f"went to step {self._number}",
         )  # fmt: skip
@@ -173,7 +184,8 @@ class Capture:
         ]
         if not told:  # the training ends in the middle of the capture
             return
-        facts = {name: told[-1][name] for name in ("step", "folder", "steps", "overhead", "fault")}
+        names = ("step", "folder", "steps", "overhead", "scatter", "fault")
+        facts = {name: told[-1][name] for name in names}
         note = "; ".join(filter(None, (f"of rank {rank}, without rank 0", told[-1]["note"])))
         self.records.write("profile", **facts, note=note)
 
