@@ -1,5 +1,6 @@
 """``unet-dist profile``: what captured profiles say."""
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -132,11 +133,17 @@ def timeline(
     profiles = _read(folders, console_for(False))
     part = output.with_name(f".{output.name}.part")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w", encoding="utf-8") as file:
             merged = merge_traces(profiles, align(profiles), file)
         part.replace(output)
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(output)  # which the user has named
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the write before told the reason
+            part.unlink(missing_ok=True)
     for line in (*lines(merged), f"written: {output}"):
         console_for(False).print(line, markup=False)
 
@@ -225,6 +232,8 @@ def scale(
     from unet_dist.profiling.predictions import predict_cards, prediction_lines
     from unet_dist.profiling.scaling import TOPOLOGIES
 
+    if not source.exists():
+        raise UserError(str(source), "there is no such file or folder")
     one_of("--topology", topology, tuple(TOPOLOGIES))
     numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
     step = _step_of(source, TOPOLOGIES[topology], peak_tflops)

@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
 from unet_dist.profiling.operators import OperatorGroup
-from unet_dist.profiling.steps import PARTS, StepParts
+from unet_dist.profiling.steps import PARTS, StepParts, outlier_text
 
 RESAMPLES = 2000
 FEWEST = 3
@@ -48,6 +48,8 @@ class ProfileComparison:
     """Of types, of a mean step; without intervals."""
     steps_a: int
     steps_b: int
+    outliers: tuple[str, ...]
+    """Of A and of B, where a mean step contradicts the median."""
 
     @property
     def is_judged(self) -> bool:
@@ -84,6 +86,11 @@ def compare_profiles(a: Analysis, b: Analysis) -> ProfileComparison:
         kernels=tuple(_largest(_kernels(a, b, len(steps_a), len(steps_b)), least)),
         steps_a=len(steps_a),
         steps_b=len(steps_b),
+        outliers=tuple(
+            f"steps of {name} differ much: {told}"
+            for name, steps in (("A", steps_a), ("B", steps_b))
+            if (told := outlier_text(steps))
+        ),
     )
 
 
@@ -139,7 +146,10 @@ def comparison_lines(found: ProfileComparison) -> list[str]:
         f"step: {found.step.a_ms:.2f} to {found.step.b_ms:.2f} ms, "
         f"{found.step.difference_ms:+.2f}{_interval(found.step)}{sure}"
     ]
-    for title, changes in (("parts", found.parts), ("kernels", found.kernels)):
+    lines += found.outliers
+    for title, changes in (
+        ("parts of the median step", found.parts), ("kernels of the mean step", found.kernels),
+    ):  # fmt: skip
         if changes:
             lines.append(f"{title}:")
         lines += [
