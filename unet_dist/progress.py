@@ -6,6 +6,7 @@ It is told by rank 0's records alone, so it is the same for every way of startin
 import contextlib
 import io
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -18,6 +19,8 @@ from unet_dist.evaluate.names import decimals
 from unet_dist.records import RecordFollower
 
 PLAIN_EVERY_S = 5.0
+LIVE_STEPS = 20
+"""Whose mean speed a live line tells; a plain one tells that of the steps since the one before."""
 TAIL_AT_ONCE = 256_000
 """Bytes of a log shown in one look."""
 
@@ -68,6 +71,8 @@ class Progress:
         self._rates: list[float] = []
         self._last_plain = 0.0
         self._live = Status(waiting_for, console=console) if console.is_terminal else None
+        # Single steps differ too much to tell a speed.
+        self._since_line = deque[Mapping[str, Any]](maxlen=LIVE_STEPS if self._live else None)
         if self._live:
             self._live.start()
         else:
@@ -94,8 +99,11 @@ class Progress:
         elif kind == "step":
             # The first step holds the compilation, and would foretell hours.
             if self._started:
+                if not self._rates:
+                    self._since_line.clear()
                 self._rates = [*self._rates[-19:], record["step_s"]]
             self._started = True
+            self._since_line.append(record)
             if record["overflow"]:
                 self._console.print(
                     f"step {record['step']}: fp16 overflow, skipped on all ranks; loss scale "
@@ -124,10 +132,13 @@ class Progress:
         if self._rates:
             mean_s = sum(self._rates) / len(self._rates)
             left = f"  left {_clock((self._total_steps - record['step']) * mean_s)}"
+        took_s = sum(one["step_s"] for one in self._since_line)
+        images = sum(one["images_per_s"] * one["step_s"] for one in self._since_line)
+        waited_s = sum(one["data_wait_s"] for one in self._since_line)
         return (
             f"step {record['step']}/{self._total_steps}  loss {decimals(record['loss'])}  "
-            f"Dice {decimals(record['dice'])}  {record['images_per_s']:.1f} images/s  "
-            f"waiting for data {record['data_wait_s'] / record['step_s']:.0%}{left}"
+            f"Dice {decimals(record['dice'])}  {images / took_s:.1f} images/s  "
+            f"waiting for data {waited_s / took_s:.0%}{left}"
         )
 
     def _line(self, text: str, *, last: bool) -> None:
@@ -136,6 +147,7 @@ class Progress:
             self._live.update(text)
         elif last or now - self._last_plain >= PLAIN_EVERY_S:
             self._last_plain = now
+            self._since_line.clear()
             self._console.print(text)
 
 
@@ -205,8 +217,13 @@ def profile_line(record: dict[str, Any]) -> str:
     """What became of a profile, and what it cost."""
     if record["fault"]:
         return f"warning: no profile: {record['fault']}"
-    cost = record["overhead"]
-    told = "" if cost is None else f" (time of a step {cost:+.0%})"
+    cost, scatter = record["overhead"], record.get("scatter") or 0.0
+    if cost is None:
+        told = ""
+    elif cost > scatter:
+        told = f" (time of a step {cost:+.0%})"
+    else:  # no capture makes steps faster either
+        told = " (what it costs is too noisy to tell)"
     folder = Path(record["folder"]).parent
     note = f" ({record['note']})" if record.get("note") else ""
     return f"profile of {record['steps']} steps{told}: unet-dist profile analyze {folder}{note}"

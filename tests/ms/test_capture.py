@@ -97,6 +97,7 @@ def test_the_cost_of_a_capture_is_told_against_steps_that_do_not_compile(tmp_pat
             capture.step_ends(number)
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
     assert 1.2 < record["overhead"] < 3  # three times as long; -88 % with the first step
+    assert 0 <= record["scatter"] < 1.2
 
 
 def test_stacks_that_simulated_ranks_do_not_have_are_told(tmp_path: Path) -> None:
@@ -189,3 +190,49 @@ def test_a_profiler_that_writes_nothing_is_told(tmp_path: Path) -> None:
         train(capture, 3)
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
     assert record["fault"] == "MindSpore's profiler wrote no files"
+
+
+def test_rank_0_tells_of_a_profile_that_it_takes_no_part_in(tmp_path: Path) -> None:
+    """Else nobody at the terminal would hear of it: the launcher shows rank 0's records."""
+    plan = CapturePlan.parse("steps=3:4", "1")
+    run = RunDir(tmp_path)
+    with RecordWriter(run.records(0)) as one, RecordWriter(run.records(1)) as two:
+        captures = [capture_of(tmp_path, plan, records) for records in (one, two)]
+        captures[1].comm.rank = 1
+        for number in range(1, 7):
+            for capture in captures:
+                capture.step_begins(number, waited_s=0)
+            for capture in reversed(captures):
+                capture.step_ends(number)
+    records = list(read_records(run.records(0)))
+    [granted] = [r for r in records if r["kind"] == "capture"]
+    assert (granted["step"], granted["until"], granted["ranks"]) == (3, 4, [1])
+    [record] = [r for r in records if r["kind"] == "profile"]
+    assert (record["steps"], record["step"], record["fault"]) == (2, 4, "")
+    assert profile_line(record).endswith("step_000003 (of rank 1, without rank 0)")
+
+
+def test_a_request_waits_for_the_capture_that_runs_and_for_those_planned(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        plan = CapturePlan.parse("steps=3:6,every=5,repeat=2", "all")  # 3 to 6, and 8 to 11
+        capture = capture_of(tmp_path, plan, records)
+        train(capture, 2)
+        for number in range(3, 17):
+            if number == 4:
+                request = CaptureRequest(number=time.time_ns(), steps=2)
+                capture.run.profile_request.write_text(request.to_text())
+            capture.step_begins(number, waited_s=0)
+            capture.step_ends(number)
+    done = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert [(r["step"], r["steps"]) for r in done] == [(6, 4), (11, 4), (13, 2)]
+
+
+def test_a_request_of_before_a_restart_is_not_granted_again(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, None, records)
+        request = CaptureRequest(number=time.time_ns(), steps=2, first=3)
+        capture.run.profile_request.write_text(request.to_text())
+        for number in range(5, 8):
+            capture.step_begins(number, waited_s=0)
+            capture.step_ends(number)
+    assert not capture.run.profiles.exists()

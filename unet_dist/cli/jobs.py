@@ -47,7 +47,7 @@ from unet_dist.config_file import (
     with_absolute_paths,
 )
 from unet_dist.errors import UserError
-from unet_dist.launching.datasets import begin_run
+from unet_dist.launching.datasets import begin_run, check_capture
 from unet_dist.launching.job import Job
 from unet_dist.launching.overfit import GOAL, begin_overfit, overfit_config
 from unet_dist.launching.placement import Placement, check_fit
@@ -158,9 +158,9 @@ def train(
             as_json=as_json,
         )
     if resume:
-        begin = _resumed(target, overrides or [], placement)
+        begin = _resumed(target, overrides or [], placement, capture)
     else:
-        begin = _new(target, overrides or [], placement, run=run, overfit=overfit)
+        begin = _new(target, overrides or [], placement, capture, run=run, overfit=overfit)
     topology = begin.placement.topology()
     if topology.part.count > 1 and run is None and not resume:
         raise UserError("--run", "is needed with several parts: the folder that all of them share")
@@ -183,6 +183,8 @@ def train(
     )
     warn_of_table(begin.placement, console)
     if dry_run:
+        if capture is not None:
+            _tell_capture(begin, config, capture, console)
         show_plan(job, as_json)
         return
 
@@ -229,12 +231,29 @@ def _capture_of(steps: str, ranks: str, *, stacks: bool) -> CapturePlan | None:
     return None
 
 
-def _resumed(target: Path, overrides: list[str], placement: Placement) -> _Beginning:
+def _tell_capture(
+    begin: _Beginning, config: Config, capture: CapturePlan, console: Console
+) -> None:
+    """What a dry run says of it."""
+    if begin.folder.dataset.exists():
+        check_capture(begin.folder, config, capture, console)
+    else:
+        console.print(
+            "--profile: whether the training has these steps is checked once its images are read",
+            markup=False,
+        )
+
+
+def _resumed(
+    target: Path, overrides: list[str], placement: Placement, capture: CapturePlan | None
+) -> _Beginning:
     folder = RunDir(target)
     config = config_of_run(folder, overrides)
     before = folder.last_plan().get("job", {})
 
     def prepare(world: int, console: Console) -> Mapping[str, Any]:
+        if capture is not None:
+            check_capture(folder, config, capture, console)
         write_text_atomically(folder.config, dump_config(config))
         return {}
 
@@ -252,7 +271,13 @@ def _resumed(target: Path, overrides: list[str], placement: Placement) -> _Begin
 
 
 def _new(
-    target: Path, overrides: list[str], placement: Placement, *, run: Path | None, overfit: int
+    target: Path,
+    overrides: list[str],
+    placement: Placement,
+    capture: CapturePlan | None,
+    *,
+    run: Path | None,
+    overfit: int,
 ) -> _Beginning:
     refuse_folder(target, "a run")
     name = target.with_stem(f"{target.stem}-overfit") if overfit else target
@@ -274,6 +299,12 @@ def _new(
             changes = {"doubts": doubts}
         else:
             begin_run(folder, config, console)
+        try:
+            if capture is not None:
+                check_capture(folder, begun, capture, console)
+        except UserError:
+            folder.discard()
+            raise
         write_text_atomically(folder.config, dump_config(begun))
         return changes
 

@@ -1,5 +1,6 @@
 """``unet-dist profile``: what captured profiles say."""
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from unet_dist.profiling.analysis import Analysis
     from unet_dist.profiling.scaling import Topology
+    from unet_dist.profiling.tables import RankProfile
     from unet_dist.profiling.workload import KnownStep
 
 WIDTH_OF_FILES = 130
@@ -49,15 +51,22 @@ def start(
     Examples:
       unet-dist profile start runs/chase --steps 10
     """
-    folder = RunDir(run)
-    if folder.state() != "running":
-        raise UserError(str(run), "does not run, so nothing would be profiled")
+    from unet_dist.profiling.asking import ask, folder_of
+
+    folder, console = RunDir(run), console_for(False)
     plan = CapturePlan.parse(f"steps=1:{steps}", ranks)
     request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks, stacks=stack)
-    write_text_atomically(folder.profile_request, request.to_text())
-    console_for(False).print(
-        f"asked for {steps} steps; then: unet-dist profile analyze {folder.profiles}", markup=False
-    )
+    note = ask(folder, request)
+    if note:
+        console.print(f"warning: {note}", markup=False)
+    place = folder_of(folder, request)
+    if place is None:
+        console.print(
+            f"asked for {steps} steps; rank 0 has begun no step since: the training will name the "
+            f"folder below {folder.profiles}", markup=False,
+        )  # fmt: skip
+        return
+    console.print(f"asked for {steps} steps; then: unet-dist profile analyze {place}", markup=False)
 
 
 @app.command()
@@ -86,12 +95,11 @@ def analyze(
     # Here, since other commands do without NumPy and SciPy.
     from unet_dist.profiling.analysis import analyse
     from unet_dist.profiling.describe import missing_lines
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.roofline import CHIPS
 
     one_of("--chip", chip, tuple(CHIPS))
     console = console_for(as_json)
-    profiles = read_profiles(find_profiles(folders))
+    profiles = _read(folders, console)
     analysis = analyse(profiles, chip=chip)
     if csv_folder is not None:
         _write_tables(analysis, csv_folder)
@@ -120,17 +128,22 @@ def timeline(
       unet-dist profile timeline runs/chase/profile/step_000020 -o merged.json
     """
     from unet_dist.profiling.clocks import align
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.timeline import lines, merge_traces
 
-    profiles = read_profiles(find_profiles(folders))
+    profiles = _read(folders, console_for(False))
     part = output.with_name(f".{output.name}.part")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w", encoding="utf-8") as file:
             merged = merge_traces(profiles, align(profiles), file)
         part.replace(output)
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(output)  # which the user has named
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the write before told the reason
+            part.unlink(missing_ok=True)
     for line in (*lines(merged), f"written: {output}"):
         console_for(False).print(line, markup=False)
 
@@ -146,6 +159,9 @@ def compare(
 ) -> None:
     """Say what became slower from one profile to another, beyond the noise of their steps.
 
+    --fail-above exits with 2 where the steps are too few or too noisy to judge that limit; 0% asks
+    for whatever is beyond the noise.
+
     \b
     Examples:
       unet-dist profile compare runs/a/profile runs/b/profile --fail-above 3%
@@ -153,20 +169,28 @@ def compare(
     from dataclasses import asdict
 
     from unet_dist.profiling.analysis import analyse
-    from unet_dist.profiling.compare import FEWEST, compare_profiles, comparison_lines
-    from unet_dist.profiling.load import find_profiles, read_profiles
+    from unet_dist.profiling.compare import (
+        FEWEST,
+        compare_profiles,
+        comparison_lines,
+        too_noisy_text,
+    )
+    from unet_dist.profiling.unlike import unlike
 
     limit = _percent(fail_above) if fail_above else None
-    one, other = (analyse(read_profiles(find_profiles([path]))) for path in (before, after))
+    one, other = (analyse(_read([path], console_for(as_json))) for path in (before, after))
     if not one.parts or not other.parts:
         raise UserError("A B", "one of them tells nothing of a step: unet-dist profile analyze")
     found = compare_profiles(one, other)
     if limit is not None and not found.is_judged:
         raise UserError("--fail-above", f"needs {FEWEST} steps of each profile to tell noise from "
                         f"a change: A has {found.steps_a}, B has {found.steps_b}")  # fmt: skip
-    slower = found.slower_by()
-    value = finite({**asdict(found), "slower_by": slower})
-    answer(console_for(as_json), as_json, "\n".join(comparison_lines(found)), value)
+    if limit is not None and found.is_too_noisy_for(limit):
+        raise UserError("--fail-above", too_noisy_text(found, limit))
+    slower, differences = found.slower_by(), unlike(before, one, after, other)
+    lines = [*(f"not the same work: {line}" for line in differences), *comparison_lines(found)]
+    value = finite({**asdict(found), "slower_by": slower, "differences": differences})
+    answer(console_for(as_json), as_json, "\n".join(lines), value)
     raise typer.Exit(EXIT_JOB_FAILED if limit is not None and slower > limit else EXIT_DONE)
 
 
@@ -208,6 +232,8 @@ def scale(
     from unet_dist.profiling.predictions import predict_cards, prediction_lines
     from unet_dist.profiling.scaling import TOPOLOGIES
 
+    if not source.exists():
+        raise UserError(str(source), "there is no such file or folder")
     one_of("--topology", topology, tuple(TOPOLOGIES))
     numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
     step = _step_of(source, TOPOLOGIES[topology], peak_tflops)
@@ -228,7 +254,6 @@ def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownSt
     from unet_dist.config_file import load_config
     from unet_dist.profiling.analysis import analyse
     from unet_dist.profiling.clocks import align
-    from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.stragglers import divided_by_arrival
     from unet_dist.profiling.workload import (
         KnownStep,
@@ -253,7 +278,7 @@ def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownSt
             "lies in no run folder, so how many images a step "
             "had is not known: name RUN/profile, or the configuration",
         )
-    profiles = read_profiles(find_profiles([source]))
+    profiles = _read([source], console_for(True))
     link = link_between(divided_by_arrival(profiles, align(profiles)))
     measured_topology, links = with_link(topology, link, len(profiles))
     return KnownStep(
@@ -262,6 +287,16 @@ def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownSt
         topology=measured_topology,
         links=links,
     )
+
+
+def _read(folders: list[Path], console: "Console") -> "list[RankProfile]":
+    """Says which capture is read, if there are several."""
+    from unet_dist.profiling.load import choose_capture, read_profiles
+
+    chosen = choose_capture(folders)
+    if chosen.note:
+        console.print(chosen.note, markup=False)
+    return read_profiles(chosen.found)
 
 
 def _tell(analysis: "Analysis", console: "Console") -> None:

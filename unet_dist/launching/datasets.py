@@ -10,6 +10,7 @@ from unet_dist.config import Config
 from unet_dist.config_data import SplitConfig
 from unet_dist.errors import UserError
 from unet_dist.evaluate.names import numbered
+from unet_dist.profiling.capture import CapturePlan
 from unet_dist.progress import counter
 from unet_dist.runs import RunDir
 
@@ -84,6 +85,30 @@ def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Conso
         f"{len(splits.test)} to test; masks {whole.coding.describe()}",
         markup=False,
     )
+
+
+def check_capture(folder: RunDir, config: Config, capture: CapturePlan, console: Console) -> None:
+    """Raises UserError if the training that the folder was begun for ends before the capture."""
+    from unet_dist.data.loader import steps_per_epoch
+    from unet_dist.data.manifest import read_manifest
+
+    dataset, _ = read_manifest(folder.dataset, config.data)
+    crops = len(dataset.splits.train) * config.augment.crops_per_image
+    total = config.train.epochs * steps_per_epoch(crops, config.train.batch)
+    wanted = f"steps {capture.first} to {capture.last}"
+    if capture.first > total:
+        raise UserError("--profile", f"asks for {wanted}, but the training has {total}")
+    if capture.last > total:
+        console.print(
+            f"warning: --profile asks for {wanted}, but the training has {total}", markup=False
+        )
+    begins = [capture.first + number * capture.every for number in range(capture.repeat)]
+    late = sum(begin > total for begin in begins)
+    if late:
+        console.print(
+            f"warning: {late} of the {capture.repeat} captures of --profile begin after step "
+            f"{total}, the training's last", markup=False,
+        )  # fmt: skip
 
 
 def refuse_used(folder: RunDir) -> None:

@@ -191,7 +191,7 @@ def _host(seen: Seen) -> Iterator[Advice]:
     if seen.memory is not None:
         idle = max(0.0, idle - seen.memory.churn.stalled_ns)
     evidence = (
-        f"{_ms(idle)} of a step lie between kernels, the longest before "
+        f"{_ms(idle)} of a step lie between kernels, the longest of all steps before "
         f"{seen.launches.largest_gap_before} ({_ms(seen.launches.largest_gap_ns)})",
         f"{tiny:.0%} of {seen.launches.kernels} kernels are shorter than 10 us",
     )

@@ -61,6 +61,12 @@ class CapturePlan:
     def covers(self, rank: int) -> bool:
         return self.ranks is None or rank in self.ranks
 
+    def free_from(self, step: int, length: int) -> int:
+        """The first step, not before that one, from which so many are in no capture's begin."""
+        while begun := [each for each in range(step, step + length) if self.begins_at(each)]:
+            step = begun[-1] + self.length
+        return step
+
     def check_ranks(self, world: int) -> None:
         """Raises UserError if a rank is to be profiled that there is not."""
         beyond = [rank for rank in self.ranks or () if rank >= world]
@@ -130,3 +136,7 @@ class CaptureRequest:
 
     def covers(self, rank: int) -> bool:
         return self.ranks is None or rank in self.ranks
+
+    @property
+    def length(self) -> int:
+        return self.steps

@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
 from unet_dist.profiling.operators import OperatorGroup
-from unet_dist.profiling.steps import PARTS, StepParts
+from unet_dist.profiling.steps import PARTS, StepParts, outlier_text
 
 RESAMPLES = 2000
 FEWEST = 3
@@ -48,6 +48,8 @@ class ProfileComparison:
     """Of types, of a mean step; without intervals."""
     steps_a: int
     steps_b: int
+    outliers: tuple[str, ...]
+    """Of A and of B, where a mean step contradicts the median."""
 
     @property
     def is_judged(self) -> bool:
@@ -57,6 +59,12 @@ class ProfileComparison:
     def slower_by(self) -> float:
         """Of the step, as a share of A's; 0 where it is within the noise."""
         return self.step.difference_ms / self.step.a_ms if self.step.is_sure else 0.0
+
+    def is_too_noisy_for(self, limit: float) -> bool:
+        """Whether B neither surely fails a limit of ``slower_by`` nor surely keeps it. A limit of 0
+        asks for whatever is beyond the noise, so no noise is too much for it."""
+        fails = self.slower_by() > limit
+        return limit > 0 and not fails and self.step.high_ms > limit * self.step.a_ms
 
 
 def compare_profiles(a: Analysis, b: Analysis) -> ProfileComparison:
@@ -78,6 +86,11 @@ def compare_profiles(a: Analysis, b: Analysis) -> ProfileComparison:
         kernels=tuple(_largest(_kernels(a, b, len(steps_a), len(steps_b)), least)),
         steps_a=len(steps_a),
         steps_b=len(steps_b),
+        outliers=tuple(
+            f"steps of {name} differ much: {told}"
+            for name, steps in (("A", steps_a), ("B", steps_b))
+            if (told := outlier_text(steps))
+        ),
     )
 
 
@@ -133,7 +146,10 @@ def comparison_lines(found: ProfileComparison) -> list[str]:
         f"step: {found.step.a_ms:.2f} to {found.step.b_ms:.2f} ms, "
         f"{found.step.difference_ms:+.2f}{_interval(found.step)}{sure}"
     ]
-    for title, changes in (("parts", found.parts), ("kernels", found.kernels)):
+    lines += found.outliers
+    for title, changes in (
+        ("parts of the median step", found.parts), ("kernels of the mean step", found.kernels),
+    ):  # fmt: skip
         if changes:
             lines.append(f"{title}:")
         lines += [
@@ -142,6 +158,15 @@ def comparison_lines(found: ProfileComparison) -> list[str]:
             for change in changes[:12]
         ]
     return lines
+
+
+def too_noisy_text(found: ProfileComparison, limit: float) -> str:
+    shares = (found.step.difference_ms, found.step.low_ms, found.step.high_ms)
+    change, low, high = (f"{share / found.step.a_ms:+.1%}" for share in shares)
+    return (
+        f"too noisy to judge {limit * 100:g} %: {found.steps_a} and {found.steps_b} steps tell a "
+        f"change of {change}, 95 % interval {low} to {high}; profile more steps"
+    )
 
 
 def _interval(change: Change) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -12,13 +12,15 @@ from unet_dist.profiling.advice import Advice
 from unet_dist.profiling.analysis import PART_NAMES, Analysis, RankSummary
 from unet_dist.profiling.operators import ELSEWHERE, LAYOUT, OperatorGroup
 from unet_dist.profiling.roofline import CHIPS
-from unet_dist.profiling.steps import PARTS
+from unet_dist.profiling.steps import PARTS, outlier_text
 from unet_dist.profiling.texts import shortened
 
 SHOWN_RANKS = 16
 SHOWN_GROUPS = 10
 FEWEST_FOR_GROWTH = 3
 NAME_WIDTH = 14
+NUMBERS = ("count", "ms", "share", "GB/s")
+"""Columns of kernels."""
 NAMES_WIDTH = 34
 """Columns that names of parts take at the least, so that each wraps to two lines at the most."""
 
@@ -82,7 +84,7 @@ def lines_of(analysis: Analysis) -> list[str]:
             f"slow {link.kind} link {link.source} to {link.target}: {link.gb_per_s:.1f} GB/s, "
             f"usual {usual:.1f}"
         )
-    return [*lines, *_memory_lines(analysis), *_kernel_lines(analysis)]
+    return [*lines, *_memory_lines(analysis), *_mean_lines(analysis), *_kernel_lines(analysis)]
 
 
 def _link_lines(analysis: Analysis) -> list[str]:
@@ -121,13 +123,25 @@ def _memory_lines(analysis: Analysis) -> list[str]:
     return lines
 
 
+def _mean_lines(analysis: Analysis) -> list[str]:
+    """Else 690 ms between kernels would stand beside an idle device of 27 ms."""
+    [typical] = [one for one in analysis.ranks if one.rank == analysis.typical]
+    told = outlier_text(typical.steps)
+    if not told:
+        return []
+    return [
+        f"steps of rank {typical.rank} differ much: {told}; kernels are told of all steps or "
+        "of their mean, parts of the median one"
+    ]
+
+
 def _kernel_lines(analysis: Analysis) -> list[str]:
     lines = []
     launches = analysis.launches
     if launches is not None and launches.kernels:
         layout = sum(one.share for one in analysis.types if LAYOUT.search(one.name))
         lines.append(
-            f"kernels of a step: {launches.kernels:,}, of which {launches.tiny:,} are shorter "
+            f"kernels of a mean step: {launches.kernels:,}, of which {launches.tiny:,} are shorter "
             f"than 10 us ({launches.tiny_ns / 1e6:.2f} ms); {launches.gaps_ns / 1e6:.2f} ms lie "
             f"between kernels; layouts and number formats take {layout:.1%} of their time"
         )
@@ -197,18 +211,35 @@ def _steps_of(shown: Sequence[RankSummary], title: str) -> Table:
 
 
 def _operators(title: str, groups: Sequence[OperatorGroup]) -> Table:
+    """Without columns that tell of no kernel anything."""
     table = Table(box=SIMPLE, title=title)
-    for column in ("", "core", "count", "ms", "share", "GB/s", "busy pipe", "roofline"):
-        right = column in ("count", "ms", "GB/s", "share")
-        # Names are folded, as two that begin alike would look the same if they were cut.
+    cells = [operator_cells(group) for group in groups[:SHOWN_GROUPS]]
+    # Names are folded, as two that begin alike would look the same if they were cut.
+    table.add_column("", overflow="fold", min_width=NAME_WIDTH)
+    columns = told_columns(cells)
+    for column in columns:
         table.add_column(
-            column, justify="right" if right else "left", no_wrap=bool(column), overflow="fold",
-            min_width=None if column else NAME_WIDTH,
-        )  # fmt: skip
-    for group in groups[:SHOWN_GROUPS]:
-        table.add_row(
-            Text(shortened(group.name)), Text(shortened(group.core, 20)), f"{group.count:,}",
-            f"{group.total_ns / 1e6:.3f}", f"{group.share:.1%}", gb_per_s_text(group), group.bound,
-            roof_text(group),
-        )  # fmt: skip
+            column, justify="right" if column in NUMBERS else "left", no_wrap=True, overflow="fold"
+        )
+    for group, row in zip(groups, cells, strict=False):
+        shown = {**row, "core": shortened(row["core"], 20)}
+        table.add_row(Text(shortened(group.name)), *(Text(shown[column]) for column in columns))
     return table
+
+
+def operator_cells(group: OperatorGroup) -> dict[str, str]:
+    """What a table tells of it, besides its name, by the column's title."""
+    return {
+        "core": group.core,
+        "count": f"{group.count:,}",
+        "ms": f"{group.total_ns / 1e6:.3f}",
+        "share": f"{group.share:.1%}",
+        "GB/s": gb_per_s_text(group),
+        "busy pipe": group.bound,
+        "roofline": roof_text(group),
+    }
+
+
+def told_columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Those that tell something of any row."""
+    return [column for column in rows[0] if any(row[column] not in ("", "unknown") for row in rows)]

@@ -1,6 +1,7 @@
 """Finds the profiles of ranks below folders, and reads each in its format."""
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,8 +32,13 @@ TRACES = (".json", ".json.gz")
 LARGE_BYTES = 100 << 20
 """Of all profiles: below it a second process would cost more than it saves."""
 WORKERS = 2
+SHOWN_CAPTURES = 4
 DEPTH = 6
 """Folders below a given one that are looked into."""
+
+
+CAPTURE = re.compile(r"step_(\d+)")
+"""Folders of captures of one run (``RunDir.profile``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +49,24 @@ class Found:
     rank: int | None
 
 
-def find_profiles(paths: Sequence[Path]) -> list[Found]:
-    """In the order of ranks; those without a known one by name.
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is read of what lies below some folders."""
+
+    found: tuple[Found, ...]
+    """In the order of ranks; those without a known one by name."""
+    note: str
+    """Which of several captures that is; empty with one."""
+
+
+def find_profiles(paths: Sequence[Path]) -> tuple[Found, ...]:
+    """Those of ``choose_capture``."""
+    return choose_capture(paths).found
+
+
+def choose_capture(paths: Sequence[Path]) -> Choice:
+    """All profiles below, but of several captures of a run the newest: ranks of different ones
+    would be compared as if they had run beside each other.
 
     Raises:
         UserError: a path is not there, or none holds a profile.
@@ -63,7 +85,41 @@ def find_profiles(paths: Sequence[Path]) -> list[Found]:
             f"{shown}: no profile is below; it is a folder with {OUTPUT}/, a Chrome trace, or "
             f"{CLUSTER_TABLE}",
         )
-    return sorted(unique.values(), key=lambda one: (one.rank is None, one.rank or 0, str(one.path)))
+    captures: dict[int, list[Found]] = {}
+    folders: dict[int, Path] = {}
+    for one in unique.values():
+        step, folder = _capture_of(one)
+        captures.setdefault(step, []).append(one)
+        folders.setdefault(step, folder)
+    newest = sorted(captures[max(captures)], key=_order)
+    return Choice(found=tuple(newest), note=_note_of([folders[step] for step in sorted(folders)]))
+
+
+def _order(one: Found) -> tuple[bool, int, str]:
+    return one.rank is None, one.rank or 0, str(one.path)
+
+
+def _capture_of(found: Found) -> tuple[int, Path]:
+    """Its first step, and its folder. By name, since copies of several servers keep no times; -1
+    outside of one."""
+    for folder in found.path.absolute().parents:
+        match = CAPTURE.fullmatch(folder.name)
+        if match:
+            depth = len(found.path.absolute().parts) - len(folder.parts)
+            return int(match[1]), Path(*found.path.parts[:-depth])
+    return -1, found.path.parent
+
+
+def _note_of(folders: Sequence[Path]) -> str:
+    if len(folders) < 2:
+        return ""
+    *others, newest = folders
+    shown = ", ".join(map(str, others[-SHOWN_CAPTURES:]))
+    more = f" and {len(others) - SHOWN_CAPTURES} before" if len(others) > SHOWN_CAPTURES else ""
+    return (
+        f"of {len(folders)} captures the newest is read, {newest}; name another one to read it: "
+        f"{shown}{more}"
+    )
 
 
 def _folder_of(path: Path) -> Path:

@@ -22,6 +22,9 @@ from unet_dist.profiling.tables import NO_STEP, RankProfile, Step
 WARM_UP = 1.5
 """Steps at the begin that take so many times the median of the later half are left out."""
 
+CONTRADICTS = 1.25
+"""Times the median step is a mean one that tells of something else."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepParts:
@@ -208,3 +211,22 @@ def median_parts(parts: Iterable[StepParts]) -> dict[str, float]:
     middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
     names = ("step", *PARTS, "overlapped")
     return {name: statistics.fmean(getattr(one, f"{name}_ns") for one in middle) for name in names}
+
+
+def outlier_text(parts: Sequence[StepParts]) -> str:
+    """``mean 905.00 ms, median 241.00, step 37 alone 5588.00``, where the mean step, that kernels
+    are told of, and the median one, that parts are told of, contradict each other; else empty."""
+    if not parts:
+        return ""
+    mean, median = (
+        f([one.step_ns for one in parts]) for f in (statistics.fmean, statistics.median)
+    )
+    if CONTRADICTS * mean > median and mean < CONTRADICTS * median:
+        return ""
+    longest = max(parts, key=lambda one: one.step_ns)
+    alone = "" if longest.step == NO_STEP else f", step {longest.step} alone {_ms(longest.step_ns)}"
+    return f"mean {_ms(mean)} ms, median {_ms(median)}{alone}"
+
+
+def _ms(ns: float) -> str:
+    return f"{ns / 1e6:.2f}"

@@ -7,11 +7,12 @@ from typing import Any
 
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
 from unet_dist.profiling.describe import (
-    gb_per_s_text,
+    NUMBERS,
     has_scopes,
     lines_of,
     missing_lines,
-    roof_text,
+    operator_cells,
+    told_columns,
 )
 from unet_dist.profiling.operators import OperatorGroup
 from unet_dist.profiling.steps import PARTS
@@ -30,7 +31,6 @@ TEMPLATE = Path(__file__).with_name("profile.html.j2")
 ROWS = 20
 LONGEST_NAME = 120
 """Kernels over lists of tensors name all their shapes."""
-NUMBERS = ("count", "ms", "share", "GB/s")
 
 
 def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
@@ -89,24 +89,15 @@ def _table(title: str, what: str, groups: Sequence[OperatorGroup]) -> dict[str, 
     rows = [_row(group) for group in groups[:ROWS]]
     columns = [
         {"title": column, "number": column in NUMBERS}
-        for column in rows[0]
-        if column != "name" and any(row[column] not in ("", "unknown") for row in rows)
+        for column in told_columns(rows)
+        if column != "name"
     ]
     more = f"{len(groups):,}" if len(groups) > ROWS else ""
     return {"title": title, "what": what, "columns": columns, "rows": rows, "more": more}
 
 
 def _row(group: OperatorGroup) -> dict[str, str]:
-    return {
-        "name": shortened(group.name, LONGEST_NAME),
-        "core": group.core,
-        "count": f"{group.count:,}",
-        "ms": f"{group.total_ns / 1e6:.3f}",
-        "share": f"{group.share:.1%}",
-        "GB/s": gb_per_s_text(group),
-        "busy pipe": group.bound,
-        "roofline": roof_text(group),
-    }
+    return {"name": shortened(group.name, LONGEST_NAME), **operator_cells(group)}
 
 
 def _charts(analysis: Analysis, profiles: Sequence[RankProfile]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from unet_dist.profiling.intervals import merged, of_pairs
 from unet_dist.profiling.tables import Collective, Kernels, MemoryCurve, RankProfile, Step
 from unet_dist.profiling.trace_tables import times_of
 from unet_dist.profiling.write import write_text_folder
-from unet_dist.records import RecordWriter
+from unet_dist.records import RecordWriter, read_records
 from unet_dist.runs import RunDir, write_text_atomically
 
 MB = 1024 * 1024
@@ -61,7 +61,13 @@ class Capture:
     make_profiler: Callable[[Path, bool], Profiler]
     """Into a folder, with stacks of Python or without."""
     _until: int = 0
-    """The last step of the capture that runs; 0 without one."""
+    """The last step of the capture that runs here; 0 without one."""
+    _busy_until: int = 0
+    """The last step of the newest capture of whichever ranks."""
+    _elsewhere: tuple[int, ...] = ()
+    """The ranks of a capture that rank 0 takes no part in, and has yet to tell of."""
+    _before_elsewhere: int = 0
+    """The last step before that one."""
     _folder: Path = field(default_factory=Path)
     _profiler: Profiler | None = None
     _steps: list[Step] = field(default_factory=list)
@@ -86,9 +92,9 @@ class Capture:
         """Its batch has come, after so long a wait."""
         now = time.time_ns()
         self._number, self._begin_ns = number, now - round(waited_s * 1e9)
-        length, stacks = self._due(number)
-        if not self._until and length:
-            self._start(number, number + length - 1, stacks=stacks)
+        wanted = self._due(number)
+        if wanted is not None and number > self._busy_until:
+            self._grant(wanted, number)
         if self._until:
             self._waits.append((self._begin_ns, now))
             self._memory.append((now, resident_mb()))
@@ -96,6 +102,9 @@ class Capture:
     def step_ends(self, number: int) -> None:
         """With all that follows it: validation, checkpoint."""
         now = time.time_ns()
+        # Its ranks wrote it before they took part in the sums of this step.
+        if self._elsewhere and number > self._busy_until:
+            self._tell_of_elsewhere()
         if not self._until:
             if self._is_first:  # it compiles
                 self._is_first = False
@@ -118,6 +127,7 @@ class Capture:
     def close(self) -> None:
         """Writes what there is: also if the training ends in the middle."""
         if not self._until:
+            self._tell_of_elsewhere()
             self._tell_if_never_begun()
             return
         self.comm.heartbeat.on_wait = None
@@ -128,47 +138,89 @@ class Capture:
         if self.simulated:
             self._write_simulated()
         missing = "" if self._is_there() else "MindSpore's profiler wrote no files"
-        lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
-        known = len(self._lengths) >= USUAL_FROM
-        usual = statistics.median(self._lengths) if known else None
-        overhead = statistics.median(lengths) / usual - 1 if usual and lengths else None
+        overhead, scatter = self._cost()
         self.records.write(
             "profile",
             step=self._steps[-1].number if self._steps else 0,
             folder=str(self._folder),
             steps=len(self._steps),
             overhead=overhead,
+            scatter=scatter,
             fault=missing,
             note=self._note,
         )
+
+    def _cost(self) -> tuple[float | None, float | None]:
+        """How much longer steps take than those before, and how much both differ by themselves: the
+        range of their middle half. Shares of a usual step."""
+        lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
+        if len(self._lengths) < USUAL_FROM or not lengths:
+            return None, None
+        usual = statistics.median(self._lengths)
+        ranges = (
+            np.subtract(*np.quantile(each, (0.75, 0.25))) for each in (self._lengths, lengths)
+        )
+        return statistics.median(lengths) / usual - 1, float(max(ranges)) / usual
 
     def _tell_if_never_begun(self) -> None:
         if self.plan is None or self._begun or self.comm.rank != 0 or not self._number:
             return
         self.records.write(
-            "profile", step=self._number, folder="", steps=0, overhead=None, note="",
+            "profile", step=self._number, folder="", steps=0, overhead=None, scatter=None,
+            note="",
             fault=f"steps {self.plan.first} to {self.plan.last} were asked for, but the training "
             f"went to step {self._number}",
         )  # fmt: skip
 
-    def _due(self, number: int) -> tuple[int, bool]:
-        """How many steps are asked for from this one on, and whether with stacks."""
-        rank = self.comm.rank
+    def _tell_of_elsewhere(self) -> None:
+        """The launcher shows what rank 0 records, so it repeats what the first other one says."""
+        if not self._elsewhere:
+            return
+        rank, self._elsewhere = self._elsewhere[0], ()
+        told = [
+            record
+            for record in read_records(self.run.records(rank))
+            if record["kind"] == "profile" and record["step"] > self._before_elsewhere
+        ]
+        if not told:  # the training ends in the middle of the capture
+            return
+        names = ("step", "folder", "steps", "overhead", "scatter", "fault")
+        facts = {name: told[-1][name] for name in names}
+        note = "; ".join(filter(None, (f"of rank {rank}, without rank 0", told[-1]["note"])))
+        self.records.write("profile", **facts, note=note)
+
+    def _due(self, number: int) -> CapturePlan | CaptureRequest | None:
+        """What asks for a capture from this step on."""
         if self.plan is not None and self.plan.begins_at(number):
             self._begun = True
-            return (self.plan.length if self.plan.covers(rank) else 0), self.plan.stacks
+            return self.plan
         request = self._request()
         if request is None or request.number <= self._answered:
-            return 0, False
+            return None
         if not request.first:
-            if rank == 0:
-                chosen = replace(request, first=number + 1)
+            if self.comm.rank == 0:
+                first = max(number, self._busy_until) + 1
+                if self.plan is not None:
+                    first = self.plan.free_from(first, request.steps)
+                chosen = replace(request, first=first)
                 write_text_atomically(self.run.profile_request, chosen.to_text())
-            return 0, False
+            return None
         if number < request.first:
-            return 0, False
+            return None
         self._answered = request.number
-        return (request.steps if request.covers(rank) else 0), request.stacks
+        # One that was granted before this training was started again is over.
+        return request if number < request.first + request.steps else None
+
+    def _grant(self, wanted: CapturePlan | CaptureRequest, number: int) -> None:
+        self._busy_until = number + wanted.length - 1
+        rank = self.comm.rank
+        if rank == 0:
+            ranks = None if wanted.ranks is None else list(wanted.ranks)
+            self.records.write("capture", step=number, until=self._busy_until, ranks=ranks)
+        if wanted.covers(rank):
+            self._start(number, self._busy_until, stacks=wanted.stacks)
+        elif rank == 0:
+            self._elsewhere, self._before_elsewhere = wanted.ranks or (), number - 1
 
     def _request(self) -> CaptureRequest | None:
         path = self.run.profile_request

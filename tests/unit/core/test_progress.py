@@ -1,9 +1,11 @@
 import io
 from pathlib import Path
+from typing import Any
 
+import pytest
 from rich.console import Console
 
-from unet_dist.progress import Progress
+from unet_dist.progress import Progress, profile_line
 from unet_dist.records import RecordWriter
 
 START = {
@@ -52,6 +54,39 @@ def test_time_left_comes_from_steps_after_the_first_which_compiles(tmp_path: Pat
     assert "left" not in first
     assert last.startswith("step 24/24")
     assert last.endswith("left 0:00")
+
+
+def test_the_speed_is_the_mean_of_the_steps_since_the_line_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 8 images in 0.5 s, 8 in 1.5 s and 8 in 6 s, after a first step that compiles: 3 images a
+    second, and a fifth of the time waiting; the last step alone has 1.3, and no wait."""
+    clock = iter([100.0, 101.0, 102.0, 106.0])
+    monkeypatch.setattr("unet_dist.progress.time.monotonic", lambda: next(clock))
+    steps = [
+        ("step", {**STEP, "step": number, "step_s": s, "images_per_s": 8 / s, "data_wait_s": w})
+        for number, s, w in ((1, 600.0, 0.0), (2, 0.5, 0.1), (3, 1.5, 1.5), (4, 6.0, 0.0))
+    ]
+    text = shown(tmp_path / "r.jsonl", ("start", {"step": 0, **START}), *steps)
+    first, last = [line for line in text.splitlines() if line.startswith("step ")]
+    assert "0.0 images/s" in first
+    assert last.startswith("step 4/24")
+    assert "3.0 images/s  waiting for data 20%" in last
+
+
+@pytest.mark.parametrize(
+    ("overhead", "scatter", "told"),
+    [
+        (0.2, 0.1, "steps (time of a step +20%):"),
+        (0.05, 0.1, "steps (what it costs is too noisy to tell):"),
+        (-0.3, 0.1, "steps (what it costs is too noisy to tell):"),
+        (None, None, "steps:"),
+    ],
+)
+def test_a_cost_within_the_noise_is_no_cost(overhead: Any, scatter: Any, told: str) -> None:
+    record = {"steps": 5, "fault": "", "folder": "runs/a/profile/step_000003/rank_000_ascend_ms"}
+    line = profile_line({**record, "overhead": overhead, "scatter": scatter})
+    assert line == f"profile of 5 {told} unet-dist profile analyze runs/a/profile/step_000003"
 
 
 def test_skipped_steps_validations_and_warnings_are_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.profiling.made import BEGIN, MS, profile_of
 from unet_dist.errors import UserError
 from unet_dist.profiling.ascend_text import OUTPUT
-from unet_dist.profiling.load import find_profiles, read_profiles
+from unet_dist.profiling.load import choose_capture, find_profiles, read_profiles
 from unet_dist.profiling.steps import step_parts
 from unet_dist.profiling.trace import read_trace
 from unet_dist.profiling.write import write_text_folder
@@ -253,3 +253,26 @@ def test_packed_kernels_tell_the_same_in_fewer_bytes():
     for name in ("name", "type", "core", "shapes", "dtypes"):
         assert packed.of(getattr(packed, name)) == kernels.of(getattr(kernels, name))
         assert getattr(packed, name).itemsize == 2
+
+
+def test_of_several_captures_the_newest_is_read_and_none_mixed(tmp_path):
+    """Rank 1 takes no part in the newest one, and must not be read from the one before."""
+    for step, ranks in ((2, (0, 1)), (19, (0, 1)), (1000103, (0,))):
+        for rank in ranks:
+            # MindSpore's profiler of cards writes a folder of its own within the rank's.
+            place = tmp_path / f"step_{step:06d}" / f"rank_{rank:03d}_ascend_ms" / "m_ascend_ms"
+            write_text_folder(place, profile_of(rank, steps=step % 100))
+    [profile] = read(tmp_path)
+    assert (profile.rank, len(profile.steps), profile.missing) == (0, 3, ())
+    note = choose_capture([tmp_path]).note
+    assert note.startswith(f"of 3 captures the newest is read, {tmp_path / 'step_1000103'};")
+    assert note.endswith(f"{tmp_path / 'step_000002'}, {tmp_path / 'step_000019'}")
+    assert choose_capture([tmp_path / "step_000019"]).note == ""
+    assert [one.rank for one in read(tmp_path / "step_000019")] == [0, 1]
+
+
+def test_a_capture_of_several_servers_is_one(tmp_path):
+    for rank in (0, 1):
+        write_text_folder(tmp_path / f"node{rank}/step_000020/r_ascend_ms", profile_of(rank))
+    assert [one.rank for one in read(tmp_path)] == [0, 1]
+    assert choose_capture([tmp_path / "node0", tmp_path / "node1"]).note == ""

@@ -305,3 +305,8 @@ def test_the_command_predicts_a_profile_with_the_links_that_it_measured(tmp_path
     # Of a step of 100 ms 60 compute, for 4 images.
     assert alone["plain"]["computing_s"] == pytest.approx(0.060)
     assert alone["plain"]["split"]["images"] == 4
+
+
+def test_a_configuration_that_is_not_there_is_named(tmp_path):
+    done = CliRunner().invoke(app, ["profile", "scale", str(tmp_path / "nope.yaml")])
+    assert str(done.exception) == f"{tmp_path / 'nope.yaml'}: there is no such file or folder"

@@ -82,3 +82,14 @@ def test_a_database_has_a_timeline_too(tmp_path):
     nothing = replace(made, kernels=None, collectives=())
     with pytest.raises(UserError, match="rank 0: has no trace"):
         merge_traces([nothing], align([nothing]), io.StringIO())
+
+
+def test_the_folder_of_the_file_is_made_and_a_fault_names_the_users_file(tmp_path):
+    write_text_folder(tmp_path / "r0_ascend_ms", profile_of())
+    command = ["profile", "timeline", str(tmp_path / "r0_ascend_ms"), "-o"]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "new/x.json")])
+    assert done.exit_code == 0, done.exception
+    assert len(json.loads((tmp_path / "new/x.json").read_text())) > 10
+    long = tmp_path / ("x" * 250 + ".json")  # which leaves no room for a name beside it
+    done = CliRunner().invoke(app, [*command, str(long)])
+    assert done.exception.filename == str(long)
