@@ -78,7 +78,7 @@ class Told(SearchJob):
     is_stopped: bool = False
     """While it trains the seeds."""
 
-    def _phase(self, base, spec: SearchSpec, name: str, folder) -> tuple[Study, str]:  # type: ignore[no-untyped-def]
+    def _phase(self, base, spec: SearchSpec, name: str, folder, *named) -> tuple[Study, str]:  # type: ignore[no-untyped-def]
         if name == NAME:
             self.points = spec.first
             self.interruptions.received += [signal.SIGINT] * self.is_stopped

@@ -111,8 +111,8 @@ def test_labels_have_class_numbers_only_where_masks_have(
 ) -> None:
     coco(annotation(1, [box(0, 0, 2, 1)]))
     source = project.root / "instances.json"
-    assert "\n    2 dog: 1 shapes\n" in run(source, tmp_path / "classes").stdout
-    assert "\n  dog: 1 shapes\n" in run(source, tmp_path / "numbers", "--instances").stdout
+    assert "\n    2 dog: 1 shape\n" in run(source, tmp_path / "classes").stdout
+    assert "\n  dog: 1 shape\n" in run(source, tmp_path / "numbers", "--instances").stdout
 
 
 def test_images_are_found_in_another_folder(coco: Coco, mask, project: Project, tmp_path) -> None:
