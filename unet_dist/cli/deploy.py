@@ -32,7 +32,7 @@ app = new_app("Bring trained networks to where they are used.")
 def commands(
     model: Annotated[Path, typer.Argument(metavar="DIR|MODEL", help="Folder of export, or file.")],
     soc: Annotated[str, typer.Option(help="The card, such as Ascend310P3.")],
-    cann: Annotated[str, typer.Option(help="Version of CANN: 7.0, 8.0 or 9.1.")] = "8.0",
+    cann: Annotated[str, typer.Option(help="Version of CANN: 7.0, 8.0 or 9.1.")] = "9.1",
     shape: Annotated[
         list[str] | None,
         typer.Option(metavar="N,C,H,W", help="Once for each .om; default predict's tiles."),

@@ -16,7 +16,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     to: Annotated[str, typer.Option(help="onnx, or mindir for MindSpore Lite.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
-    opset: Annotated[int, typer.Option(help="13, 15 or 17: CANN before 9 reads up to 15.")] = 17,
+    opset: Annotated[int, typer.Option(help="13, 15 or 17; CANN 8.0 reads up to 15.")] = 17,
     with_threshold: Annotated[
         bool, typer.Option("--with-threshold", help="A second output, mask: class numbers.")
     ] = False,
