@@ -1,5 +1,7 @@
 """``unet-dist quantize``: a run's network in 8 bits."""
 
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,6 +113,8 @@ def quantize(
             epochs=epochs,
             calibrate=calibrate,
             placement=place,
+            # As it was typed: training alone makes no model of 8 bits.
+            go_on=shlex.join(["unet-dist", *sys.argv[1:]]),
             console=console,
             as_json=as_json,
         )
