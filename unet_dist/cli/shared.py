@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any, NoReturn, get_args
 
@@ -16,6 +17,7 @@ from unet_dist.launching.describe import describe_answer, describe_failure, desc
 from unet_dist.launching.job import Job, JobResult
 from unet_dist.launching.overfit import verdict_of
 from unet_dist.launching.placement import plan_job
+from unet_dist.progress import Phases
 from unet_dist.runs import SPLITS
 
 EXIT_CODES = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
@@ -53,6 +55,22 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
 def console_for(as_json: bool) -> Console:
     """Where a person is spoken to: stderr if stdout is for one JSON object."""
     return Console(stderr=as_json, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def told_phases(left: str) -> Iterator[Phases]:
+    """For what is computed in this process: its progress on stderr, and an end by Ctrl-C.
+
+    Args:
+        left: what there is after a Ctrl-C.
+    """
+    console = console_for(as_json=True)
+    try:
+        with Phases(console) as phases:
+            yield phases
+    except KeyboardInterrupt as error:
+        console.print(f"interrupted: {left}", markup=False)
+        raise typer.Exit(EXIT_INTERRUPTED) from error
 
 
 def answer(console: Console, as_json: bool, text: str, value: Any) -> None:
