@@ -1,10 +1,12 @@
 """What the commands share: how they speak, and the options that several of them have."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from types import FrameType
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
@@ -65,12 +67,20 @@ def told_phases(left: str) -> Iterator[Phases]:
         left: what there is after a Ctrl-C.
     """
     console = console_for(as_json=True)
+    # While MindSpore compiles or computes, it answers a Ctrl-C with a SIGTERM to its process.
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with Phases(console) as phases:
             yield phases
     except KeyboardInterrupt as error:
         console.print(f"interrupted: {left}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def answer(console: Console, as_json: bool, text: str, value: Any) -> None:

@@ -104,10 +104,11 @@ def _few(record: Mapping[str, Any]) -> str:
     units, unit = validation["units"], validation["unit"]
     if units >= SMALLEST_SAMPLE:
         return ""
+    found = f"those of validation are of {units}" if unit == "patient" else f"there are {units}"
     return (
-        f"the validation images are {numbered(units, unit)} of the {SMALLEST_SAMPLE} {unit}s that "
-        "an interval of the Dice needs at least, so they hardly tell whether 8 bits are worse: "
-        "unet-dist deploy bench tells the Dice of both on the test images"
+        f"an interval of the Dice needs {SMALLEST_SAMPLE} {unit}s at least, but {found}: they "
+        "hardly tell whether 8 bits are worse; unet-dist deploy bench tells the Dice of both on "
+        "the test images"
     )
 
 

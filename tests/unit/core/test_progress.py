@@ -1,4 +1,7 @@
 import io
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -45,18 +48,21 @@ def test_each_phase_in_this_process_has_a_line_where_there_is_no_terminal() -> N
     ]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_in_this_process_is_one_line_and_exit_code_130(
-    capsys: pytest.CaptureFixture[str],
+    number: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def work() -> None:
         with told_phases("nothing was written") as phases:
             phases("starting", 0, 1)
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
+            time.sleep(10)  # the signal comes before
 
     with pytest.raises(typer.Exit) as ended:
         work()
     assert ended.value.exit_code == 130
     told = capsys.readouterr()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert (told.out, told.err) == ("", "starting\ninterrupted: nothing was written\n")
 
 

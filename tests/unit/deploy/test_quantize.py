@@ -87,7 +87,7 @@ def test_few_validation_images_are_told_as_a_training_tells_them() -> None:
     few = replace(GOOD, validation=one_patient)
     assert " on 2 validation images;" in headline(few.to_json(Options()))
     [note] = notes_of(few.to_json(Options(calibrate=4)))
-    assert "are 1 patient of the 3 patients that an interval of the Dice needs" in note
+    assert "needs 3 patients at least, but those of validation are of 1:" in note
     assert "deploy bench" in note
 
 
