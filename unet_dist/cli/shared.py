@@ -1,6 +1,7 @@
 """What the commands share: how they speak, and the options that several of them have."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -67,20 +68,25 @@ def told_phases(left: str) -> Iterator[Phases]:
         left: what there is after a Ctrl-C.
     """
     console = console_for(as_json=True)
-    # While MindSpore compiles or computes, it answers a Ctrl-C with a SIGTERM to its process.
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    phases = Phases(console)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        phases.__exit__()
+        console.print(f"interrupted: {left}", markup=False)
+        os._exit(EXIT_INTERRUPTED)
+
+    # While MindSpore compiles or computes, it answers a Ctrl-C with a SIGTERM to its process. An
+    # exception in a compilation would be told with all lines of the network that it was at; files
+    # are renamed when they are whole, so that nothing has to be undone.
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        with Phases(console) as phases:
+        with phases:
             yield phases
     except KeyboardInterrupt as error:
         console.print(f"interrupted: {left}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def answer(console: Console, as_json: bool, text: str, value: Any) -> None:

@@ -50,8 +50,13 @@ def test_each_phase_in_this_process_has_a_line_where_there_is_no_terminal() -> N
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_in_this_process_is_one_line_and_exit_code_130(
-    number: int, capsys: pytest.CaptureFixture[str]
+    number: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def exits(code: int) -> None:
+        raise typer.Exit(code)
+
+    monkeypatch.setattr(os, "_exit", exits)
+
     def work() -> None:
         with told_phases("nothing was written") as phases:
             phases("starting", 0, 1)
