@@ -9,9 +9,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.status import Status
 
@@ -35,6 +36,43 @@ def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]
             bar.update(task, completed=done, total=total)
 
         yield show
+
+
+class Phases:
+    """How far a long computation in this process is: a live line on a terminal, elsewhere a line
+    for each phase and some between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._phase = ""
+        self._last_plain = 0.0
+        self._live = Status("", console=console) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """
+        Args:
+            phase: with {} in the place of the numbers.
+        """
+        text, now = phase.format(f"{done} of {total}"), time.monotonic()
+        if self._live:
+            self._live.update(escape(text))
+        elif phase != self._phase or now - self._last_plain >= PLAIN_EVERY_S:
+            self._last_plain = now
+            self._console.print(text, markup=False)
+        self._phase = phase
+
+    def say(self, line: str) -> None:
+        """What stays to be read."""
+        self._console.print(line, markup=False)
 
 
 class _Prefixed(io.TextIOBase):

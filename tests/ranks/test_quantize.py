@@ -18,6 +18,8 @@ def test_a_training_with_8_bits_ends_in_a_model_of_them(tmp_path: Path) -> None:
     training = RunDir(out / "qat")
     assert training.state() == "done"
     assert training.load_config().model.fake_quant
+    # The test split, which nothing is decided by, and which may take minutes.
+    assert not training.evaluation("test").exists()
     assert result["options"]["method"] == "qat"
     assert result["agreement"] > 0.9
     files = ModelFile(out)

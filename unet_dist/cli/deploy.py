@@ -14,9 +14,9 @@ from unet_dist.cli.shared import (
     console_for,
     new_app,
     one_of,
+    told_phases,
 )
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
-from unet_dist.progress import counter
 from unet_dist.runs import RunDir
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ app = new_app("Bring trained networks to where they are used.")
 def commands(
     model: Annotated[Path, typer.Argument(metavar="DIR|MODEL", help="Folder of export, or file.")],
     soc: Annotated[str, typer.Option(help="The card, such as Ascend310P3.")],
-    cann: Annotated[str, typer.Option(help="Version of CANN: 7.0, 8.0 or 9.1.")] = "8.0",
+    cann: Annotated[str, typer.Option(help="Version of CANN: 7.0, 8.0 or 9.1.")] = "9.1",
     shape: Annotated[
         list[str] | None,
         typer.Option(metavar="N,C,H,W", help="Once for each .om; default predict's tiles."),
@@ -210,7 +210,7 @@ def bench(
     console = console_for(as_json)
     for note in notes:
         console.print(f"note: {note}", markup=False)
-    with counter(console, "measuring") as on_round:
+    with told_phases("nothing was measured") as phases:
         found = measure(
             source,
             forms,
@@ -220,7 +220,7 @@ def bench(
             tta=checked_tta(tta) or "none",
             tile=tile,
             rounds=rounds,
-            on_round=on_round,
+            on_form=phases,
         )
     about = {"split": chosen, "images": len(ids), "threads": threads, "rounds": rounds, "tta": tta}
     about["tile"] = tile

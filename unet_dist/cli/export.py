@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from unet_dist.cli.shared import Json, answer, console_for, one_of
+from unet_dist.cli.shared import Json, answer, console_for, one_of, told_phases
 from unet_dist.errors import EXIT_JOB_FAILED, UserError
+from unet_dist.evaluate.names import numbered
 from unet_dist.runs import RunDir
 
 FORMS = ("onnx", "mindir")
@@ -16,7 +17,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     to: Annotated[str, typer.Option(help="onnx, or mindir for MindSpore Lite.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
-    opset: Annotated[int, typer.Option(help="13, 15 or 17: CANN before 9 reads up to 15.")] = 17,
+    opset: Annotated[int, typer.Option(help="13, 15 or 17; CANN 8.0 reads up to 15.")] = 17,
     with_threshold: Annotated[
         bool, typer.Option("--with-threshold", help="A second output, mask: class numbers.")
     ] = False,
@@ -46,41 +47,44 @@ def export(
 
     one_of("--to", to, FORMS)
     one_of("--opset", str(opset), ("13", "15", "17"))
-    need_packages()
-    start_native()
-    from unet_dist.deploy.export import export_mindir, export_onnx
-    from unet_dist.deploy.parity import Refused
-    from unet_dist.deploy.source import open_source
-
-    console = console_for(as_json)
     if random and to == "mindir":
         raise UserError("--random", "has no effect on a MindIR file, which is for one shape")
-    source = open_source(RunDir(run), opset=opset).with_options(
-        opset=opset,
-        normalises=with_normalisation,
-        has_mask=with_threshold,
-        output="logits" if logits else "probability",
-    )
-    for warning in source.warnings:
-        console.print(f"warning: {warning}", markup=False)
-    from unet_dist.deploy.native import native_network
+    need_packages()
+    console = console_for(as_json)
+    with told_phases("nothing was written") as phases:
+        phases("starting MindSpore", 0, 1)
+        start_native()
+        from unet_dist.deploy.export import export_mindir, export_onnx
+        from unet_dist.deploy.native import native_network
+        from unet_dist.deploy.parity import Refused
+        from unet_dist.deploy.source import open_source
 
-    try:
-        native = native_network(source)
-        if to == "onnx":
-            record = export_onnx(source, out, native, random=random)
-        else:
-            record = export_mindir(source, out, native)
-    except Refused as error:
-        console.print(str(error), markup=False)
-        if as_json:
-            answer(console, True, "", {"state": "failed", "reason": str(error)})
-        raise typer.Exit(EXIT_JOB_FAILED) from error
+        source = open_source(RunDir(run), opset=opset).with_options(
+            opset=opset,
+            normalises=with_normalisation,
+            has_mask=with_threshold,
+            output="logits" if logits else "probability",
+        )
+        for warning in source.warnings:
+            console.print(f"warning: {warning}", markup=False)
+        try:
+            native = native_network(source)
+            if to == "onnx":
+                record = export_onnx(source, out, native, random=random, tell=phases)
+            else:
+                record = export_mindir(source, out, native, tell=phases)
+        except Refused as error:
+            console.print(str(error), markup=False)
+            if as_json:
+                answer(console, True, "", {"state": "failed", "reason": str(error)})
+            raise typer.Exit(EXIT_JOB_FAILED) from error
     parity = record["parity"]
     text = f"{out / record['file']}  {record['bytes']:,} bytes, equal to MindSpore: largest "
-    text += f"difference {parity['largest']:.1g} on {parity['images']} validation images"
+    text += (
+        f"difference {parity['largest']:.1g} on {numbered(parity['images'], 'validation image')}"
+    )
     if parity["random_images"]:
         text += f" and {parity['random_images']} random ones"
     if parity["images"]:
-        text += f", Dice {parity['dice_deployed']:.4f} and {parity['dice']:.4f}"
+        text += f", Dice {parity['dice_deployed']:.4f} and {parity['dice']:.4f} (one view of each)"
     answer(console, as_json, text, {"state": "done", **record})

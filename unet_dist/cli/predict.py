@@ -1,5 +1,6 @@
 """``unet-dist predict``: a run's network, or a deployed model, on images of the user's."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
@@ -13,13 +14,13 @@ from unet_dist.cli.shared import (
     console_for,
     one_of,
     run_to_end,
+    told_phases,
 )
 from unet_dist.cli.where import RankTable, ServerId, Simulate, placement_of, supervision_of
 from unet_dist.config import with_tta
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 from unet_dist.launching.describe import describe_predictions
 from unet_dist.launching.job import Job
-from unet_dist.progress import counter
 from unet_dist.runs import RunDir
 
 
@@ -196,14 +197,14 @@ def _predict_deployed(file: Path, wishes: _Wishes, as_json: bool) -> NoReturn:
     if inputs.without_truth:
         missing = f"{inputs.without_truth} of {len(inputs.listed)} images"
         console.print(f"no mask in {wishes.truth} for {missing}", markup=False)
-    with counter(console, "predicting") as on_image:
+    with told_phases("finished images stay; the same command goes on") as phases:
         result = predict_deployed(
             model,
             inputs,
             out,
             uncertainty=wishes.uncertainty,  # type: ignore[arg-type]  # checked above
             force=wishes.force,
-            on_image=on_image,
+            on_image=partial(phases, "predicting: {} images"),
         )
     text = describe_predictions(model.metadata.class_names, str(out), "done", result)
     answer(console, as_json, text, {"state": "done", "model": str(file), **result})

@@ -22,11 +22,15 @@ def train_for_8_bits(
     epochs: int,
     calibrate: int,
     placement: Placement,
+    go_on: str,
     console: Console,
     as_json: bool,
 ) -> None:
     """Trains into ``folder`` from the weights of ``run``, unless that is done; what was begun there
     goes on. Ends the program if the training fails or is stopped.
+
+    Args:
+        go_on: the command that goes on with it when it was stopped.
 
     Raises:
         UserError: the folder holds another training.
@@ -55,6 +59,9 @@ def train_for_8_bits(
             "split": "",
             "until_dice": 0.0,
             "doubts": [],
+            # The model of 8 bits is judged on validation images, when it is made.
+            "final_evaluation": False,
+            "go_on": go_on,
         },
         placement=placement,
         supervision=supervision_of(topology, max_restarts=MAX_RESTARTS),

@@ -1,20 +1,23 @@
 """``unet-dist quantize``: a run's network in 8 bits."""
 
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unet_dist.cli.qat import train_for_8_bits
-from unet_dist.cli.shared import Json, answer, console_for, one_of
+from unet_dist.cli.shared import Json, answer, console_for, one_of, told_phases
 from unet_dist.cli.where import RankTable, Simulate, placement_of
 from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS
 from unet_dist.errors import EXIT_JOB_FAILED, UserError
+from unet_dist.progress import Phases
 from unet_dist.runs import RunDir
 
 if TYPE_CHECKING:
-    from unet_dist.deploy.ptq import Calibrated
+    from unet_dist.deploy.ptq import Calibrated, Options
     from unet_dist.deploy.source import Source
 
 
@@ -76,7 +79,7 @@ def quantize(
       unet-dist quantize runs/chase --calibration percentile --activations s8 -o for_amct
       unet-dist quantize runs/chase --method qat --simulate 2 -o deployed
     """
-    from unet_dist.deploy.machine import need_packages, start_native
+    from unet_dist.deploy.machine import need_packages
 
     one_of("--method", method, ("ptq", "qat"))
     one_of("--opset", str(opset), ("13", "15", "17"))
@@ -101,6 +104,9 @@ def quantize(
         activations=activations,
     )
     need_packages("openvino")
+    from unet_dist.deploy.ptq import Options
+    from unet_dist.report.quantised import headline, notes_of
+
     console = console_for(as_json)
     folder, training = RunDir(run), RunDir(out / "qat")
     if method == "qat":
@@ -111,27 +117,11 @@ def quantize(
             epochs=epochs,
             calibrate=calibrate,
             placement=place,
+            # As it was typed: training alone makes no model of 8 bits.
+            go_on=shlex.join(["unet-dist", *sys.argv[1:]]),
             console=console,
             as_json=as_json,
         )
-    start_native()
-    from unet_dist.deploy.native import native_network
-    from unet_dist.deploy.parity import Refused
-    from unet_dist.deploy.ptq import Options
-    from unet_dist.deploy.ptq import calibrate as calibrated
-    from unet_dist.deploy.qat import learned
-    from unet_dist.deploy.quantize import quantise_run
-    from unet_dist.deploy.source import open_source
-
-    def opened(folder: RunDir) -> "Source":
-        source = open_source(folder, opset=opset).with_options(
-            opset=opset, normalises=with_normalisation, has_mask=False, output="probability"
-        )
-        for warning in source.warnings:
-            console.print(f"warning: {warning}", markup=False)
-        return source
-
-    source = opened(folder)
     options = Options(
         method=method,  # type: ignore[arg-type]  # checked above, as those that follow
         calibrate=calibrate,
@@ -142,15 +132,67 @@ def quantize(
         runtime=runtime,  # type: ignore[arg-type]
         layout=layout,  # type: ignore[arg-type]
     )
+    trained = training if method == "qat" else None
+    with told_phases("no model was written; the same command begins again") as phases:
+        record = _quantised(
+            folder,
+            trained,
+            out,
+            options,
+            phases,
+            normalises=with_normalisation,
+            opset=opset,
+            force=force,
+            as_json=as_json,
+        )
+    text = f"{out / record['file']}: {headline(record)}"
+    text += "".join(f"\nalthough {fault}" for fault in record["faults"])
+    text += "".join(f"\nnote: {note}" for note in notes_of(record))
+    answer(console, as_json, text, {"state": "done", **record})
 
-    def say(line: str) -> None:
-        console.print(line, markup=False)
+
+def _quantised(
+    run: RunDir,
+    training: RunDir | None,
+    out: Path,
+    options: "Options",
+    phases: Phases,
+    *,
+    normalises: bool,
+    opset: int,
+    force: bool,
+    as_json: bool,
+) -> dict[str, Any]:
+    """
+    Args:
+        training: that learnt 8 bits, if one did.
+    """
+    from unet_dist.deploy.machine import start_native
+
+    phases("starting MindSpore", 0, 1)
+    start_native()
+    from unet_dist.deploy.native import native_network
+    from unet_dist.deploy.parity import Refused
+    from unet_dist.deploy.ptq import calibrate
+    from unet_dist.deploy.qat import learned
+    from unet_dist.deploy.quantize import quantise_run
+    from unet_dist.deploy.source import open_source
+
+    def opened(folder: RunDir) -> "Source":
+        source = open_source(folder, opset=opset).with_options(
+            opset=opset, normalises=normalises, has_mask=False, output="probability"
+        )
+        for warning in source.warnings:
+            phases.say(f"warning: {warning}")
+        return source
+
+    source = opened(run)
 
     def make() -> "Calibrated":
-        if method == "ptq":
-            return calibrated(source, options)
+        if training is None:
+            return calibrate(source, options, tell=phases)
         trained = opened(training)
-        made = learned(trained)
+        made = learned(trained, tell=phases)
         origin = source.metadata.checkpoint_sha256
         return replace(
             made,
@@ -158,22 +200,17 @@ def quantize(
             taught_by=native_network(trained),
         )
 
+    native = native_network(source)
     try:
-        record = quantise_run(
-            source, native_network(source), make, out, options, force=force, say=say
+        return quantise_run(
+            source, native, make, out, options, force=force, say=phases.say, tell=phases
         )
     except Refused as error:
+        console = console_for(as_json)
         console.print(str(error), markup=False)
         if as_json:
             answer(console, True, "", {"state": "failed", "reason": str(error)})
         raise typer.Exit(EXIT_JOB_FAILED) from error
-    left = len(record["float_layers"])
-    text = (
-        f"{out / record['file']}: Dice {-record['drop']:+.4f}, {record['size']:.1%} of the size, "
-    )
-    text += f"{record['speedup']:.2f} times as fast by {runtime}, {left} layers in float32"
-    text += "".join(f"\nalthough {fault}" for fault in record["faults"])
-    answer(console, as_json, text, {"state": "done", **record})
 
 
 def _refuse_idle(

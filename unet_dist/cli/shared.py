@@ -1,9 +1,13 @@
 """What the commands share: how they speak, and the options that several of them have."""
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from types import FrameType
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
@@ -16,6 +20,7 @@ from unet_dist.launching.describe import describe_answer, describe_failure, desc
 from unet_dist.launching.job import Job, JobResult
 from unet_dist.launching.overfit import verdict_of
 from unet_dist.launching.placement import plan_job
+from unet_dist.progress import Phases
 from unet_dist.runs import SPLITS
 
 EXIT_CODES = {"done": EXIT_DONE, "failed": EXIT_JOB_FAILED, "stopped": EXIT_INTERRUPTED}
@@ -53,6 +58,35 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
 def console_for(as_json: bool) -> Console:
     """Where a person is spoken to: stderr if stdout is for one JSON object."""
     return Console(stderr=as_json, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def told_phases(left: str) -> Iterator[Phases]:
+    """For what is computed in this process: its progress on stderr, and an end by Ctrl-C.
+
+    Args:
+        left: what there is after a Ctrl-C.
+    """
+    console = console_for(as_json=True)
+    phases = Phases(console)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        phases.__exit__()
+        console.print(f"interrupted: {left}", markup=False)
+        os._exit(EXIT_INTERRUPTED)
+
+    # While MindSpore compiles or computes, it answers a Ctrl-C with a SIGTERM to its process. An
+    # exception in a compilation would be told with all lines of the network that it was at; files
+    # are renamed when they are whole, so that nothing has to be undone.
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with phases:
+            yield phases
+    except KeyboardInterrupt as error:
+        console.print(f"interrupted: {left}", markup=False)
+        raise typer.Exit(EXIT_INTERRUPTED) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def answer(console: Console, as_json: bool, text: str, value: Any) -> None:

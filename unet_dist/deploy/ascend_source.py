@@ -67,7 +67,7 @@ def _of_onnx(path: Path, metadata: Metadata) -> SourceModel:
         raise UserError(
             str(path),
             "has its layers as functions, which no converter reads: unet-dist quantize RUN "
-            "--layout plain",
+            "--layout plain, with the --max-size that quantize tells beside it",
         )
     opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     element = model.graph.input[0].type.tensor_type.elem_type

@@ -9,7 +9,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from unet_dist.data.manifest import read_manifest
 from unet_dist.deploy.model_file import ModelFile
+from unet_dist.deploy.parity import Tell
 from unet_dist.deploy.runtime import SIGNED
 from unet_dist.deploy.untrusted import read_onnx
 from unet_dist.errors import UserError
@@ -160,7 +161,7 @@ def measure(
     tta: str,
     tile: int,
     rounds: int,
-    on_round: Callable[[int, int], None],
+    on_form: Tell,
 ) -> list[Speed]:
     """
     Args:
@@ -181,13 +182,14 @@ def measure(
         workers: list[_Worker] = []
         try:
             for number, form in enumerate(forms):
-                on_round(number, len(forms) * (rounds + 1))
+                on_form(f"warming up {form.name}: {{}} forms", number, len(forms))
                 spec = Path(scratch) / f"{number}.json"
                 write_json(spec, {**shared, **asdict(form)})
                 workers.append(_Worker.start(form, spec))
             for number in range(rounds):
                 for place, worker in enumerate(workers):
-                    on_round((number + 1) * len(forms) + place, len(forms) * (rounds + 1))
+                    turn = number * len(forms) + place
+                    on_form("measuring: {} turns", turn, len(forms) * rounds)
                     worker.go()
         finally:
             for worker in workers:

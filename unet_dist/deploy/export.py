@@ -17,8 +17,10 @@ from unet_dist.deploy.parity import (
     ODD_SHAPES,
     Parity,
     Refused,
+    Tell,
     compare_on_images,
     compare_on_random,
+    untold,
 )
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession, Session
 from unet_dist.deploy.source import Source
@@ -27,7 +29,9 @@ from unet_dist.evaluate.outputs import write_files
 from unet_dist.evaluate.predictor import Network
 
 
-def export_onnx(source: Source, folder: Path, native: Network, *, random: bool) -> dict[str, Any]:
+def export_onnx(
+    source: Source, folder: Path, native: Network, *, random: bool, tell: Tell = untold
+) -> dict[str, Any]:
     """Writes ``model.onnx`` if it computes what MindSpore does.
 
     Args:
@@ -41,7 +45,7 @@ def export_onnx(source: Source, folder: Path, native: Network, *, random: bool) 
     content = onnx_bytes(source)
     session = OnnxRuntimeSession(content)
     shapes = ODD_SHAPES if random else FEW_ODD_SHAPES
-    parity = checked(source, session, native, file=file, shapes=shapes)
+    parity = checked(source, session, native, file=file, shapes=shapes, tell=tell)
     record = record_of(source, file, content, parity)
     write_files(files_of(source, file, content, record))
     return record
@@ -58,7 +62,9 @@ def onnx_bytes(source: Source) -> bytes:
     return content
 
 
-def export_mindir(source: Source, folder: Path, native: Network) -> dict[str, Any]:
+def export_mindir(
+    source: Source, folder: Path, native: Network, *, tell: Tell = untold
+) -> dict[str, Any]:
     """Writes ``model.mindir``, for batches and tiles of the run's evaluation, if it computes what
     the run's network does.
 
@@ -76,10 +82,11 @@ def export_mindir(source: Source, folder: Path, native: Network) -> dict[str, An
     file = ModelFile(folder).mindir
     check_room(source, folder, replaced=[file])
     shape = (evaluate.batch, source.metadata.in_channels, evaluate.tile, evaluate.tile)
+    tell("writing the MindIR file", 0, 1)
     content = mindir_of(source, shape)
     session = MindirNetwork(content)
     own = (evaluate.batch, evaluate.tile, evaluate.tile)
-    parity = checked(source, session, native, file=file, shapes=[own])
+    parity = checked(source, session, native, file=file, shapes=[own], tell=tell)
     record = record_of(source, file, content, parity, shape=shape)
     write_files(files_of(source, file, content, record))
     return record
@@ -92,6 +99,7 @@ def checked(
     *,
     file: Path,
     shapes: Sequence[tuple[int, int, int]],
+    tell: Tell = untold,
 ) -> Parity:
     """
     Args:
@@ -104,10 +112,16 @@ def checked(
     deployed = DeployedNetwork(session, source.metadata)
     samples = source.dataset.splits.val
     parity = compare_on_images(
-        native, deployed, source.config, source.dataset, samples, source.metadata.threshold
+        native,
+        deployed,
+        source.config,
+        source.dataset,
+        samples,
+        source.metadata.threshold,
+        tell=tell,
     )
     noise = compare_on_random(
-        native, deployed, in_channels=source.metadata.in_channels, shapes=shapes
+        native, deployed, in_channels=source.metadata.in_channels, shapes=shapes, tell=tell
     )
     parity = parity.with_noise(noise)
     if faults := parity.faults():

@@ -1,6 +1,6 @@
 """Which values the tensors of a network take on real images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,12 +90,18 @@ class Observer:
 
 
 def observe(
-    observer: Observer, config: Config, dataset: Dataset, samples: Sequence[Sample]
+    observer: Observer,
+    config: Config,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    *,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Lets it see all tiles of the images, each once."""
     # One tile at a time: batches are filled up with black tiles that no image has.
     evaluate = config.evaluate.model_copy(update={"batch": 1})
     single = with_tta(config.model_copy(update={"evaluate": evaluate}), "none")
     predictor = Predictor(single, [observer])
-    for sample in samples:
+    for number, sample in enumerate(samples):
+        on_image(number, len(samples))
         predictor.of_sample(dataset, sample)

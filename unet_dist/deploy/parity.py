@@ -1,7 +1,7 @@
 """Whether a deployed model does what the run's network does."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,6 +23,15 @@ ODD_SHAPES = ((1, 33, 47), (2, 64, 30), (3, 17, 17), (4, 50, 65))
 FEW_ODD_SHAPES = (ODD_SHAPES[0], (3, 17, 30))
 """Those that every ONNX file is compared on: validation images are seen in tiles, which need no
 padding. MindSpore compiles anew for each, 0.5 to 1.7 s."""
+
+
+Tell = Callable[[str, int, int], None]
+"""Hears of a long computation: what is done, {} in the place of the numbers, how many of how many.
+"""
+
+
+def untold(phase: str, done: int, total: int) -> None:
+    """For those whom nobody waits for."""
 
 
 class Refused(Exception):
@@ -75,7 +84,8 @@ class Parity:
     def describe(self) -> str:
         text = f"largest difference {self.largest:.1g}"
         if self.images:
-            text += f", Dice {self.dice_deployed:.4f} and {self.dice:.4f} on {self.images} images"
+            text += f", Dice {self.dice_deployed:.4f} and {self.dice:.4f} on {self.images} images, "
+            text += "one view of each"
         return text + (f", {self.random_images} random images" if self.random_images else "")
 
 
@@ -86,12 +96,15 @@ def compare_on_images(
     dataset: Dataset,
     samples: Sequence[Sample],
     threshold: float | None,
+    *,
+    tell: Tell = untold,
 ) -> Parity:
     """Over whole images in their true size, seen from one view each."""
     config = with_tta(config, "none")
     one, other = Predictor(config, [native]), Predictor(config, [deployed])
     largest, dices = 0.0, []
-    for sample in samples:
+    for number, sample in enumerate(samples):
+        tell("comparing with MindSpore: {} validation images", number, len(samples))
         truth = dataset.read_native(sample)
         pair = [each.of_sample(dataset, sample) for each in (one, other)]
         largest = _worse(largest, float(np.abs(pair[0] - pair[1]).max()))
@@ -110,11 +123,13 @@ def compare_on_random(
     *,
     in_channels: int,
     shapes: Sequence[tuple[int, int, int]] = ODD_SHAPES,
+    tell: Tell = untold,
 ) -> Parity:
     """On noise of these sizes, the same at each call."""
     draw = np.random.default_rng(0)
     largest, count = 0.0, 0
-    for batch, height, width in shapes:
+    for number, (batch, height, width) in enumerate(shapes):
+        tell("comparing with MindSpore: {} sizes of noise", number, len(shapes))
         image = draw.random((batch, in_channels, height, width), np.float32)
         difference = np.abs(native.forward(image) - deployed.forward(image))
         largest = _worse(largest, float(difference.max()))

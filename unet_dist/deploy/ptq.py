@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from unet_dist.deploy.functions import folded
 from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS, Metadata
 from unet_dist.deploy.observe import Observer, observe
 from unet_dist.deploy.onnx_graph import build_model
+from unet_dist.deploy.parity import Tell, untold
 from unet_dist.deploy.qdq import Activations, Layer, groups_of, layers_of, quantise
 from unet_dist.deploy.ranges import Calibration, Range
 from unet_dist.deploy.runtime import DeployedNetwork, Runtime, Session, session_of
@@ -89,7 +91,7 @@ class Calibrated:
         return session_of(model.SerializeToString(), runtime)
 
 
-def calibrate(source: Source, options: Options) -> Calibrated:
+def calibrate(source: Source, options: Options, *, tell: Tell = untold) -> Calibrated:
     """Observes the float32 network on training images."""
     model = build_model(source.weights, source.config.model, source.metadata)
     layers = layers_of(model)
@@ -97,7 +99,8 @@ def calibrate(source: Source, options: Options) -> Calibrated:
     tensors = [tensor for group in groups for tensor in group]
     observer = Observer(model, source.metadata, tensors)
     samples = evenly(source.dataset.splits.train, options.calibrate)
-    observe(observer, source.config, source.dataset, samples)
+    on_image = partial(tell, "learning ranges: {} training images")
+    observe(observer, source.config, source.dataset, samples, on_image=on_image)
     found = observer.tensors
     corrections = {
         layer.name: layer.shift(found[layer.input].channel_means)
@@ -122,13 +125,14 @@ def evenly(samples: Sequence[Sample], number: int) -> list[Sample]:
     return [samples[index * len(samples) // number] for index in range(number)]
 
 
-def sensitivities(made: Calibrated) -> dict[str, float]:
+def sensitivities(made: Calibrated, *, tell: Tell = untold) -> dict[str, float]:
     """Mean squared error of the output, if that layer alone is of 8 bits; the worst first."""
     plain = made.session(made.model, "onnxruntime")
     expected = [plain.run(x) for x in made.inputs]
     names = [layer.name for layer in made.layers]
     errors = {}
-    for name in names:
+    for number, name in enumerate(names):
+        tell("rounding each layer alone: {} layers", number, len(names))
         alone = made.quantised([other for other in names if other != name])
         session = made.session(alone, "onnxruntime")
         errors[name] = statistics.fmean(
@@ -161,11 +165,14 @@ def dice_of(
     dataset: Dataset,
     samples: Sequence[Sample],
     threshold: float | None,
+    *,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
     """Mean over the images, as the run's evaluation computes it; NaN if none counts."""
     predictor = Predictor(config, [network])
     found = []
-    for sample in samples:
+    for number, sample in enumerate(samples):
+        on_image(number, len(samples))
         truth = dataset.read_native(sample)
         prob_hwk = predictor.of_sample(dataset, sample)
         score = score_image(sample.id, prob_hwk, truth.target_hw, truth.fov_hw)

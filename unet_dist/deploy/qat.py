@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from unet_dist.data.sample import Sample
 from unet_dist.deploy.folding import fold_batch_norms
 from unet_dist.deploy.observe import Observer, observe
 from unet_dist.deploy.onnx_graph import build_model
+from unet_dist.deploy.parity import Tell, untold
 from unet_dist.deploy.ptq import Calibrated, Options, calibrate, evenly
 from unet_dist.deploy.qdq import Layer, groups_of, layers_of
 from unet_dist.deploy.ranges import Range
@@ -114,7 +116,7 @@ def progress_of(run: RunDir, wanted: Config) -> Progress:
     return "done" if run.state() == "done" else "begun"
 
 
-def learned(trained: Source) -> Calibrated:
+def learned(trained: Source, *, tell: Tell = untold) -> Calibrated:
     """The model of 8 bits of a training with ``model.fake_quant``."""
     model = build_model(trained.weights, trained.config.model, trained.metadata)
     layers = layers_of(model)
@@ -135,7 +137,9 @@ def learned(trained: Source) -> Calibrated:
         ranges.update(dict.fromkeys(group, joint))
     observer = Observer(model, trained.metadata, [])
     samples = trained.dataset.splits.train
-    observe(observer, trained.config, trained.dataset, evenly(samples, SEEN_IMAGES))
+    seen_images = evenly(samples, SEEN_IMAGES)
+    on_image = partial(tell, "learning ranges: {} training images")
+    observe(observer, trained.config, trained.dataset, seen_images, on_image=on_image)
     return Calibrated(
         model=model,
         metadata=replace(trained.metadata, precision="int8"),
@@ -154,11 +158,14 @@ def agreement(
     dataset: Dataset,
     samples: Sequence[Sample],
     threshold: float | None,
+    *,
+    tell: Tell = untold,
 ) -> float:
     """Share of the pixels inside the field of view that two networks give the same class."""
     predictors = [Predictor(config, [network]) for network in networks]
     equal = total = 0
-    for sample in samples:
+    for number, sample in enumerate(samples):
+        tell("comparing with the training: {} validation images", number, len(samples))
         fov_hw = dataset.read_native(sample).fov_hw
         one, other = (
             hard_prediction(each.of_sample(dataset, sample), threshold) for each in predictors

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from unet_dist.deploy.export import (
     record_of,
 )
 from unet_dist.deploy.model_file import Metadata, ModelFile
-from unet_dist.deploy.parity import FEW_ODD_SHAPES, Refused
+from unet_dist.deploy.parity import FEW_ODD_SHAPES, Refused, Tell, untold
 from unet_dist.deploy.ptq import (
     Calibrated,
     Options,
@@ -31,16 +32,48 @@ from unet_dist.deploy.ptq import (
     sensitivities,
 )
 from unet_dist.deploy.qat import agreement
-from unet_dist.deploy.runtime import RUNTIMES, DeployedNetwork, OnnxRuntimeSession, session_of
+from unet_dist.deploy.runtime import (
+    RUNTIMES,
+    DeployedNetwork,
+    OnnxRuntimeSession,
+    Runtime,
+    session_of,
+)
 from unet_dist.deploy.source import Source
 from unet_dist.errors import UserError
+from unet_dist.evaluate.names import numbered
 from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.predictor import Network, Predictor
+from unet_dist.evaluate.symmetries import symmetries
+from unet_dist.evaluate.table import bootstrap_unit
 from unet_dist.report.panels import PictureRow
 from unet_dist.report.quantised import pair_strip, quantised_html
 
 MOST_PICTURES = 6
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What the Dice of float32 and of 8 bits is the mean of."""
+
+    images: int
+    unit: str
+    """image, or patient where one has several."""
+    units: int
+    views: int
+    """Mirrored and turned ones of each, as in the run's evaluation."""
+
+    @classmethod
+    def of(cls, source: Source) -> "Validation":
+        samples = source.dataset.splits.val
+        groups = [sample.group for sample in samples]
+        return cls(
+            images=len(samples),
+            unit=bootstrap_unit(groups),
+            units=len(set(groups)),
+            views=len(symmetries(source.config.evaluate.tta)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +92,11 @@ class Quantised:
     seconds_float32: float
     layers: int
     layout: str
+    bytes_plain: int
+    """Of the same model in the layout plain."""
     calibrated_on: int
+    training_images: int
+    validation: Validation
     agreement: float | None
     """Share of the pixels of validation images that training with 8 bits gave the same class."""
 
@@ -108,6 +145,7 @@ def quantise_run(
     *,
     force: bool,
     say: Say,
+    tell: Tell = untold,
 ) -> dict[str, Any]:
     """Writes the float32 model, the one of 8 bits, ``quantize.json`` and ``report.html``.
 
@@ -126,10 +164,10 @@ def quantise_run(
     check_room(source, folder, replaced=[file.onnx, file.int8])
     plain = onnx_bytes(source)
     session = OnnxRuntimeSession(plain)
-    parity = checked(source, session, native, file=file.onnx, shapes=FEW_ODD_SHAPES)
+    parity = checked(source, session, native, file=file.onnx, shapes=FEW_ODD_SHAPES, tell=tell)
     say(f"float32 is equal to MindSpore: {parity.describe()}")
     made = make()
-    quantised = choose(source, made, plain, options, say)
+    quantised = choose(source, made, plain, options, say=say, tell=tell)
     faults = quantised.faults(options)
     if faults and not force:
         raise Refused(
@@ -137,7 +175,7 @@ def quantise_run(
             f"{kept(file.int8)}"
         )
     record = {**quantised.to_json(options), "faults": faults, "file": file.int8.name}
-    rows = _pictures(source, made, plain, quantised, options)
+    rows = _pictures(source, made, plain, quantised, options, tell)
     write_files(
         {
             **files_of(source, file.onnx, plain, record_of(source, file.onnx, plain, parity)),
@@ -149,34 +187,52 @@ def quantise_run(
     return record
 
 
-def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say: Say) -> Quantised:
+def choose(
+    source: Source,
+    made: Calibrated,
+    plain: bytes,
+    options: Options,
+    *,
+    say: Say,
+    tell: Tell = untold,
+) -> Quantised:
     """Leaves as few layers in float32 as the limit of the Dice allows, those first whose rounding
     moves the output most."""
-    worst_first = sensitivities(made)
+    worst_first = sensitivities(made, tell=tell)
     names = list(worst_first)
     samples = source.dataset.splits.val
-    known: dict[int, float] = {}
+    validation = Validation.of(source)
 
-    def dice(network: Network, metadata: Metadata = made.metadata) -> float:
-        return dice_of(network, source.config, source.dataset, samples, metadata.threshold)
+    def dice(content: bytes, metadata: Metadata, runtime: Runtime, name: str) -> float:
+        network = DeployedNetwork(session_of(content, runtime), metadata)
+        on_image = partial(tell, f"Dice of {name} by {runtime}: {{}} validation images")
+        threshold = metadata.threshold
+        return dice_of(
+            network, source.config, source.dataset, samples, threshold, on_image=on_image
+        )
 
-    plain_network = DeployedNetwork(session_of(plain, options.runtime), source.metadata)
-    before = dice(plain_network, source.metadata)
+    before = dice(plain, source.metadata, options.runtime, "float32")
+
+    # Of the file as it is to be written: in a compact one biases have fewer digits.
+    @cache
+    def written(number: int) -> tuple[bytes, int, float]:
+        described = _described(made, made.quantised(names[:number]))
+        content = file_of(described, options.layout, largest=options.max_size * len(plain))
+        in_plain = len(file_of(described, "plain", largest=0))
+        return content, in_plain, dice(content, made.metadata, options.runtime, "8 bits")
 
     def is_good(number: int) -> bool:
-        model = made.quantised(names[:number])
-        known[number] = dice(made.network(model, options.runtime))
-        floats = f"{number} of {len(names)} layers in float32"
-        say(f"{floats}: Dice {known[number]:.4f}, was {before:.4f}")
-        return math.isnan(before) or before - known[number] <= options.max_drop
+        _, _, after = written(number)
+        say(
+            f"{number} of {len(names)} layers in float32: Dice {after:.4f}, was {before:.4f}, on "
+            f"{numbered(validation.images, 'validation image')}, "
+            f"{numbered(validation.views, 'view')} of each, by {options.runtime}"
+        )
+        return math.isnan(before) or before - after <= options.max_drop
 
     number = fewest_float_layers(names, is_good)
-    model = made.quantised(names[:number])
-    described = _described(made, model)
-    content = file_of(described, options.layout, largest=options.max_size * len(plain))
-    is_compact = content != file_of(described, "plain", largest=0)
-    if is_compact:
-        say("the file has functions: OpenVINO reads it through unet-dist alone (--layout plain)")
+    content, bytes_plain, after = written(number)
+    tell("measuring the speed", 0, 1)
     evaluate = source.config.evaluate
     shape = (evaluate.batch, source.metadata.in_channels, evaluate.tile, evaluate.tile)
     x_nchw = np.random.default_rng(0).random(shape, np.float32)
@@ -186,19 +242,21 @@ def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say
         content=content,
         float_layers=tuple(names[:number]),
         sensitivities=worst_first,
-        # Of the file itself: compact ones have biases of fewer digits.
         dice={
-            one: dice(DeployedNetwork(session_of(content, one), made.metadata))
+            one: after if one == options.runtime else dice(content, made.metadata, one, "8 bits")
             for one in RUNTIMES
             if made.activations == "u8" or one != "openvino"  # ``runtime.SIGNED``
         },
-        layout="compact" if is_compact else "plain",
+        layout="compact" if onnx.load_from_string(content).functions else "plain",
+        bytes_plain=bytes_plain,
         dice_float32=before,
         bytes_float32=len(plain),
         seconds=seconds,
         seconds_float32=seconds_float32,
         layers=len(names),
         calibrated_on=made.images,
+        training_images=len(source.dataset.splits.train),
+        validation=validation,
         agreement=None
         if made.taught_by is None
         else agreement(
@@ -207,6 +265,7 @@ def choose(source: Source, made: Calibrated, plain: bytes, options: Options, say
             source.dataset,
             samples,
             made.metadata.threshold,
+            tell=tell,
         ),
     )
 
@@ -221,7 +280,12 @@ def _described(made: Calibrated, model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _pictures(
-    source: Source, made: Calibrated, plain: bytes, quantised: Quantised, options: Options
+    source: Source,
+    made: Calibrated,
+    plain: bytes,
+    quantised: Quantised,
+    options: Options,
+    tell: Tell,
 ) -> list[tuple[str, bytes]]:
     """The first validation images: what they are, and image, truth and both predictions."""
     contents = ((plain, source.metadata), (quantised.content, made.metadata))
@@ -235,7 +299,9 @@ def _pictures(
         for content, metadata in contents
     ]
     found = []
-    for sample in source.dataset.splits.val[:MOST_PICTURES]:
+    samples = source.dataset.splits.val[:MOST_PICTURES]
+    for number, sample in enumerate(samples):
+        tell("drawing pictures: {} validation images", number, len(samples))
         truth = source.dataset.read_native(sample)
         rows: Sequence[PictureRow] = [
             PictureRow(

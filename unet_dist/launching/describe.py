@@ -52,7 +52,8 @@ def describe_answer(run: RunDir, plan: LaunchPlan, ending: str, answer: Mapping[
     if ending == "stopped":
         lines = [f"stopped after step {answer['stopped_at_step']}"] if answer else ["stopped"]
         if plan.job["kind"] == "train":
-            lines.append(f"go on with: unet-dist train {run.path} --resume")
+            command = plan.job.get("go_on") or f"unet-dist train {run.path} --resume"
+            lines.append(f"go on with: {command}")
         return "\n".join(lines)
     if plan.job["kind"] == "launch":
         return f"done; logs of all ranks in {run.path / 'attempts'}"

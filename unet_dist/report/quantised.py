@@ -1,5 +1,6 @@
 """One file that tells what 8 bits have cost: both predictions of some images side by side."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_dist.data.balance import SMALLEST_SAMPLE
+from unet_dist.evaluate.names import numbered
 from unet_dist.report.panels import (
     MEANINGS,
     MEANINGS_OF_SEVERAL,
@@ -32,14 +35,17 @@ def quantised_html(
     """
     options = record["options"]
     runtime = options["runtime"]
+    validation = record["validation"]
     image, truth, prediction, _ = column_names(several=classes > 2)
     return render(
         TEMPLATE,
-        verdict=_verdict(record),
+        verdict=headline(record),
+        notes=notes_of(record),
         faults=record["faults"],
         rows=[
             (
-                "Dice on validation images",
+                f"Dice, mean of {numbered(validation['images'], 'validation image')}, "
+                f"{numbered(validation['views'], 'view')} of each",
                 f"{record['dice_float32']:.4f}",
                 f"{record['dice'][runtime]:.4f}",
             ),
@@ -52,7 +58,8 @@ def quantised_html(
         ],
         others=[f"{name}: {dice:.4f}" for name, dice in record["dice"].items() if name != runtime],
         settings=[
-            f"{record['calibrated_on']} training images, ranges by {options['calibration']}",
+            f"{record['calibrated_on']} of {record['training_images']} training images, ranges by "
+            f"{options['calibration']}",
             f"activations {options['activations']}, weights s8 by output channel",
         ],
         panels=(image, truth, "float32", "8 bits", "errors of 8 bits"),
@@ -70,12 +77,62 @@ def quantised_html(
     )
 
 
-def _verdict(record: Mapping[str, Any]) -> str:
+def headline(record: Mapping[str, Any]) -> str:
+    """What 8 bits have cost and gained, and on how much that rests."""
+    before, after = (round(dice, 4) for dice in _both(record))
     left = len(record["float_layers"])
     stays = f", {left} of {record['layers']} layers in float32" if left else ""
     return (
-        f"8 bits: Dice {-record['drop']:+.4f}, {record['size']:.1%} of the size, "
-        f"{record['speedup']:.2f} times as fast{stays}"
+        # Of the rounded numbers, so that it agrees with them.
+        f"8 bits: Dice {after:.4f}, {after - before:+.4f} to float32, on "
+        f"{numbered(record['validation']['images'], 'validation image')}; {record['size']:.1%} of "
+        f"the size, {record['speedup']:.2f} times as fast by {record['options']['runtime']}{stays}"
+    )
+
+
+def _both(record: Mapping[str, Any]) -> tuple[float, float]:
+    return record["dice_float32"], record["dice"][record["options"]["runtime"]]
+
+
+def notes_of(record: Mapping[str, Any]) -> list[str]:
+    """What the headline does not tell, and what to do about it."""
+    return list(filter(None, (_few(record), _calibration(record), _compact(record))))
+
+
+def _few(record: Mapping[str, Any]) -> str:
+    validation = record["validation"]
+    units, unit = validation["units"], validation["unit"]
+    if units >= SMALLEST_SAMPLE:
+        return ""
+    found = f"those of validation are of {units}" if unit == "patient" else f"there are {units}"
+    return (
+        f"an interval of the Dice needs {SMALLEST_SAMPLE} {unit}s at least, but {found}: they "
+        "hardly tell whether 8 bits are worse; unet-dist deploy bench tells the Dice of both on "
+        "the test images"
+    )
+
+
+def _calibration(record: Mapping[str, Any]) -> str:
+    options, seen = record["options"], record["calibrated_on"]
+    if options["method"] != "ptq" or seen >= options["calibrate"]:
+        return ""
+    return (
+        f"calibrated on all of the {numbered(seen, 'training image')}: --calibrate "
+        f"{options['calibrate']} asks for more than there are"
+    )
+
+
+def _compact(record: Mapping[str, Any]) -> str:
+    if record["layout"] == "plain":
+        return ""
+    share, limit = record["bytes_plain"] / record["bytes_float32"], record["options"]["max_size"]
+    # Rounded up, or the advice would be refused.
+    wider = f" --max-size {math.ceil(1000 * share) / 1000:g}" if share > limit else ""
+    return (
+        "layout compact: the file has its layers as ONNX functions, which ONNX Runtime and "
+        "unet-dist read, but neither OpenVINO itself nor atc, AMCT and other converters. For them "
+        f"quantize again with --layout plain{wider}: {record['bytes_plain']:,} bytes in place of "
+        f"{record['bytes']:,}, {share:.1%} of the size"
     )
 
 

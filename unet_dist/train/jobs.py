@@ -95,7 +95,7 @@ def run_job(
             is_trial=job.get("trial", False),
             profile=CapturePlan.of_json(job["profile"]) if job.get("profile") else None,
         )
-        if outcome.stopped or job.get("trial", False):
+        if outcome.stopped or job.get("trial") or not job.get("final_evaluation", True):
             if comm.rank == 0:
                 write_json(attempt.result(), _ending_of(outcome))
             return
@@ -122,8 +122,8 @@ def run_job(
 
 
 def _ending_of(outcome: Outcome) -> dict[str, Any]:
-    """Of a training that is not evaluated: it is not over, or it is a trial of a search, for which
-    the test images do not count."""
+    """Of a training that is not evaluated: it is not over, or it is a trial of a search or one of
+    ``quantize``, for which the test images do not count."""
     if not outcome.stopped:
         return {"trained_to_step": outcome.state.step}
     if outcome.paused_at_epoch is not None:

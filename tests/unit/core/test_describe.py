@@ -56,6 +56,20 @@ def test_a_stopped_prediction_is_told_in_images_and_not_in_steps_of_the_training
     assert (done.ending, "images" in done.answer) == ("done", False)
 
 
+def test_a_stopped_training_of_another_command_goes_on_by_that_command(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.config.write_text(dump_config(Config()))
+
+    def told(**what: str) -> str:
+        job = {"kind": "train", "resume": False, "split": "", **what}
+        plan, _ = plan_job(run, job, Placement(simulate=1), Supervision().limits)
+        return describe_answer(run, plan, "stopped", {"stopped_at_step": 3})
+
+    assert told() == f"stopped after step 3\ngo on with: unet-dist train {tmp_path} --resume"
+    command = "unet-dist quantize runs/a --method qat -o deployed"
+    assert told(go_on=command) == f"stopped after step 3\ngo on with: {command}"
+
+
 def test_why_there_is_no_interval_and_one_is_no_plural() -> None:
     values = {"dice": 0.5, "iou": 0.4, "auc": None, "assd": 1.0}
     answer = {**values, "intervals": {"dice": None, "iou": [0.3, 0.5], "auc": None}}

@@ -1,11 +1,16 @@
 import io
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 
-from unet_dist.progress import Progress, profile_line
+from unet_dist.cli.shared import told_phases
+from unet_dist.progress import Phases, Progress, profile_line
 from unet_dist.records import RecordWriter
 
 START = {
@@ -26,6 +31,45 @@ def shown(path: Path, *records: tuple[str, dict[str, object]]) -> str:
             progress.poll()
     progress.close()
     return stream.getvalue()
+
+
+def test_each_phase_in_this_process_has_a_line_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    with Phases(Console(file=stream, width=300)) as phases:
+        phases("starting", 0, 1)
+        for done in range(3):  # within PLAIN_EVERY_S
+            phases("evaluating: {} images", done, 3)
+        phases.say("[1] is kept")
+        phases("drawing: {} pictures", 0, 2)
+    assert stream.getvalue().splitlines() == [
+        "starting",
+        "evaluating: 0 of 3 images",
+        "[1] is kept",
+        "drawing: 0 of 2 pictures",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_in_this_process_is_one_line_and_exit_code_130(
+    number: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exits(code: int) -> None:
+        raise typer.Exit(code)
+
+    monkeypatch.setattr(os, "_exit", exits)
+
+    def work() -> None:
+        with told_phases("nothing was written") as phases:
+            phases("starting", 0, 1)
+            os.kill(os.getpid(), number)
+            time.sleep(10)  # the signal comes before
+
+    with pytest.raises(typer.Exit) as ended:
+        work()
+    assert ended.value.exit_code == 130
+    told = capsys.readouterr()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert (told.out, told.err) == ("", "starting\ninterrupted: nothing was written\n")
 
 
 def test_the_arithmetic_of_a_step_is_printed(tmp_path: Path) -> None:

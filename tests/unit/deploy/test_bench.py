@@ -10,6 +10,7 @@ from unet_dist.cluster.host import usable_cores
 from unet_dist.deploy.bench import Form, Measured, choose_images, forms_of, measure, run_of, speeds
 from unet_dist.deploy.export import onnx_bytes
 from unet_dist.deploy.model_file import ModelFile
+from unet_dist.deploy.parity import untold
 from unet_dist.deploy.source import open_source
 from unet_dist.errors import UserError
 from unet_dist.runs import write_json
@@ -77,7 +78,7 @@ def test_one_form_is_measured_on_some_images(tmp_path: Path) -> None:
         ids=ids,
         cores=usable_cores()[:1],
         tta="none",
-        on_round=lambda done, total: None,
+        on_form=untold,
     )
 
     (found,) = measured([form], tile=48, rounds=2)

@@ -14,6 +14,8 @@ from unet_dist.launching.job import Job
 from unet_dist.launching.placement import Placement
 from unet_dist.runs import RunDir, write_json
 
+GO_ON = "unet-dist quantize run --method qat -o deployed"
+
 
 class Killed(Exception):
     """In place of the end of the launcher."""
@@ -31,6 +33,7 @@ def train(run: RunDir, folder: RunDir, *, epochs: int = 2) -> None:
         epochs=epochs,
         calibrate=2,
         placement=Placement(simulate=1),
+        go_on=GO_ON,
         console=Console(quiet=True),
         as_json=False,
     )
@@ -43,6 +46,7 @@ def test_the_same_command_goes_on_with_what_was_begun(
     led: list[Any] = []
 
     def killed(job: Job) -> None:
+        assert job.what["go_on"] == GO_ON
         led.append(job.what["resume"])
         write_json(folder.status, {"state": "running"})
         raise Killed

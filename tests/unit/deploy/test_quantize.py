@@ -14,10 +14,11 @@ from unet_dist.cli import app
 from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
 from unet_dist.deploy.parity import Refused
 from unet_dist.deploy.ptq import Options, calibrate, evenly, fewest_float_layers
-from unet_dist.deploy.quantize import Quantised, choose, quantise_run
+from unet_dist.deploy.quantize import Quantised, Validation, choose, quantise_run
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
 from unet_dist.deploy.source import Source, open_source
 from unet_dist.errors import UserError
+from unet_dist.report.quantised import headline, notes_of
 
 
 @pytest.mark.parametrize("needed", range(14))
@@ -48,7 +49,10 @@ GOOD = Quantised(
     seconds_float32=0.3,
     layers=1,
     layout="plain",
+    bytes_plain=250,
     calibrated_on=4,
+    training_images=4,
+    validation=Validation(images=4, unit="image", units=4, views=1),
     agreement=None,
 )
 
@@ -66,6 +70,42 @@ def test_each_limit_is_told_with_its_values() -> None:
     assert "310.0 ms by openvino where float32 takes 300.0 ms" in faults[2]
     assert GOOD.faults(Options(max_size=0.25)) == []  # exactly the limit is within
     assert len(replace(GOOD, dice={"openvino": float("nan")}).faults(Options())) == 1
+
+
+def test_the_headline_agrees_with_itself_and_tells_on_how_many_images_it_rests() -> None:
+    # 0.85565 and 0.85564 are 0.8557 and 0.8556 in four digits: 0.0001 apart, as they are shown.
+    close = replace(GOOD, dice_float32=0.855651, dice={"openvino": 0.855649})
+    assert headline(close.to_json(Options())) == (
+        "8 bits: Dice 0.8556, -0.0001 to float32, on 4 validation images; 25.0% of the size, "
+        "3.00 times as fast by openvino"
+    )
+    assert notes_of(close.to_json(Options(calibrate=4))) == []
+
+
+def test_few_validation_images_are_told_as_a_training_tells_them() -> None:
+    one_patient = Validation(images=2, unit="patient", units=1, views=8)
+    few = replace(GOOD, validation=one_patient)
+    assert " on 2 validation images;" in headline(few.to_json(Options()))
+    [note] = notes_of(few.to_json(Options(calibrate=4)))
+    assert "needs 3 patients at least, but those of validation are of 1:" in note
+    assert "deploy bench" in note
+
+
+def test_fewer_training_images_than_asked_for_are_told() -> None:
+    [note] = notes_of(GOOD.to_json(Options(calibrate=16)))
+    assert note.startswith("calibrated on all of the 4 training images: --calibrate 16")
+    # What a training learnt was learnt on all of them.
+    assert notes_of(GOOD.to_json(Options(method="qat", calibrate=16))) == []
+
+
+def test_a_file_of_functions_tells_what_reads_it_and_how_to_get_another() -> None:
+    compact = replace(GOOD, layout="compact", bytes_plain=2662, bytes_float32=10_000)
+    [note] = notes_of(compact.to_json(Options(calibrate=4)))
+    # 2662 of 10000 is more than 0.258; rounded down to 0.266 it would be refused.
+    assert "--layout plain --max-size 0.267: 2,662 bytes in place of 250, 26.6% of" in note
+    assert "neither OpenVINO itself nor atc" in note
+    [note] = notes_of(replace(compact, bytes_plain=2580).to_json(Options(calibrate=4)))
+    assert "--layout plain: 2,580 bytes" in note
 
 
 def test_images_are_taken_from_all_over_the_list() -> None:
@@ -117,6 +157,10 @@ def test_a_refused_model_leaves_nothing_unless_forced(source: Source, tmp_path: 
     assert abs(record["drop"]) < 0.05
     assert set(record["dice"]) == {"onnxruntime", "openvino"}
     page = file.report.read_text()
+    assert headline(record) in page
+    assert all(note in page for note in notes_of(record))
+    assert "calibrated on" not in page  # 2 of more than 2
+    assert "2 of 4 training images, ranges by minmax" in page
     assert page.count("data:image/png") == len(source.dataset.splits.val)
     assert "Written by --force although its file is" in page
     shown = re.findall(r'<p class="panels" style="--columns: 5">(.*)</p>', page)

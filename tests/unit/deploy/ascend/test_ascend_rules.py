@@ -1,6 +1,8 @@
 """Every rule of the documents has a request that breaks it and nothing else."""
 
+import inspect
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,9 @@ from typing import Any
 import pytest
 
 from tests.unit.deploy.ascend.small_models import GREY, METADATA, REQUEST, SOURCE
+from unet_dist.cli.deploy import commands
+from unet_dist.cli.export import export
+from unet_dist.cli.quantize import quantize
 from unet_dist.deploy.aipp import aipp_for, parse_aipp
 from unet_dist.deploy.ascend_rules import violations
 
@@ -172,6 +177,19 @@ def test_a_broken_rule_is_told_with_its_cure(name: str) -> None:
     faults = violations(replace(REQUEST, **changes))
     assert len(faults) == 1, faults
     assert re.search(told, faults[0]), faults
+
+
+def default_of(command: Callable[..., None], option: str) -> Any:
+    return inspect.signature(command).parameters[option].default
+
+
+@pytest.mark.parametrize("written_by", [export, quantize])
+def test_the_file_of_export_as_it_is_suits_commands_as_it_is(
+    written_by: Callable[..., None],
+) -> None:
+    model = replace(SOURCE, opset=default_of(written_by, "opset"))
+    request = replace(REQUEST, model=model, cann=default_of(commands, "cann"))
+    assert violations(request) == []
 
 
 def test_all_broken_rules_are_told_at_once() -> None:
