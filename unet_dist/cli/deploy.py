@@ -13,7 +13,6 @@ from unet_dist.cli.shared import (
     checked_tta,
     console_for,
     new_app,
-    one_of,
 )
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
 from unet_dist.progress import counter
@@ -74,12 +73,10 @@ def commands(
       unet-dist deploy commands exported --soc Ascend910A --shape -1,3,256,256 --dynamic-batch 1,4
     """
     from unet_dist.deploy.ascend_options import read_request
-    from unet_dist.deploy.conversion import check_can_run, run_atc, write_conversion
+    from unet_dist.deploy.conversion import check_converted, run_atc, write_conversion
     from unet_dist.deploy.machine import need_packages
 
     need_packages()
-    one_of("--tool", tool, ("auto", "atc", "lite", "both"))
-    one_of("--input", input_type, ("", "float32", "float16", "uint8"))
     request = read_request(
         model,
         soc=soc,
@@ -96,12 +93,12 @@ def commands(
     )
     folder = out or request.model.path.parent / "ascend"
     console = console_for(as_json)
-    plan = write_conversion(request, folder)
+    plan = write_conversion(request, folder, will_run=run)
     if not as_json:
         _show(console, plan, folder)
     ends = []
     if run:
-        check_can_run(request, folder)
+        check_converted(request, folder)
         ends = run_atc(
             plan.atc,
             folder,
