@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from unet_dist.cluster.tables.problems import counted
 from unet_dist.deploy.model_file import Metadata
 from unet_dist.errors import UserError
 
@@ -119,10 +120,6 @@ def parse_aipp(text: str, *, where: str) -> Aipp:
         raise UserError(where, f"a number of it cannot be read: {error}") from error
 
 
-def in_words(channels: int) -> str:
-    return f"{channels} channel{'' if channels == 1 else 's'}"
-
-
 def aipp_faults(aipp: Aipp, *, in_channels: int, height: int, width: int) -> list[str]:
     """Where a configuration contradicts the model and its input; sizes -1 with
     --dynamic_image_size (then "src_image_size_w and src_image_size_h must be set to 0", and
@@ -137,7 +134,8 @@ def aipp_faults(aipp: Aipp, *, in_channels: int, height: int, width: int) -> lis
     elif CHANNELS[aipp.input_format] != in_channels:
         right = {number: name for name, number in CHANNELS.items()}[in_channels]
         faults.append(
-            f"input_format {aipp.input_format} has {in_words(CHANNELS[aipp.input_format])}, the "
+            f"input_format {aipp.input_format} has "
+            f"{counted(CHANNELS[aipp.input_format], 'channel')}, the "
             f"model {in_channels}: write {right}"
         )
     if height == -1:

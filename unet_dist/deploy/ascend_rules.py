@@ -6,7 +6,8 @@ CommunityEdition 9.1 ("devaids/atctool"), under one number.
 
 from collections.abc import Sequence
 
-from unet_dist.deploy.aipp import CHANNELS, aipp_faults, in_words
+from unet_dist.cluster.tables.problems import counted
+from unet_dist.deploy.aipp import CHANNELS, aipp_faults
 from unet_dist.deploy.ascend_cards import (
     BF16_FAMILIES,
     CANN,
@@ -94,7 +95,9 @@ def _shape_faults(request: AscendRequest, shape: Shape) -> list[str]:
     batch, channels, *sides = shape
     faults = []
     if channels != metadata.in_channels:
-        faults.append(f"{text}: {in_words(channels)}, but the model has {metadata.in_channels}")
+        faults.append(
+            f"{text}: {counted(channels, 'channel')}, but the model has {metadata.in_channels}"
+        )
     if (batch == -1) != bool(request.dynamic_batch):
         faults.append(
             f"{text}: --dynamic-batch gives the batches, so write -1 in front"

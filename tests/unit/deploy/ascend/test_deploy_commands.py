@@ -202,6 +202,28 @@ def test_a_mindir_is_refused_for_atc_and_taken_for_lite(
     assert lite.returncode == 0, lite.stderr
     assert "--fmk=MINDIR" in lite.stdout
     assert "--inputShape" not in lite.stdout
+    assert "note: predict runs what converter_lite makes of model.mindir" in lite.stdout
+
+
+def test_a_folder_and_an_exported_mindir_are_not_predicted_with_but_told_of(
+    exported: Path, run_program: Program, tmp_path: Path
+) -> None:
+    asked = (tmp_path / "eye.png", "--out", tmp_path / "out")
+    mindir = exported / "model.mindir"
+    mindir.write_bytes(b"mindir")
+    told = run_program("predict", mindir, *asked)
+    assert told.returncode == 2
+    assert "is the MindIR file of unet-dist export" in told.stderr
+    assert f"take {exported / 'model.onnx'}" in told.stderr
+    folder = run_program("predict", exported, *asked)
+    assert folder.returncode == 2
+    assert f"name a file in it, {exported / 'model.onnx'}\n" in folder.stderr
+    (exported / "model.onnx").unlink()
+    alone = run_program("predict", exported, *asked)
+    assert f"{exported / 'model.onnx'}, which unet-dist export RUN --to onnx" in alone.stderr
+    # A folder that holds neither a run nor a model.
+    empty = run_program("predict", tmp_path, *asked)
+    assert "not a run folder" in empty.stderr
 
 
 def test_eight_bits_wait_for_amct(exported: Path, run_program: Program, stand_in: StandIn) -> None:
