@@ -186,6 +186,9 @@ def bench(
     Each form has a process of its own on the same cores, is warmed up on all images, and takes
     turns with the others. OpenVINO's own default may be bf16; here float32 is float32.
 
+    images/s is the median of the rounds, least-most their range, times against the first row, and
+    network images/s of the network alone, without what prepares its input and joins its tiles.
+
     \b
     Examples:
       unet-dist deploy bench deployed --threads 2
@@ -193,7 +196,14 @@ def bench(
       unet-dist deploy bench deployed --images 2 --no-native --json
     """
     from unet_dist.cluster.host import usable_cores
-    from unet_dist.deploy.bench import choose_images, computed_rightly, forms_of, measure, run_of
+    from unet_dist.deploy.bench import (
+        choose_images,
+        computed_rightly,
+        forms_of,
+        measure,
+        run_of,
+        scatter_warnings,
+    )
     from unet_dist.deploy.machine import need_packages
     from unet_dist.deploy.model_file import ModelFile
 
@@ -227,8 +237,11 @@ def bench(
     about = {"split": chosen, "images": len(ids), "threads": threads, "rounds": rounds, "tta": tta}
     about["tile"] = tile
     title = f"{len(ids)} {chosen} images, {threads} cores, {rounds} rounds"
-    shown = {**about, "forms": [one.to_json() for one in found]}
+    warnings = scatter_warnings(found)
+    shown = {**about, "forms": [one.to_json() for one in found], "warnings": warnings}
     answer(console, as_json, _table(found, title), shown)
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False)
 
 
 def _table(found: Sequence["Speed"], title: str) -> str:
@@ -246,7 +259,7 @@ def _table(found: Sequence["Speed"], title: str) -> str:
             (
                 f"{one.fps:.2f}",
                 f"{one.fps_least:.2f}-{one.fps_most:.2f}",
-                "" if one.times_native is None else f"{one.times_native:.2f}",
+                f"{one.times_first:.2f}",
                 f"{one.network_fps:.2f}",
                 "" if one.dice is None else f"{one.dice:.4f}",
                 "" if one.bytes is None else f"{one.bytes:,}",
