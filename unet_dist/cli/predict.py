@@ -91,6 +91,7 @@ def predict(
             raise UserError(str(run), "is predicted in this process: leave out the ranks' options")
         wishes = _Wishes(images, out, tta, uncertainty, truth, force, runtime, tile)
         _predict_deployed(run, wishes, as_json)
+    _refuse_folder_of_models(run)
     if runtime or tile:
         option = "--runtime" if runtime else "--tile"
         raise UserError(option, "is for a model.onnx: unet-dist export makes one of a run")
@@ -155,6 +156,19 @@ def predict(
         job.what = {**job.what, **told, "made_by": made}
 
     run_to_end(job, topology.part, as_json, prepare)
+
+
+def _refuse_folder_of_models(path: Path) -> None:
+    from unet_dist.deploy.model_file import ModelFile
+
+    folder = ModelFile(path)
+    if RunDir(path).config.is_file() or not folder.is_deployed():
+        return
+    file = next((one for one in (folder.onnx, folder.int8) if one.is_file()), folder.onnx)
+    how = "" if file.is_file() else f", which unet-dist export RUN --to onnx -o {path} makes"
+    raise UserError(
+        str(path), f"is a folder of deployed models, no run: name a file in it, {file}{how}"
+    )
 
 
 class _Wishes(NamedTuple):

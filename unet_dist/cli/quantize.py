@@ -10,7 +10,7 @@ import typer
 
 from unet_dist.cli.qat import train_for_8_bits
 from unet_dist.cli.shared import Json, answer, console_for, one_of, told_phases
-from unet_dist.cli.where import RankTable, Simulate, placement_of
+from unet_dist.cli.where import RankTable, SimulateAsRun, placement_of
 from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS
 from unet_dist.errors import EXIT_JOB_FAILED, UserError
 from unet_dist.progress import Phases
@@ -50,7 +50,7 @@ def quantize(
     epochs: Annotated[
         int, typer.Option(min=0, help="Of qat; 0 for a tenth of those of the run.")
     ] = 0,
-    simulate: Simulate = 0,
+    simulate: SimulateAsRun = 0,
     rank_table: RankTable = "",
     with_normalisation: Annotated[
         bool, typer.Option("--with-normalisation", help="The input is the image 0..1.")

@@ -28,6 +28,16 @@ Simulate = Annotated[
         show_default=False,
     ),
 ]
+SimulateAsRun = Annotated[
+    int,
+    typer.Option(
+        "--simulate",
+        min=0,
+        help="Number of simulated ranks on CPUs; 0 is as many as the run trained on (its rank "
+        "table, if it had one).",
+        show_default=False,
+    ),
+]
 RankTable = Annotated[str, typer.Option(help="HCCL rank table: one process per card.")]
 ServerId = Annotated[
     str,

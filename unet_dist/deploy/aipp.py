@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from unet_dist.cluster.tables.problems import counted
 from unet_dist.deploy.model_file import Metadata
 from unet_dist.errors import UserError
 
@@ -133,7 +134,8 @@ def aipp_faults(aipp: Aipp, *, in_channels: int, height: int, width: int) -> lis
     elif CHANNELS[aipp.input_format] != in_channels:
         right = {number: name for name, number in CHANNELS.items()}[in_channels]
         faults.append(
-            f"input_format {aipp.input_format} has {CHANNELS[aipp.input_format]} channels, the "
+            f"input_format {aipp.input_format} has "
+            f"{counted(CHANNELS[aipp.input_format], 'channel')}, the "
             f"model {in_channels}: write {right}"
         )
     if height == -1:

@@ -121,6 +121,12 @@ def plan_conversion(request: AscendRequest, *, model: str) -> ConversionPlan:
     notes: list[str] = []
     files: dict[str, str] = {}
     source = model
+    if request.model.kind == ".mindir":
+        notes.append(
+            f"predict runs what converter_lite makes of {request.model.path.name}, not that file "
+            "itself; where there is no card it runs the model.onnx of unet-dist export RUN --to "
+            "onnx"
+        )
     if request.int8:
         quantised = amct_stem(request)
         files[AMCT_SCRIPT] = amct_script(quantised)

@@ -1,17 +1,22 @@
 """From the texts of a command line to a request; every text that cannot be read is told at once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from unet_dist.deploy.aipp import parse_aipp
+from unet_dist.deploy.ascend_cards import card_faults
 from unet_dist.deploy.ascend_request import (
     AscendRequest,
+    InputType,
+    Tool,
     default_shape,
     parse_batches,
     parse_shape,
     parse_sizes,
 )
+from unet_dist.deploy.ascend_rules import violations
 from unet_dist.deploy.ascend_source import read_source
 from unet_dist.deploy.untrusted import read_bytes
 from unet_dist.errors import UserError
@@ -33,25 +38,28 @@ def read_request(
     aipp: bool,
     aipp_config: Path | None,
     input_type: str,
-    tool: Any,
+    tool: str,
 ) -> AscendRequest:
     """
     Raises:
-        UserError: the model tells nothing of itself, or with all options that cannot be read.
+        UserError: with all options that cannot be read, what is wrong with the model, and every
+            rule that is broken whatever those options were meant to be.
     """
-    source = read_source(model, int8=int8)
     faults: list[str] = []
+    read_tool = _tried(faults, lambda: _one_of("--tool", tool, get_args(Tool)))
+    read_type = _tried(faults, lambda: _one_of("--input", input_type, ("", *get_args(InputType))))
+    source = _tried(faults, lambda: read_source(model, int8=int8))
     batches = _tried(faults, lambda: parse_batches(dynamic_batch) if dynamic_batch else ())
     sizes = _tried(faults, lambda: parse_sizes(dynamic_size) if dynamic_size else ())
     read = [_tried(faults, lambda text=text: parse_shape(text)) for text in shapes]  # type: ignore[misc]
     own = _tried(faults, lambda: _own_aipp(aipp_config))
-    if faults:
-        raise UserError("deploy commands", faults)
+    if source is None:
+        raise UserError("deploy commands", [*faults, *card_faults(soc, cann)])
     wanted = tuple(shape for shape in read if shape is not None)
     usual = default_shape(source.metadata, dynamic_batch=bool(batches), dynamic_size=bool(sizes))
-    takes_aipp = aipp or own is not None
-    given: Any = input_type or ("uint8" if takes_aipp else "float32")
-    return AscendRequest(
+    takes_aipp = aipp or aipp_config is not None
+    given: Any = read_type or ("uint8" if takes_aipp else "float32")
+    request = AscendRequest(
         model=source,
         soc=soc,
         cann=cann,
@@ -63,8 +71,19 @@ def read_request(
         input_type=given,
         aipp=takes_aipp,
         own_aipp=own,
-        tool=tool,
+        tool=read_tool or "auto",
     )
+    if faults:
+        # Without shapes, which may belong to profiles that could not be read.
+        raise UserError("deploy commands", [*faults, *violations(replace(request, shapes=()))])
+    return request
+
+
+def _one_of(option: str, text: str, allowed: Sequence[str]) -> Any:
+    if text not in allowed:
+        names = ", ".join(filter(None, allowed))
+        raise UserError(option, f"is {text!r}, but must be one of {names}")
+    return text
 
 
 def _own_aipp(path: Path | None) -> Any:

@@ -6,6 +6,7 @@ CommunityEdition 9.1 ("devaids/atctool"), under one number.
 
 from collections.abc import Sequence
 
+from unet_dist.cluster.tables.problems import counted
 from unet_dist.deploy.aipp import CHANNELS, aipp_faults
 from unet_dist.deploy.ascend_cards import (
     BF16_FAMILIES,
@@ -94,7 +95,9 @@ def _shape_faults(request: AscendRequest, shape: Shape) -> list[str]:
     batch, channels, *sides = shape
     faults = []
     if channels != metadata.in_channels:
-        faults.append(f"{text}: {channels} channels, but the model has {metadata.in_channels}")
+        faults.append(
+            f"{text}: {counted(channels, 'channel')}, but the model has {metadata.in_channels}"
+        )
     if (batch == -1) != bool(request.dynamic_batch):
         faults.append(
             f"{text}: --dynamic-batch gives the batches, so write -1 in front"
@@ -107,7 +110,7 @@ def _shape_faults(request: AscendRequest, shape: Shape) -> list[str]:
             if request.dynamic_sizes
             else f"{text}: a size is -1, but there is no --dynamic-size 256,256;512,512"
         )
-    for side in sides:
+    for side in dict.fromkeys(sides):
         faults += _multiple_faults(text, side, metadata.size_multiple)
     return faults
 
@@ -151,7 +154,7 @@ def _profile_faults(request: AscendRequest) -> list[str]:
     if bad := [n for n in request.dynamic_batch if not 1 <= n <= LARGEST_BATCH]:
         faults.append(f"--dynamic-batch {bad[0]}: batches are 1 to {LARGEST_BATCH}")
     for size in request.dynamic_sizes:
-        for side in size:
+        for side in dict.fromkeys(size):
             text = f"--dynamic-size {size[0]},{size[1]}"
             faults += _multiple_faults(text, side, request.model.metadata.size_multiple)
     return faults

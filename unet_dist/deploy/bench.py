@@ -23,6 +23,8 @@ from unet_dist.deploy.untrusted import read_onnx
 from unet_dist.errors import UserError
 from unet_dist.runs import SPLITS, RunDir, read_json, write_json
 
+MOST_SCATTER = 1.5
+"""Of the fastest round to the slowest; beyond it the order of two forms means little."""
 MARK = "BENCH "
 """Before what a worker says; libraries may write lines of their own."""
 
@@ -57,6 +59,8 @@ class Speed:
     """Convolutions in each precision, as OpenVINO says."""
     times_native: float | None
     """Against MindSpore, if that was measured."""
+    times_first: float
+    """Against the first form that was measured."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -208,6 +212,7 @@ def speeds(measured: Sequence[Measured], images: int) -> list[Speed]:
         ),
         None,
     )
+    first = statistics.median(fps[0])
     return [
         Speed(
             name=one.form.name,
@@ -219,8 +224,19 @@ def speeds(measured: Sequence[Measured], images: int) -> list[Speed]:
             dice=one.dice,
             executed=one.executed,
             times_native=None if native is None else statistics.median(own) / native,
+            times_first=statistics.median(own) / first,
         )
         for one, own in zip(measured, fps, strict=True)
+    ]
+
+
+def scatter_warnings(found: Sequence[Speed]) -> list[str]:
+    """Of forms whose rounds are too far apart to tell one from another."""
+    return [
+        f"the rounds of {one.name} differ by {one.fps_most / one.fps_least:.1f} times: the machine "
+        "was busy with something else; measure again, with more --rounds"
+        for one in found
+        if one.fps_most > MOST_SCATTER * one.fps_least
     ]
 
 

@@ -67,8 +67,6 @@ def main() -> None:
         start_native()
     source = open_source(RunDir(Path(spec["run"])), opset=17)
     config = with_tta(source.config, spec["tta"])
-    if spec["tile"] and spec["form"] != "mindspore":
-        config = with_tile(config, spec["tile"])
     session: Any = None
     metadata = source.metadata
     if spec["form"] == "mindspore":
@@ -86,6 +84,8 @@ def main() -> None:
         network = DeployedNetwork(session, metadata)
     samples = [one for one in source.dataset.splits.parts()[spec["split"]] if one.id in spec["ids"]]
     prepared = [_prepare(source.dataset, sample) for sample in samples]
+    if spec["tile"] and spec["form"] != "mindspore":
+        config = with_tile(config, spec["tile"], [one.target_hw.shape for one in prepared])
     timed = Timed(network)
     predictor = Predictor(config, [timed])
     threshold = metadata.threshold

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.deploy.ascend_commands import Converted, description_of
-from unet_dist.deploy.model_file import Metadata
+from unet_dist.deploy.model_file import Metadata, ModelFile
 from unet_dist.deploy.runtime import DeployedNetwork
 from unet_dist.errors import UserError
 from unet_dist.runs import read_json
@@ -94,6 +94,14 @@ def read_converted(path: Path) -> tuple[Converted, Metadata]:
         UserError: it wrote nothing of it.
     """
     description = path.with_name(description_of(path.name))
+    exported = ModelFile(path.parent)
+    if not description.is_file() and path == exported.mindir:
+        raise UserError(
+            str(path),
+            "is the MindIR file of unet-dist export, which MindSpore and converter_lite read, and "
+            f"is not predicted with here: take {exported.onnx} (unet-dist export RUN --to onnx), "
+            "or, on a card, what the commands of unet-dist deploy commands make of it",
+        )
     if not description.is_file():
         raise UserError(
             str(path),

@@ -38,12 +38,15 @@ class AtcEnd:
     last_lines: tuple[str, ...]
 
 
-def write_conversion(request: AscendRequest, folder: Path) -> ConversionPlan:
+def write_conversion(request: AscendRequest, folder: Path, *, will_run: bool) -> ConversionPlan:
     """
+    Args:
+        will_run: atc is to be run afterwards.
+
     Raises:
         UserError: with every rule that the request breaks; nothing is written then.
     """
-    if faults := violations(request):
+    if faults := [*violations(request), *(_run_faults(request) if will_run else [])]:
         raise UserError(str(request.model.path), faults)
     model = os.path.relpath(request.model.path, folder)
     plan = plan_conversion(request, model=model)
@@ -63,24 +66,29 @@ def _in_amct_form(path: Path) -> bytes:
     return content
 
 
-def check_can_run(request: AscendRequest, folder: Path) -> None:
+def _run_faults(request: AscendRequest) -> list[str]:
+    if request.tool == "lite":
+        return ["--run runs atc, and --tool lite needs none: leave --run away"]
+    if shutil.which("atc") is None:
+        return [
+            "--run: atc is not on PATH: source CANN's set_env.sh; or leave --run away, and run "
+            f"{SCRIPT} where atc is"
+        ]
+    return []
+
+
+def check_converted(request: AscendRequest, folder: Path) -> None:
     """
     Raises:
-        UserError: atc is not here, or what it is to read.
+        UserError: what atc is to read is not there yet, since AMCT makes it of what was written.
     """
-    faults = []
-    if request.tool == "lite":
-        faults.append(f"runs atc, and --tool lite needs none: run {folder / SCRIPT}")
-    elif shutil.which("atc") is None:
-        faults.append("atc is not on PATH: source CANN's set_env.sh, or run the commands elsewhere")
     deployed = folder / deployed_by_amct(amct_stem(request))
     if request.int8 and not deployed.is_file():
-        faults.append(
+        raise UserError(
+            "--run",
             f"there is no {deployed.name} yet: python {folder / AMCT_SCRIPT} where AMCT is "
-            "installed, then again"
+            "installed, then again",
         )
-    if faults:
-        raise UserError("--run", faults)
 
 
 def run_atc(

@@ -202,6 +202,10 @@ class ModelFile:
     def mindir(self) -> Path:
         return self.folder / "model.mindir"
 
+    def is_deployed(self) -> bool:
+        """Whether a model is in it."""
+        return any(file.is_file() for file in (self.onnx, self.int8, self.mindir))
+
     @property
     def metadata(self) -> Path:
         return self.folder / "model.json"

@@ -53,6 +53,26 @@ def build_model(weights: Weights, model: ModelConfig, metadata: Metadata) -> onn
     return graph.to_model(metadata, outputs)
 
 
+def layer_names(model: ModelConfig) -> list[str]:
+    """Of all convolutions, in the order of the graph, which ``compact.shorten`` keeps: whose layer
+    a node of a file is."""
+    return [
+        f"{prefix}{name}"
+        for prefix in ("", "refine.")[: model.passes]
+        for name in _one_pass_of(model)
+    ]
+
+
+def _one_pass_of(model: ModelConfig) -> list[str]:
+    blocks = [f"encoder.{level}" for level in range(model.depth + 1)]
+    up = "" if model.upsample == "transpose" else ".conv"
+    names = ["stem"] if model.stride > 1 else []
+    names += [f"{block}.body.{number}" for block in blocks for number in (0, 3)]
+    for level in range(model.depth - 1, -1, -1):
+        names += [f"upsampling.{level}{up}", f"decoder.{level}.body.0", f"decoder.{level}.body.3"]
+    return [*names, "head"]
+
+
 class _Graph:
     """Nodes and constants so far."""
 

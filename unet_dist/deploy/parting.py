@@ -33,13 +33,21 @@ class LayerDifference:
     op: str
     number: int
     """Among the layers of this operator, from 0 on."""
+    name: str = ""
+    """Of the network's convolution, as its weights are called; of another operator, of the last
+    convolution before it. Empty if the file's layers are not those of its metadata."""
     tensor_a: str
     tensor_b: str
     difference: float
     """The largest, as a part of the largest value of A."""
 
     def __str__(self) -> str:
-        return f"{self.op} {self.number} (tensor {self.tensor_a}, in B {self.tensor_b})"
+        tensors = f"tensor {self.tensor_a}, in B {self.tensor_b}"
+        if not self.name:
+            return f"{self.op} {self.number} ({tensors})"
+        if self.op in WEIGHTED:
+            return f"{self.name} ({self.op} {self.number}, {tensors})"
+        return f"{self.op} {self.number} after {self.name} ({tensors})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +63,19 @@ class Parting:
 
 
 def find_parting(
-    a: OnnxTensors, b: OnnxTensors, inputs: tuple[NDArray[np.float32], NDArray[np.float32]]
+    a: OnnxTensors,
+    b: OnnxTensors,
+    inputs: tuple[NDArray[np.float32], NDArray[np.float32]],
+    *,
+    names: Sequence[str] = (),
 ) -> Parting:
-    """Runs both on the same image, as each wants it normalised, and compares layer by layer."""
+    """Runs both on the same image, as each wants it normalised, and compares layer by layer.
+
+    Args:
+        names: of the network's convolutions, in the order of the graph.
+    """
     layers_a, layers_b = a.layers(OPS), b.layers(OPS)
+    name_of = _names_of(layers_a, names)
     pairs, matched_by = match_layers(layers_a, layers_b)
     if not pairs:
         return Parting(layers=(), matched_by=matched_by)
@@ -71,6 +88,7 @@ def find_parting(
             LayerDifference(
                 op=one.op,
                 number=counts[one.op],
+                name=name_of.get(one.tensor, ""),
                 tensor_a=one.tensor,
                 tensor_b=other.tensor,
                 difference=relative_difference(values_a[one.tensor], values_b[other.tensor]),
@@ -78,6 +96,20 @@ def find_parting(
         )
         counts[one.op] += 1
     return Parting(layers=tuple(found), matched_by=matched_by)
+
+
+def _names_of(layers: Sequence[Layer], names: Sequence[str]) -> dict[str, str]:
+    """By the tensors that the layers give: the name of each convolution, and of other layers that
+    of the convolution before. None if there are more or fewer convolutions than names."""
+    weighted = [layer for layer in layers if layer.op in WEIGHTED]
+    if len(weighted) != len(names):
+        return {}
+    known = dict(zip((layer.tensor for layer in weighted), names, strict=True))
+    found, last = dict[str, str](), ""
+    for layer in layers:
+        last = known.get(layer.tensor, last)
+        found[layer.tensor] = last
+    return found
 
 
 def match_layers(a: Sequence[Layer], b: Sequence[Layer]) -> tuple[list[tuple[Layer, Layer]], str]:

@@ -1,14 +1,15 @@
 """Prediction of image files by a deployed model, in this process: no run, no MindSpore."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unet_dist.config import Config, with_tta
 from unet_dist.config_file import build_config
-from unet_dist.data.images import read_indices
+from unet_dist.data.dataset import resized
+from unet_dist.data.images import image_size, read_indices
 from unet_dist.data.masks import MaskCoding, count_values, recognise
 from unet_dist.data.sample import ImageRef
 from unet_dist.deploy.card_network import CONVERTED, open_card_network, read_converted
@@ -25,10 +26,15 @@ from unet_dist.evaluate.predictor import Predictor
 from unet_dist.evaluate.tiles import Forward
 
 
-def with_tile(config: Config, tile: int) -> Config:
+def with_tile(config: Config, tile: int, sizes: Iterable[tuple[int, int]]) -> Config:
     """Tiles of another side, one at a time: a deployed model takes any size, and what is larger has
-    less overlap to compute twice."""
-    evaluate = config.evaluate.model_copy(update={"tile": tile, "batch": 1})
+    less overlap to compute twice.
+
+    Args:
+        sizes: of the images, before any resize; tiles are at most as large as the largest of them.
+    """
+    longest = max(max(resized(size, config.data.resize)) for size in sizes)
+    evaluate = config.evaluate.model_copy(update={"tile": min(tile, longest), "batch": 1})
     return config.model_copy(update={"evaluate": evaluate})
 
 
@@ -40,6 +46,8 @@ class DeployedModel:
     metadata: Metadata
     config: Config
     runtime: Runtime | Literal["card"]
+    tile: int
+    """That was asked for; 0 for that of the run."""
 
     @classmethod
     def open(
@@ -55,9 +63,7 @@ class DeployedModel:
         config = build_config(metadata.config, [], where=str(file))
         if tta:
             config = with_tta(config, tta)  # type: ignore[arg-type]  # the command line checks it
-        if tile:
-            config = with_tile(config, tile)
-        return cls(file=file, metadata=metadata, config=config, runtime=runtime)
+        return cls(file=file, metadata=metadata, config=config, runtime=runtime, tile=tile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +124,9 @@ def predict_deployed(
     with _opened(model) as network:
         predictor = Predictor(model.config, [network])
         forward = predictor.forward_with_variance if uncertainty == "std" else predictor.forward
-        written, faults = _predict_each(forward, todo, out, settings, on_image)
+        written, faults = _predict_each(
+            forward, todo, out, settings, tile=model.tile, on_image=on_image
+        )
     return {
         "threshold": settings.threshold,
         "written": written,
@@ -142,14 +150,25 @@ def _predict_each(
     todo: Sequence[Mapping[str, Any]],
     out: Path,
     settings: PredictionSettings,
+    *,
+    tile: int,
     on_image: Callable[[int, int], None],
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What was written, and the faults of bad images."""
+    """What was written, and the faults of bad images.
+
+    Args:
+        tile: in place of that of the settings; 0 for theirs.
+    """
     written, faults = [], []
     for number, image in enumerate(todo):
         on_image(number, len(todo))
+        task = PredictionTask.of_json(image)
         try:
-            record = predict_file(forward, PredictionTask.of_json(image), out, settings)
+            if tile:
+                config = with_tile(settings.config, tile, [image_size(task.image)])
+                record = predict_file(forward, task, out, replace(settings, config=config))
+            else:
+                record = predict_file(forward, task, out, settings)
         except UserError as error:
             faults.append(str(error))
             continue
@@ -170,7 +189,7 @@ def _settings(model: DeployedModel, inputs: Inputs, uncertainty: Uncertainty) ->
             "model_sha256": file_digest(model.file),
             "runtime": model.runtime,
             "evaluate.tta": config.evaluate.tta,
-            "evaluate.tile": config.evaluate.tile,
+            "evaluate.tile": model.tile or config.evaluate.tile,
             "uncertainty": uncertainty,
         },
         numbering=Numbering(**metadata.numbering) if metadata.numbering else None,

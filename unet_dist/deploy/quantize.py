@@ -180,7 +180,12 @@ def quantise_run(
         {
             **files_of(source, file.onnx, plain, record_of(source, file.onnx, plain, parity)),
             file.int8: quantised.content,
-            file.report: quantised_html(record, rows, classes=source.metadata.classes).encode(),
+            file.report: quantised_html(
+                record,
+                rows,
+                classes=source.metadata.classes,
+                even_light=source.config.data.even_light > 0,
+            ).encode(),
             file.quantize_record: json_bytes(record),
         }
     )

@@ -108,11 +108,15 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
 
 def shown_panels(row: PictureRow) -> list[NDArray[np.uint8]]:
     """The four pictures, reduced."""
-    height, width = row.truth_hw.shape
+    return [reduced(one) for one in panels(row)]
+
+
+def reduced(picture_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """To at most ``STRIP_SIDE``."""
+    height, width = picture_hwc.shape[:2]
     factor = min(1.0, STRIP_SIDE / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in panels(row)]
-    return [np.asarray(one, np.uint8) for one in small]
+    return np.asarray(cv2.resize(picture_hwc, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def strip(row: PictureRow) -> NDArray[np.uint8]:

@@ -9,29 +9,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.data.balance import SMALLEST_SAMPLE
+from unet_dist.data.colours import Rgb
 from unet_dist.evaluate.names import numbered
 from unet_dist.report.panels import (
+    BLACK,
+    BLUE,
+    GREY,
     MEANINGS,
     MEANINGS_OF_SEVERAL,
+    ORANGE,
     STRIP_GAP,
     PictureRow,
     column_names,
+    reduced,
     shown_panels,
 )
 from unet_dist.report.template import render, shown_picture
 
 TEMPLATE = Path(__file__).with_name("quantised.html.j2")
 MOST_LAYERS = 20
+FULL_COLOUR = 0.1
+"""Difference of probabilities from which on its colour is the full one: ten times as strong as
+probabilities are shown, and the same in every report, so that two can be compared."""
 
 
 def quantised_html(
-    record: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]], *, classes: int
+    record: Mapping[str, Any],
+    pictures: Sequence[tuple[str, bytes]],
+    *,
+    classes: int,
+    even_light: bool,
 ) -> str:
     """
     Args:
         record: of ``quantize.json``.
         pictures: caption and PNG of each.
         classes: with the background.
+        even_light: the images are shown as the network sees them, their light evened.
     """
     options = record["options"]
     runtime = options["runtime"]
@@ -62,9 +76,18 @@ def quantised_html(
             f"{options['calibration']}",
             f"activations {options['activations']}, weights s8 by output channel",
         ],
-        panels=(image, truth, "float32", "8 bits", "errors of 8 bits"),
+        panels=(
+            "input, light evened" if even_light else image,
+            truth,
+            "float32",
+            "8 bits",
+            "errors of 8 bits",
+            "float32 - 8 bits",
+        ),
         prediction=prediction,
         legend=MEANINGS_OF_SEVERAL if classes > 2 else MEANINGS,
+        differences=_differences(classes),
+        full_colour=f"{FULL_COLOUR:g}",
         pictures=[{"caption": caption, **shown_picture(png)} for caption, png in pictures],
         layers=[
             {
@@ -74,7 +97,20 @@ def quantised_html(
             }
             for name, error in list(record["sensitivities"].items())[:MOST_LAYERS]
         ],
+        all_layers=len(record["sensitivities"]),
     )
+
+
+def _differences(classes: int) -> list[tuple[Rgb, str]]:
+    """The legend of the last panel."""
+    if classes > 2:
+        return [(BLACK, "equal"), (ORANGE, "the class that differs most")]
+    return [
+        (BLACK, "equal"),
+        (BLUE, "less probable in 8 bits"),
+        (ORANGE, "more probable in 8 bits"),
+        (GREY, "not counted"),
+    ]
 
 
 def headline(record: Mapping[str, Any]) -> str:
@@ -137,9 +173,25 @@ def _compact(record: Mapping[str, Any]) -> str:
 
 
 def pair_strip(before: PictureRow, after: PictureRow) -> NDArray[np.uint8]:
-    """Image, truth, prediction before and after, and the errors after, side by side."""
+    """Image, truth, prediction before and after, errors after, and what changed, side by side."""
     image, truth, first, _ = shown_panels(before)
     _, _, second, errors = shown_panels(after)
     gap_hwc = np.full((len(image), STRIP_GAP, 3), 255, np.uint8)
-    joined = [part for one in (image, truth, first, second, errors) for part in (one, gap_hwc)]
+    changed = reduced(difference_picture(before, after))
+    shown = (image, truth, first, second, errors, changed)
+    joined = [part for one in shown for part in (one, gap_hwc)]
     return np.concatenate(joined[:-1], axis=1)
+
+
+def difference_picture(before: PictureRow, after: PictureRow) -> NDArray[np.uint8]:
+    """Bytes [H, W, 3]: black where the probabilities are equal, the brighter the more the
+    foreground became more (orange) or less probable (blue); of several classes the one that
+    changed most, in orange."""
+    change_hwk = after.prob_hwk - before.prob_hwk
+    is_several = before.threshold is None
+    change_hw = np.abs(change_hwk).max(axis=2) if is_several else change_hwk[:, :, -1]
+    share_hw1 = np.minimum(np.abs(change_hw) / FULL_COLOUR, 1)[:, :, None]
+    colour_hwc = np.where(change_hw[:, :, None] > 0, np.array(ORANGE), np.array(BLUE))
+    picture_hwc: NDArray[np.uint8] = np.rint(share_hw1 * colour_hwc).astype(np.uint8)
+    picture_hwc[~before.fov_hw] = GREY
+    return picture_hwc

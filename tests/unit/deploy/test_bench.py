@@ -6,8 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.deployed import untrained_run
+from unet_dist.cli.deploy import _table
 from unet_dist.cluster.host import usable_cores
-from unet_dist.deploy.bench import Form, Measured, choose_images, forms_of, measure, run_of, speeds
+from unet_dist.deploy.bench import (
+    Form,
+    Measured,
+    choose_images,
+    forms_of,
+    measure,
+    run_of,
+    scatter_warnings,
+    speeds,
+)
 from unet_dist.deploy.export import onnx_bytes
 from unet_dist.deploy.model_file import ModelFile
 from unet_dist.deploy.parity import untold
@@ -35,6 +45,21 @@ def test_speeds_are_medians_against_mindspore() -> None:
     assert small.network_fps == 8
     (alone,) = speeds(rounds[1:], images=4)
     assert alone.times_native is None
+    assert (native.times_first, alone.times_first) == (1, 1)
+    assert small.times_first == pytest.approx(5)
+
+
+def test_rounds_that_scatter_are_warned_of() -> None:
+    calm, busy = speeds(
+        [measured("calm", "onnx", [1.0, 1.5]), measured("busy", "onnx", [1.0, 1.6])], images=3
+    )
+    (warning,) = scatter_warnings([calm, busy])
+    assert "the rounds of busy differ by 1.6 times" in warning
+
+
+def test_without_mindspore_times_are_against_the_first_row() -> None:
+    found = speeds([measured("a", "onnx", [1.0]), measured("b", "onnx", [0.25])], images=3)
+    assert [line.split()[3] for line in _table(found, "title").splitlines()[2:]] == ["1.00", "4.00"]
 
 
 def test_the_forms_are_those_of_the_files(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from tests.deployed import metadata_for, random_weights
 from unet_dist.config import ModelConfig
 from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.model_file import Metadata
-from unet_dist.deploy.onnx_graph import build_model
+from unet_dist.deploy.onnx_graph import build_model, layer_names
+from unet_dist.deploy.qdq import LAYERS
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
 
 MODEL = ModelConfig(width=4, depth=1, norm="batch")
@@ -59,6 +60,21 @@ def test_logits_become_probabilities_outside(classes: int) -> None:
     content = build_model(weights, MODEL, metadata).SerializeToString()
     network = DeployedNetwork(OnnxRuntimeSession(content, threads=1), metadata)
     np.testing.assert_allclose(network.forward(IMAGE), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL,
+        ModelConfig(width=4, depth=2, norm="group", stride=2, passes=2),
+        ModelConfig(width=4, depth=2, norm="instance", upsample="resize", passes=2),
+    ],
+)
+def test_layers_are_named_in_the_order_of_the_graph(model: ModelConfig) -> None:
+    weights = random_weights(model, in_channels=1, outputs=1)
+    built = build_model(weights, model, metadata_for(model))
+    convolutions = [node for node in built.graph.node if node.op_type in LAYERS]
+    assert layer_names(model) == [node.name for node in convolutions]
 
 
 def test_short_names_change_nothing_else() -> None:

@@ -17,6 +17,7 @@ from unet_dist.config import ModelConfig
 from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.model_file import metadata_of_onnx
 from unet_dist.deploy.onnx_graph import build_model
+from unet_dist.deploy.predict import DeployedModel, list_inputs, predict_deployed
 from unet_dist.deploy.runtime import open_network
 from unet_dist.errors import UserError
 
@@ -68,6 +69,27 @@ def test_the_files_hold_what_the_model_says(model: Path, image: Path, tmp_path: 
     np.testing.assert_allclose(probability / 65535, expected, atol=1e-5)
     mask = cv2.imread(str(tmp_path / "one_mask.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(mask, 255 * (expected >= 0.5))
+
+
+def test_a_tile_is_at_most_as_large_as_its_image(model: Path, image: Path, tmp_path: Path) -> None:
+    wide = image.with_name("wide.png")
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 72), np.uint8)
+    assert cv2.imwrite(str(wide), pixels)
+    found = []
+    for tile, files in ((72, [wide]), (32, [image]), (500_000, [wide, image])):
+        opened = DeployedModel.open(model, runtime="onnxruntime", tta="", tile=tile)
+        out = tmp_path / str(tile)
+        done = predict_deployed(
+            opened,
+            list_inputs(opened, files, None),
+            out,
+            uncertainty="none",
+            force=False,
+            on_image=lambda done, total: None,
+        )
+        assert done["faults"] == []
+        found.append({path.name: path.read_bytes() for path in out.glob("*_probability.png")})
+    assert found[2] == {**found[0], **found[1]}
 
 
 def test_what_is_not_for_a_model_file_is_told(model: Path, image: Path, tmp_path: Path) -> None:

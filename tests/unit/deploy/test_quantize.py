@@ -163,15 +163,15 @@ def test_a_refused_model_leaves_nothing_unless_forced(source: Source, tmp_path: 
     assert "2 of 4 training images, ranges by minmax" in page
     assert page.count("data:image/png") == len(source.dataset.splits.val)
     assert "Written by --force although its file is" in page
-    shown = re.findall(r'<p class="panels" style="--columns: 5">(.*)</p>', page)
+    shown = re.findall(r'<p class="panels" style="--columns: 6">(.*)</p>', page)
     assert len(shown) == len(source.dataset.splits.val)
     assert set(shown) == {
         "<span>image</span><span>truth</span><span>float32</span><span>8 bits</span>"
-        "<span>errors of 8 bits</span>"
+        "<span>errors of 8 bits</span><span>float32 - 8 bits</span>"
     }
     assert "float32 and 8 bits: predicted probability" in page
-    # Five pictures of 48 x 48 with 4 gaps of 6 are 264 wide: three times that fits into the text.
-    assert page.count("width: min(100%, 792px)") == len(shown)
+    # Six pictures of 48 x 48 with 5 gaps of 6 are 318 wide: twice that fits into the text.
+    assert page.count("width: min(100%, 636px)") == len(shown)
     assert page.count("missed (false negative)") == 1
     assert np.isfinite(record["speedup"])
 

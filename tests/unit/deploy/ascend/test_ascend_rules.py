@@ -58,8 +58,9 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "soc": ({"soc": "Ascend910B33"}, "no card that is known; did you mean Ascend910B3"),
     "cann": ({"cann": "8.5"}, "take the lower one"),
     "soc of cann": ({"soc": "Ascend310", "cann": "9.1"}, "CANN 9.1 do not name it.*7.0 or 8.0"),
-    "channels": ({"shapes": ((1, 1, 64, 64),)}, "1 channels, but the model has 3"),
+    "channels": ({"shapes": ((1, 1, 64, 64),)}, "1 channel, but the model has 3"),
     "multiple": ({"shapes": ((1, 3, 100, 64),)}, "100 is no multiple of 16.*take 96 or 112"),
+    "multiple of both sides": ({"shapes": ((1, 3, 500, 500),)}, "500 is no multiple of 16"),
     "multiple of profile": (
         {**FREE_SIZE, "dynamic_sizes": ((256, 256), (8, 64))},
         "--dynamic-size 8,64: 8 is no multiple of 16.*take 16;",
@@ -139,7 +140,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "aipp channels": (
         {**WITH_AIPP, "own_aipp": aipp_for(GREY, height=256, width=256)},
-        "YUV400_U8 has 1 channels, the model 3: write RGB888_U8",
+        "YUV400_U8 has 1 channel, the model 3: write RGB888_U8",
     ),
     "aipp format": (
         {
@@ -205,7 +206,7 @@ def test_all_broken_rules_are_told_at_once() -> None:
     )
     told = "\n".join(violations(request))
     for part in (
-        "Ascend911", "opset 17", "1 channels", "multiple of 16", "-1 in front",
+        "Ascend911", "opset 17", "1 channel,", "multiple of 16", "-1 in front",
         "--int8 with --dynamic-batch", "exclude each other", "--int8 with --precision force_fp32",
         "AIPP takes uint8",
     ):  # fmt: skip

@@ -138,7 +138,7 @@ def test_the_script_refuses_another_model(
     assert list(folder.glob("*.om")) == []
 
 
-def test_without_atc_the_files_are_written_and_the_rest_refused(
+def test_without_atc_nothing_is_written_to_be_run(
     exported: Path, run_program: Program, tmp_path: Path
 ) -> None:
     told = run_program(
@@ -146,7 +146,13 @@ def test_without_atc_the_files_are_written_and_the_rest_refused(
     )
     assert told.returncode == 2
     assert "--run: atc is not on PATH" in told.stderr
-    assert (exported / "ascend" / "commands.sh").is_file()
+    assert not (exported / "ascend").exists()
+    # Beside the other faults.
+    asked = ("deploy", "commands", exported, "--soc", "Ascend910A", "--tool", "lite", "--run")
+    both = run_program(*asked, PATH=str(tmp_path))
+    assert "model.onnx: 2 problems" in both.stderr
+    assert "does not support Ascend910A" in both.stderr
+    assert "--tool lite needs none: leave --run away" in both.stderr
 
 
 def test_all_faults_are_told_at_once_and_nothing_is_written(
@@ -158,7 +164,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_written(
     )  # fmt: skip
     assert told.returncode == 2
     assert "model.onnx: 4 problems" in told.stderr
-    for part in ("Ascend910C", "1 channels", "65 is no multiple", "exclude each other"):
+    for part in ("Ascend910C", "1 channel,", "65 is no multiple", "exclude each other"):
         assert part in told.stderr
     unread = run_program(
         "deploy", "commands", exported, "--soc", "Ascend910A", "--shape", "1,3,64",
@@ -166,6 +172,21 @@ def test_all_faults_are_told_at_once_and_nothing_is_written(
     )  # fmt: skip
     assert unread.returncode == 2
     assert "3 problems" in unread.stderr
+    wrong = run_program(
+        "deploy", "commands", exported, "--soc", "Ascend910C", "--cann", "8.5", "--tool", "omg",
+        "--input", "int4", "--dynamic-batch", "few", "--precision", "fast", "--shape", "-1,3,64,64",
+    )  # fmt: skip
+    assert wrong.returncode == 2
+    assert "deploy commands: 6 problems" in wrong.stderr
+    for part in ("--tool: is 'omg'", "int4", "few", "Ascend910C", "8.5", "'fast' is none"):
+        assert part in wrong.stderr
+    # No fault that another one brings with it.
+    assert "the batch is -1" not in wrong.stderr
+    gone = run_program(
+        "deploy", "commands", exported / "none.onnx", "--soc", "Ascend910A", "--cann", "8.5"
+    )
+    assert "deploy commands: 2 problems" in gone.stderr
+    assert "none.onnx: there is no such file" in gone.stderr
     assert not (exported / "ascend").exists()
 
 
@@ -181,6 +202,28 @@ def test_a_mindir_is_refused_for_atc_and_taken_for_lite(
     assert lite.returncode == 0, lite.stderr
     assert "--fmk=MINDIR" in lite.stdout
     assert "--inputShape" not in lite.stdout
+    assert "note: predict runs what converter_lite makes of model.mindir" in lite.stdout
+
+
+def test_a_folder_and_an_exported_mindir_are_not_predicted_with_but_told_of(
+    exported: Path, run_program: Program, tmp_path: Path
+) -> None:
+    asked = (tmp_path / "eye.png", "--out", tmp_path / "out")
+    mindir = exported / "model.mindir"
+    mindir.write_bytes(b"mindir")
+    told = run_program("predict", mindir, *asked)
+    assert told.returncode == 2
+    assert "is the MindIR file of unet-dist export" in told.stderr
+    assert f"take {exported / 'model.onnx'}" in told.stderr
+    folder = run_program("predict", exported, *asked)
+    assert folder.returncode == 2
+    assert f"name a file in it, {exported / 'model.onnx'}\n" in folder.stderr
+    (exported / "model.onnx").unlink()
+    alone = run_program("predict", exported, *asked)
+    assert f"{exported / 'model.onnx'}, which unet-dist export RUN --to onnx" in alone.stderr
+    # A folder that holds neither a run nor a model.
+    empty = run_program("predict", tmp_path, *asked)
+    assert "not a run folder" in empty.stderr
 
 
 def test_eight_bits_wait_for_amct(exported: Path, run_program: Program, stand_in: StandIn) -> None:

@@ -9,10 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.deployed import metadata_for, random_weights
 from tests.unit.deploy.ascend.made_runtimes import MadeAcl
 from tests.unit.deploy.ascend.small_models import METADATA, REQUEST, weights, write_model
+from unet_dist.config import ModelConfig
 from unet_dist.deploy.ascend_commands import plan_conversion
+from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.comparison import compare_forms, comparison_text, difference_of
+from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.onnx_tensors import OnnxTensors
 from unet_dist.deploy.parting import OPS, find_parting, match_layers
 from unet_dist.errors import UserError
@@ -93,6 +97,53 @@ def test_quantised_layers_are_matched_with_those_of_the_float_model(tmp_path: Pa
     assert first is not None
     assert (first.op, first.number) == ("Conv", 2)
     assert (first.tensor_a, first.tensor_b) == ("g", "xg")
+
+
+def test_layers_are_told_by_the_names_of_the_network(tmp_path: Path, pictures: list[Path]) -> None:
+    """Of depth 1: convolutions 0 to 3, the transposed one, 4 and 5, and the head."""
+    model = ModelConfig(width=4, depth=1, norm="batch")
+    metadata = replace(
+        metadata_for(model, in_channels=3),
+        config={
+            "model": {"width": 4, "depth": 1, "norm": "batch"},
+            "evaluate": {"tile": 32, "batch": 1},
+        },
+    )
+    values = random_weights(model, in_channels=3, outputs=1)
+    a = tmp_path / "a.onnx"
+    a.write_bytes(shorten(build_model(values, model, metadata)).SerializeToString())
+    for layer, told in (
+        ("encoder.1.body.0", "encoder.1.body.0 (Conv 2, tensor"),
+        ("upsampling.0", "upsampling.0 (ConvTranspose 0, tensor"),
+        ("decoder.0.body.3", "decoder.0.body.3 (Conv 5, tensor"),
+    ):
+        faulty = {**values, f"{layer}.weight": 3 * values[f"{layer}.weight"]}
+        b = tmp_path / "b.onnx"
+        b.write_bytes(shorten(build_model(faulty, model, metadata)).SerializeToString())
+        found = compare_forms(a, b, images=pictures)
+        assert str(found.parting).startswith(told)
+        pooled = next(one for one in found.layers if one.op == "MaxPool")
+        assert str(pooled).startswith("MaxPool 0 after encoder.0.body.3 (")
+
+
+def test_the_usual_tolerance_is_that_of_the_two_precisions(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    a = write_model(tmp_path / "a.onnx")
+    small = write_model(tmp_path / "b.onnx", replace(METADATA, precision="int8"), quantised=True)
+    found = compare_forms(a, small, images=pictures)
+    # Rounded by 0.05 on the way, so more than 0.001 apart.
+    assert max(one.relative_error for one in found.images) > 1e-3
+    assert found.tolerance == 0.9
+    assert found.agrees
+    text = comparison_text(found)
+    assert "the Dice tells more" in text
+    assert "no layer of 7 differs by more than 0.9 of its largest value; the most does" in text
+    asked = compare_forms(a, small, images=pictures, tolerance=1e-3)
+    assert not asked.agrees
+    assert "the Dice tells more" not in comparison_text(asked)
+    assert compare_forms(small, small, images=pictures).tolerance == 1e-3
+    assert compare_forms(a, a, images=pictures).tolerance == 1e-3
 
 
 def test_single_equal_names_are_not_trusted(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""What the report of a network in 8 bits shows of its predictions and layers."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from unet_dist.report.panels import BLACK, BLUE, GREY, ORANGE, STRIP_GAP, PictureRow
+from unet_dist.report.quantised import difference_picture, pair_strip, quantised_html
+
+
+def row(prob: list[list[float]], threshold: float | None = 0.5) -> PictureRow:
+    """One row of pixels, the last outside the field of view."""
+    prob_hwk = np.array([prob], np.float32)
+    width = prob_hwk.shape[1]
+    fov_hw = np.ones((1, width), bool)
+    fov_hw[0, -1] = False
+    return PictureRow(
+        id="eye",
+        image_hwc=np.zeros((1, width, 3), np.float32),
+        truth_hw=np.zeros((1, width), np.uint8),
+        prob_hwk=prob_hwk,
+        threshold=threshold,
+        fov_hw=fov_hw,
+        dice=math.nan,
+    )
+
+
+def test_the_difference_is_ten_times_as_strong_and_its_colour_tells_the_sign() -> None:
+    before = row([[0.5], [0.5], [0.75], [0.25], [0.0]])
+    after = row([[0.5], [0.55], [0.5], [0.75], [0.0]])
+    found = difference_picture(before, after)[0].tolist()
+    half = [round(channel * 0.5) for channel in ORANGE]
+    np.testing.assert_allclose(found[1], half, atol=1)
+    assert [tuple(found[n]) for n in (0, 2, 3, 4)] == [BLACK, BLUE, ORANGE, GREY]
+
+
+def test_of_several_classes_the_one_that_differs_most_is_shown() -> None:
+    before = row([[0.2, 0.5, 0.3], [1, 0, 0], [1, 0, 0]], threshold=None)
+    after = row([[0.2, 0.3, 0.5], [1, 0, 0], [1, 0, 0]], threshold=None)
+    found = difference_picture(before, after)[0].tolist()
+    assert [tuple(one) for one in found] == [ORANGE, BLACK, GREY]
+
+
+def test_the_difference_is_the_last_of_six_pictures() -> None:
+    before, after = row([[0.5], [0.9], [0.0]]), row([[0.5], [0.2], [0.0]])
+    strip = pair_strip(before, after)
+    assert strip.shape == (1, 6 * 3 + 5 * STRIP_GAP, 3)
+    np.testing.assert_array_equal(strip[:, -3:], difference_picture(before, after))
+
+
+def record(layers: int) -> dict[str, Any]:
+    return {
+        "options": {"runtime": "openvino", "calibration": "minmax", "activations": "u8"},
+        "faults": [],
+        "drop": 0.001,
+        "size": 0.25,
+        "speedup": 3.0,
+        "layers": layers,
+        "float_layers": [],
+        "dice_float32": 0.8,
+        "dice": {"openvino": 0.799},
+        "bytes_float32": 1000,
+        "bytes": 250,
+        "seconds_float32": 0.3,
+        "seconds": 0.1,
+        "calibrated_on": 6,
+        "layout": "plain",
+        "agreement": None,
+        "sensitivities": {f"layer.{number}": 0.1 for number in range(layers)},
+    }
+
+
+def test_the_page_says_what_its_columns_and_rows_leave_unsaid() -> None:
+    evened = quantised_html(record(36), [], classes=2, even_light=True)
+    assert "20 of 36 layers shown" in evened
+    assert "in full colour from 0.1 on" in evened
+    assert "less probable in 8 bits" in evened
+    whole = quantised_html(record(20), [("eye", PNG)], classes=2, even_light=False)
+    assert "layers shown" not in whole
+    assert "<span>image</span>" in whole
+    pictured = quantised_html(record(20), [("eye", PNG)], classes=2, even_light=True)
+    assert "<span>input, light evened</span>" in pictured
+    assert "<span>float32 - 8 bits</span>" in pictured
+
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (10).to_bytes(4, "big") + (10).to_bytes(4, "big")
