@@ -25,14 +25,7 @@ from unet_dist.profiling.operators import (
     num_steps,
 )
 from unet_dist.profiling.roofline import CHIPS
-from unet_dist.profiling.steps import (
-    PARTS,
-    StepParts,
-    median_parts,
-    steady,
-    step_parts,
-    told_parts,
-)
+from unet_dist.profiling.steps import PARTS, StepParts, median_parts, parts_of, steady
 from unet_dist.profiling.stragglers import (
     Straggler,
     arrivals,
@@ -76,6 +69,8 @@ class RankSummary:
     memory: MemoryUse | None
     missing: tuple[str, ...]
     is_cut: bool
+    unknown: tuple[str, ...]
+    """Parts that ``steps`` and ``median`` have as 0 since the profile cannot tell them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +115,10 @@ class Analysis:
         return any(one.missing for one in self.ranks)
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **finite(asdict(self))}
+        tree = {"schema": SCHEMA, **finite(asdict(self))}
+        for rank in tree["ranks"]:
+            rank["median"].update(dict.fromkeys(rank["unknown"] if rank["median"] else ()))
+        return tree
 
 
 def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B") -> Analysis:
@@ -200,7 +198,7 @@ def _seen(
 def _undivided(profile: RankProfile, typical: RankSummary) -> float:
     """Of exposed communication, if nothing tells what of it is waiting."""
     divided = len(profile.transferring) or len(profile.awaiting)
-    return 0.0 if divided or not profile.collectives else typical.median.get("late", 0.0)
+    return 0.0 if divided or not len(profile.communicating) else typical.median.get("late", 0.0)
 
 
 def _typical(ranks: Sequence[RankSummary], late: Sequence[int]) -> RankSummary:
@@ -221,9 +219,7 @@ def _typical(ranks: Sequence[RankSummary], late: Sequence[int]) -> RankSummary:
 
 
 def _summary(profile: RankProfile) -> RankSummary:
-    parts = step_parts(profile)
-    if not parts or not any(one.computing_ns for one in parts):
-        parts = told_parts(profile) or parts
+    parts, unknown = parts_of(profile)
     kept = steady(parts)
     numbers = {one.step for one in kept}
     return RankSummary(
@@ -236,6 +232,7 @@ def _summary(profile: RankProfile) -> RankSummary:
         memory=memory_use(profile, [s for s in profile.steps if s.number in numbers]),
         missing=profile.missing,
         is_cut=profile.is_cut,
+        unknown=unknown,
     )
 
 
@@ -245,9 +242,10 @@ def _stragglers(
     clocks: Mapping[int, Clock],
     typical: RankSummary,
 ) -> tuple[list[Straggler], list[CollectiveRow]]:
-    aligned = [profile for profile in profiles if clocks[profile.rank].is_known]
+    aligned = [p for p in profiles if p.collectives and clocks[p.rank].is_known]
     if len(aligned) < 2:
-        return stragglers_of_tables([one.steps[-1] for one in ranks if one.steps]), []
+        told = [one.steps[-1] for one in ranks if one.steps and "late" not in one.unknown]
+        return stragglers_of_tables(told), []
     begins_cr, keys = arrivals(aligned, clocks)
     step_ns = typical.median.get("step", 0.0)
     chosen = decisive(aligned, begins_cr, keys)

@@ -19,6 +19,7 @@ from unet_dist.profiling.cells import open_table
 from unet_dist.profiling.chrome import kernels_of
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.moments import ns_of_us, number_of
+from unet_dist.profiling.operators import computing_rows
 from unet_dist.profiling.roofline import SIGNATURE
 from unet_dist.profiling.tables import (
     NO_STEP,
@@ -37,7 +38,6 @@ from unet_dist.runs import read_json
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
 INFO = re.compile(r"profiler_info(?:_(\d{1,9}))?\.json")
 RANK = re.compile(r"\d{1,9}")
-COMMUNICATION_CORES = ("HCCL", "COMMUNICATION")
 LARGEST_JSON = 1 << 26
 MOST_KERNELS = 1_000_000
 """Rows of kernel_details.csv that are read: some 200 MB with their counters."""
@@ -93,7 +93,8 @@ def output_of(folder: Path) -> Path:
 def read_text_folder(folder: Path, rank: int) -> RankProfile:
     """Whatever is there; what is not, or is damaged, is named in ``missing``."""
     reading, about = _Folder(path=output_of(folder)), _about(folder)
-    trace = reading.read("trace_view.json", _trace, why="no timeline") or NO_TRACE
+    read = reading.read("trace_view.json", _trace, why="no timeline")
+    trace = read or NO_TRACE
     kernels = reading.read("kernel_details.csv", _kernels, why="no shapes or counters of kernels")
     if kernels is None:
         found = kernels_of(trace)
@@ -111,8 +112,12 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         reading.missing.append("no memory_record.csv (profile_memory): nothing is said of memory")
     computing = computing_of(trace)
     if not len(computing) and kernels is not None:
-        cores = np.array([text in COMMUNICATION_CORES for text in kernels.texts])
-        computing = merged(kernels.time_ns[~cores[kernels.core]])
+        computing = merged(kernels.time_ns[computing_rows(kernels)])
+    if read is None:
+        timeline["is_cut"] = True
+        if kernels is not None:
+            sending = np.delete(kernels.time_ns, computing_rows(kernels), axis=0)
+            timeline["communicating"] = merged(sending)
     return RankProfile(
         rank=rank,
         source=str(folder),
@@ -122,6 +127,7 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         world=world if isinstance(world := about.get("world"), int) else 0,
         kernels=kernels and kernels.with_steps(timeline["steps"]),
         computing=computing,
+        has_timeline=read is not None,
         transfers=tuple(transfers),
         memory=memory,
         allocations=allocations,

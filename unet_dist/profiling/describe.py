@@ -58,18 +58,21 @@ def gb_per_s_text(group: OperatorGroup) -> str:
 def lines_of(analysis: Analysis) -> list[str]:
     """What no table holds: clocks, late ranks, links, memory."""
     lines = []
-    for clock in analysis.clocks[1:SHOWN_RANKS]:
+    reference = next((clock for clock in analysis.clocks if clock.is_known), analysis.clocks[0])
+    for clock in analysis.clocks[:SHOWN_RANKS]:
+        if clock is reference:
+            continue
         if clock.is_known:
             drift = f", drift {clock.drift * 1e6:+.1f} us/s" if clock.drift else ""
             lines.append(
                 f"clock of rank {clock.rank}: {clock.offset_ns / 1e3:+.1f} +- "
-                f"{clock.spread_ns / 1e3:.1f} us against rank {analysis.clocks[0].rank}{drift} "
+                f"{clock.spread_ns / 1e3:.1f} us against rank {reference.rank}{drift} "
                 f"({clock.collectives} collectives)"
             )
         elif analysis.ranks[0].format != "cluster table":
             lines.append(
                 f"clock of rank {clock.rank}: not aligned, {clock.collectives} collectives in "
-                "common with the first rank"
+                f"common with rank {reference.rank}"
             )
     for late in analysis.stragglers:
         lines.append(
@@ -102,7 +105,7 @@ def _memory_lines(analysis: Analysis) -> list[str]:
     for one in analysis.ranks:
         if one.rank == analysis.typical and (memory := one.memory):
             churn = memory.churn
-            if not analysis.simulated:  # a process has no pool
+            if not analysis.simulated and not one.unknown:  # a process has no pool
                 lines.append(
                     f"memory of rank {one.rank} in a step: {churn.allocations:.0f} allocations, "
                     f"{churn.frees:.0f} frees, the pool resized {churn.resizes:.1f} times"
@@ -172,7 +175,7 @@ def missing_lines(analysis: Analysis) -> list[str]:
 def _steps(analysis: Analysis, width: int) -> list[Table]:
     ranks = [one for one in analysis.ranks if one.median]
     shown = ranks[:SHOWN_RANKS]
-    digits = max(len(f"{one.median['step'] / 1e6:.2f}") for one in shown)
+    digits = max(len(_ms_of(one, name)) for one in shown for name in ("step", *PARTS))
     column = 3 + max(digits, len(f"rank {shown[-1].rank}"))
     several = max(1, (width - NAMES_WIDTH) // column)
     title = "milliseconds of a median step"
@@ -190,10 +193,14 @@ def _steps_of(shown: Sequence[RankSummary], title: str) -> Table:
         table.add_column(f"rank {one.rank}", justify="right", no_wrap=True)
     for name in ("step", *PARTS, "overlapped"):
         title = {"step": "step", "overlapped": "hidden communication"}.get(name) or PART_NAMES[name]
-        cells = [f"{one.median[name] / 1e6:.2f}" for one in shown]
+        cells = [_ms_of(one, name) for one in shown]
         if name == "step" or any(one.median[name] for one in shown):
             table.add_row(title, *cells, end_section=name == "step")
     return table
+
+
+def _ms_of(one: RankSummary, name: str) -> str:
+    return "unknown" if name in one.unknown else f"{one.median[name] / 1e6:.2f}"
 
 
 def _operators(title: str, groups: Sequence[OperatorGroup]) -> Table:

@@ -195,3 +195,5 @@ class RankProfile:
     """What was not there or not whole, a sentence each."""
     is_cut: bool = False
     """Whether the timeline ends before the profile does: what lies after it looks idle."""
+    has_timeline: bool = True
+    """Without one nothing tells how a step's communication and idling are divided."""

@@ -1,0 +1,69 @@
+"""Files of one rank are gone or cut off: what is lost is unknown, never nothing, and ranks that are
+whole speak for the job."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.unit.profiling.made import MS, kernels_of, profile_of
+from unet_dist.cli import app
+from unet_dist.profiling.ascend_text import OUTPUT
+from unet_dist.profiling.load import find_profiles, read_profiles
+from unet_dist.profiling.steps import parts_of
+from unet_dist.profiling.write import write_text_folder
+
+
+def analysed(folder, *options):
+    return CliRunner().invoke(app, ["profile", "analyze", str(folder), *options])
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Of three ranks; the folder of the first one's files."""
+    for rank in range(3):
+        write_text_folder(tmp_path / f"rank{rank}_ascend_ms", profile_of(rank, simulated=False))
+    return tmp_path / "rank0_ascend_ms" / OUTPUT
+
+
+def test_of_a_rank_without_a_trace_the_table_of_steps_is_shown_and_the_rest_unknown(job, tmp_path):
+    (job / "trace_view.json").unlink()
+    told = json.loads(analysed(tmp_path, "--json").stdout)
+    assert told["typical"] != 0
+    assert told["verdict"].startswith("A step takes 100.0 ms on 3 ranks: 60% computing")
+    damaged, whole, _ = told["ranks"]
+    # Of each step 60 ms compute, and 10 of the 20 ms of its all-reduce are exposed.
+    assert (damaged["median"]["computing"], damaged["median"]["late"]) == (60 * MS, 10 * MS)
+    assert damaged["median"]["transfer"] is None
+    assert damaged["median"]["data"] is None
+    assert whole["median"]["transfer"] == 10 * MS
+    # The clocks of the others are compared all the same.
+    known = {clock["rank"]: clock["collectives"] for clock in told["clocks"]}
+    assert known == {0: 0, 1: 3, 2: 3}
+    assert "unknown" in analysed(tmp_path).stdout
+    assert "not aligned, 0 collectives in common with rank 1" in analysed(tmp_path).stdout
+    out = tmp_path / "csv"
+    analysed(tmp_path, "--csv", str(out))
+    row = dict(zip(*(x.split(",") for x in (out / "steps.csv").read_text().split()[:2]),
+                   strict=True))  # fmt: skip
+    assert (row["rank"], row["transfer_us"], row["late_us"]) == ("0", "", "10000.0")
+
+
+def test_without_any_other_file_the_rows_of_collectives_among_the_kernels_tell_them(tmp_path):
+    rows = [(0, "a", "Conv2D", "AI_CORE", 0, 30 * MS, "1", "FLOAT16"),
+            (0, "hcom_allReduce_1", "hcom_allReduce_", "HCCL", 20 * MS, 60 * MS, "", ""),
+            (0, "b", "Conv2D", "AI_CORE", 70 * MS, 100 * MS, "1", "FLOAT16")]  # fmt: skip
+    folder = tmp_path / "rank0_ascend_ms"
+    write_text_folder(folder, profile_of(kernels=kernels_of(rows)))
+    for name in ("trace_view.json", "step_trace_time.csv"):
+        (folder / OUTPUT / name).unlink()
+    [parts], unknown = parts_of(read_profiles(find_profiles([folder]))[0])
+    assert (parts.computing_ns, parts.late_ns, parts.free_ns) == (60 * MS, 30 * MS, 10 * MS)
+    assert parts.overlapped_ns == 10 * MS
+    assert {"transfer", "waiting", "data", "preparing"} <= set(unknown)
+    assert "late" not in unknown
+    write_text_folder(folder, profile_of(kernels=kernels_of([rows[0], rows[2]])))
+    for name in ("trace_view.json", "step_trace_time.csv"):
+        (folder / OUTPUT / name).unlink()
+    _, unknown = parts_of(read_profiles(find_profiles([folder]))[0])
+    assert {"late", "overlapped"} <= set(unknown)
