@@ -101,7 +101,7 @@ def analyze(
         write_text_atomically(html, profile_html(analysis, profiles))
     if not as_json:
         _tell(analysis, console)
-    for line in missing_lines(analysis):
+    for line in missing_lines(analysis.ranks):
         console.print(f"missing: {line}", markup=False)
     if as_json:
         answer(console, True, "", analysis.to_json())
@@ -115,11 +115,14 @@ def timeline(
 ) -> None:
     """Merge the traces of all ranks into one, by one clock, for Perfetto or MindStudio Insight.
 
+    Exits with 1 if files were missing or damaged, after writing what the others say.
+
     \b
     Examples:
       unet-dist profile timeline runs/chase/profile/step_000020 -o merged.json
     """
     from unet_dist.profiling.clocks import align
+    from unet_dist.profiling.describe import missing_lines
     from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.timeline import lines, merge_traces
 
@@ -131,8 +134,11 @@ def timeline(
         part.replace(output)
     finally:
         part.unlink(missing_ok=True)
-    for line in (*lines(merged), f"written: {output}"):
+    told = list(lines(merged))
+    missing = [line for line in missing_lines(profiles) if line not in told]
+    for line in (*told, *(f"missing: {line}" for line in missing), f"written: {output}"):
         console_for(False).print(line, markup=False)
+    raise typer.Exit(EXIT_JOB_FAILED if any(one.missing for one in profiles) else EXIT_DONE)
 
 
 @app.command()

@@ -17,6 +17,7 @@ import numpy as np
 from unet_dist.errors import UserError
 from unet_dist.profiling.cells import open_table
 from unet_dist.profiling.chrome import kernels_of
+from unet_dist.profiling.cut import by_tables
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.moments import ns_of_us, number_of
 from unet_dist.profiling.operators import computing_rows
@@ -95,11 +96,10 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
     reading, about = _Folder(path=output_of(folder)), _about(folder)
     read = reading.read("trace_view.json", _trace, why="no timeline")
     trace = read or NO_TRACE
-    kernels = reading.read("kernel_details.csv", _kernels, why="no shapes or counters of kernels")
-    if kernels is None:
-        found = kernels_of(trace)
-        kernels = found if len(found) else None
-    told = reading.read("step_trace_time.csv", _step_times, why="")
+    table = reading.read("kernel_details.csv", _kernels, why="no shapes or counters of kernels")
+    shown = kernels_of(trace) if table is None or trace.is_cut else None
+    kernels = table if table is not None or shown is None or not len(shown) else shown
+    told = reading.read("step_trace_time.csv", _step_times, why="") or {}
     split = reading.read("communication.json", _collectives, why="") or {}
     transfers = reading.read("communication_matrix.json", _transfers, why="") or []
     timeline = timeline_of(trace, split)
@@ -110,14 +110,13 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
     allocations = reading.read("operator_memory.csv", _allocations, why="") or []
     if not memory:
         reading.missing.append("no memory_record.csv (profile_memory): nothing is said of memory")
-    computing = computing_of(trace)
-    if not len(computing) and kernels is not None:
-        computing = merged(kernels.time_ns[computing_rows(kernels)])
-    if read is None:
-        timeline["is_cut"] = True
-        if kernels is not None:
-            sending = np.delete(kernels.time_ns, computing_rows(kernels), axis=0)
-            timeline["communicating"] = merged(sending)
+    kernels = kernels and kernels.with_steps(timeline["steps"])
+    timeline["computing"] = computing_of(trace)
+    timeline["has_timeline"] = read is not None
+    if read is None or trace.is_cut:
+        by_tables(timeline, trace, table, shown, told, reading.missing)
+    elif not len(timeline["computing"]) and kernels is not None:
+        timeline["computing"] = merged(kernels.time_ns[computing_rows(kernels)])
     return RankProfile(
         rank=rank,
         source=str(folder),
@@ -125,13 +124,11 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         simulated=about.get("simulated") is True,
         host=str(about.get("host", "")),
         world=world if isinstance(world := about.get("world"), int) else 0,
-        kernels=kernels and kernels.with_steps(timeline["steps"]),
-        computing=computing,
-        has_timeline=read is not None,
+        kernels=kernels,
         transfers=tuple(transfers),
         memory=memory,
         allocations=allocations,
-        told_steps=told or {},
+        told_steps=told,
         missing=tuple(reading.missing),
         **timeline,
     )

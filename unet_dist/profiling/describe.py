@@ -13,6 +13,7 @@ from unet_dist.profiling.analysis import PART_NAMES, Analysis, RankSummary
 from unet_dist.profiling.operators import ELSEWHERE, LAYOUT, OperatorGroup
 from unet_dist.profiling.roofline import CHIPS
 from unet_dist.profiling.steps import PARTS
+from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.texts import shortened
 
 SHOWN_RANKS = 16
@@ -159,10 +160,10 @@ def advice_lines(advice: Sequence[Advice], step_ns: float) -> list[str]:
     return lines
 
 
-def missing_lines(analysis: Analysis) -> list[str]:
+def missing_lines(profiles: Sequence[RankSummary | RankProfile]) -> list[str]:
     """The same of several ranks once."""
     ranks: dict[str, list[int]] = {}
-    for one in analysis.ranks:
+    for one in profiles:
         for fault in one.missing:
             ranks.setdefault(fault, []).append(one.rank)
     return [

@@ -65,7 +65,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         charts=_charts(analysis, profiles),
         lines=lines_of(analysis),
         tables=_tables(analysis),
-        missing=missing_lines(analysis),
+        missing=missing_lines(analysis.ranks),
         sources=[
             f"rank {one.rank}: {len(one.steps)} step{'' if len(one.steps) == 1 else 's'}"
             + (f" ({one.left_out} more warmed up)" if one.left_out else "")

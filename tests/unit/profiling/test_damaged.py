@@ -67,3 +67,65 @@ def test_without_any_other_file_the_rows_of_collectives_among_the_kernels_tell_t
         (folder / OUTPUT / name).unlink()
     _, unknown = parts_of(read_profiles(find_profiles([folder]))[0])
     assert {"late", "overlapped"} <= set(unknown)
+
+
+def cut_after(path, mark, *, times=1):
+    """The file up to the so many-th time that a text comes."""
+    text = path.read_text()
+    place = -1
+    for _ in range(times):
+        place = text.index(mark, place + 1)
+    path.write_text(text[:place])
+
+
+def in_order_of_time(path):
+    """As profilers of cards write them, with the host's marks before all others."""
+    events = json.loads(path.read_text())
+    path.write_text(json.dumps(sorted(
+        events, key=lambda e: (e["ph"] != "M", not e["name"].startswith("Pro"), e.get("ts", "")),
+    )))  # fmt: skip
+
+
+def test_of_a_trace_that_ends_in_a_step_the_steps_before_it_are_shown(job, tmp_path):
+    in_order_of_time(job / "trace_view.json")
+    # The second kernel of the last of three steps.
+    cut_after(job / "trace_view.json", "down_1/ReLU-op1", times=3)
+    done = analysed(tmp_path)
+    assert done.exit_code == 1
+    assert "missing: rank 0: the trace ends: steps from 2 on are left out" in done.stdout
+    [profile] = read_profiles(find_profiles([job]))
+    parts, unknown = parts_of(profile)
+    assert [(one.step, one.computing_ns, one.transfer_ns) for one in parts] == [
+        (0, 60 * MS, 10 * MS), (1, 60 * MS, 10 * MS),
+    ]  # fmt: skip
+    assert unknown == ()
+    merge = ["profile", "timeline", str(tmp_path), "-o", str(tmp_path / "m.json")]
+    merged = CliRunner().invoke(app, merge)
+    assert merged.exit_code == 1
+    assert "rank 0: trace_view.json ends or is damaged" in merged.stdout
+
+
+def test_of_a_trace_that_ends_in_the_first_step_the_table_of_steps_is_shown(job):
+    in_order_of_time(job / "trace_view.json")
+    cut_after(job / "trace_view.json", "down_2/Conv2DBackpropFilter", times=1)
+    [profile] = read_profiles(find_profiles([job]))
+    assert "the trace ends within step 0: the table of steps is shown" in profile.missing
+    parts, unknown = parts_of(profile)
+    assert [(one.computing_ns, one.late_ns) for one in parts] == [(60 * MS, 10 * MS)] * 3
+    assert "waiting" in unknown
+    (job / "step_trace_time.csv").unlink()
+    [profile] = read_profiles(find_profiles([job]))
+    # Waiting for input and preparing take 15 ms, two kernels 40, and 5 ms lie between them.
+    assert "the trace ends 60.00 ms into step 0, which is shown up to there" in profile.missing
+    [parts], _ = parts_of(profile)
+    assert (parts.step_ns, parts.computing_ns, parts.data_ns) == (60 * MS, 40 * MS, 10 * MS)
+    assert (parts.idle_ns, parts.unattributed_ns) == (10 * MS, 0)
+
+
+def test_of_a_trace_track_by_track_no_step_is_whole_without_its_last_track(job):
+    """All kernels stand before the first collective, so none of these was read."""
+    cut_after(job / "trace_view.json", '"hcom_allReduce_0"')
+    [profile] = read_profiles(find_profiles([job]))
+    parts, unknown = parts_of(profile)
+    assert [one.late_ns for one in parts] == [10 * MS] * 3  # by the table of steps
+    assert "transfer" in unknown
