@@ -16,6 +16,7 @@ from unet_dist.profiling.steps import PARTS
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.texts import shortened
 
+SIMULATED = "Simulated ranks share one CPU: nothing here is a speed of cards."
 SHOWN_RANKS = 16
 SHOWN_GROUPS = 10
 FEWEST_FOR_GROWTH = 3

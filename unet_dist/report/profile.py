@@ -7,6 +7,7 @@ from typing import Any
 
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
 from unet_dist.profiling.describe import (
+    SIMULATED,
     gb_per_s_text,
     has_scopes,
     lines_of,
@@ -39,7 +40,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
     return render(
         TEMPLATE,
         verdict=analysis.verdict,
-        simulated=analysis.simulated,
+        simulated=SIMULATED if analysis.simulated else "",
         ranks=len(analysis.ranks),
         advice=[
             {
