@@ -1,7 +1,6 @@
 """From the profiles of all ranks to one verdict with its numbers."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from unet_dist.profiling.operators import (
     num_steps,
 )
 from unet_dist.profiling.roofline import CHIPS
+from unet_dist.profiling.stalls import stalls_of
 from unet_dist.profiling.steps import PARTS, StepParts, median_parts, parts_of, steady
 from unet_dist.profiling.stragglers import (
     Straggler,
@@ -38,8 +38,6 @@ from unet_dist.profiling.stragglers import (
 from unet_dist.profiling.tables import RankProfile
 
 SCHEMA = 1
-RECOMPILED = 2.0
-"""Times as long as usual takes a step that compiles, by what the device idles in it."""
 PART_NAMES: Mapping[str, str] = {
     "computing": "computing",
     "transfer": "data moving between ranks",
@@ -187,7 +185,7 @@ def _seen(
         beside={name: total_ns(each) / marked for name, each in profile.beside.items()},
         absent=_absent(profiles),
         hidden_transfer_ns=total_ns(common(profile.transferring, profile.computing)) / marked,
-        recompiled=_recompiled(typical.steps if profile.steps else ()),
+        stalls=stalls_of(profile, typical.steps),
         undivided_ns=_undivided(profile, typical),
         num_steps=len(typical.steps),
         simulated=any(one.simulated for one in profiles),
@@ -286,20 +284,6 @@ def _rows(
 def _absent(profiles: Sequence[RankProfile]) -> list[int]:
     named = {end for p in profiles for one in p.transfers for end in (one.source, one.target)}
     return sorted(named - {profile.rank for profile in profiles})
-
-
-def _recompiled(kept: Sequence[StepParts]) -> dict[int, int]:
-    """Of the steps that do not warm up, those that compile, and for how many nanoseconds: the host
-    keeps the device waiting for longer than a whole step, which no launch of a kernel takes."""
-    if len(kept) < 4:
-        return {}
-    usual = statistics.median(one.step_ns - one.beside_ns for one in kept)
-    idle = statistics.median(one.idle_ns for one in kept)
-    return {
-        one.step: round(one.idle_ns - idle)
-        for one in kept
-        if one.idle_ns - idle > (RECOMPILED - 1) * usual
-    }
 
 
 def _verdict(seen: Seen, advice: Sequence[Advice], ranks: int) -> str:

@@ -183,6 +183,8 @@ class RankProfile:
     """Of ``communicating``, while a pipeline stage waited to receive."""
     data_waits: Intervals = field(default_factory=lambda: NOTHING)
     """While the program waited for its input."""
+    compiling: Intervals = field(default_factory=lambda: NOTHING)
+    """While the host compiled graphs or kernels."""
     beside: Mapping[str, Intervals] = field(default_factory=dict)
     """What a step holds besides training, by its name: validation, checkpoint."""
     collectives: Sequence[Collective] = ()
