@@ -85,7 +85,7 @@ def analyze(
     """
     # Here, since other commands do without NumPy and SciPy.
     from unet_dist.profiling.analysis import analyse
-    from unet_dist.profiling.describe import missing_lines
+    from unet_dist.profiling.describe import missing_lines, untold_lines
     from unet_dist.profiling.load import find_profiles, read_profiles
     from unet_dist.profiling.roofline import CHIPS
 
@@ -101,6 +101,8 @@ def analyze(
         write_text_atomically(html, profile_html(analysis, profiles))
     if not as_json:
         _tell(analysis, console)
+    for line in untold_lines(analysis.ranks):
+        console.print(f"not told: {line}", markup=False)
     for line in missing_lines(analysis.ranks):
         console.print(f"missing: {line}", markup=False)
     if as_json:

@@ -66,6 +66,8 @@ class RankSummary:
     """Nanoseconds by part; empty if nothing is known of a step."""
     memory: MemoryUse | None
     missing: tuple[str, ...]
+    untold: tuple[str, ...]
+    """What a whole profile of its kind does not hold."""
     is_cut: bool
     unknown: tuple[str, ...]
     """Parts that ``steps`` and ``median`` have as 0 since the profile cannot tell them."""
@@ -229,6 +231,7 @@ def _summary(profile: RankProfile) -> RankSummary:
         median=median_parts(kept) if kept else {},
         memory=memory_use(profile, [s for s in profile.steps if s.number in numbers]),
         missing=profile.missing,
+        untold=profile.untold,
         is_cut=profile.is_cut,
         unknown=unknown,
     )

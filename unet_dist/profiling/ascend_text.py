@@ -17,7 +17,7 @@ import numpy as np
 from unet_dist.errors import UserError
 from unet_dist.profiling.cells import open_table
 from unet_dist.profiling.chrome import kernels_of
-from unet_dist.profiling.cut import by_tables
+from unet_dist.profiling.cut import by_tables, lost_kernels
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.moments import ns_of_us, number_of
 from unet_dist.profiling.operators import computing_rows
@@ -60,6 +60,8 @@ class _Folder:
 
     path: Path
     missing: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
+    """What nobody asked the profiler for."""
 
     def read(
         self, name: str, reader: Callable[[Path, list[str]], Found], *, why: str
@@ -78,6 +80,11 @@ class _Folder:
             return reader(path, self.missing)
         except UserError as error:
             self.missing += [f"{name}: {fault}" for fault in error.faults]
+        except json.JSONDecodeError as error:
+            self.missing.append(
+                f"{name}: is no whole JSON: it ends or is damaged in line {error.lineno}, at "
+                f"character {error.colno}"
+            )
         except OSError as error:
             self.missing.append(f"{name}: cannot be read: {error.strerror or error}")
         except UNDERSTOOD as error:
@@ -96,7 +103,12 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
     reading, about = _Folder(path=output_of(folder)), _about(folder)
     read = reading.read("trace_view.json", _trace, why="no timeline")
     trace = read or NO_TRACE
-    table = reading.read("kernel_details.csv", _kernels, why="no shapes or counters of kernels")
+    table = reading.read("kernel_details.csv", _kernels, why="")
+    if not (reading.path / "kernel_details.csv").exists():
+        # On the CPU MindSpore writes none.
+        is_cpu = bool(trace.tracks) and not trace.of("Ascend Hardware")
+        lacks = reading.untold if is_cpu else reading.missing
+        lacks.append("no kernel_details.csv: no shapes or counters of kernels")
     shown = kernels_of(trace) if table is None or trace.is_cut else None
     kernels = table if table is not None or shown is None or not len(shown) else shown
     told = reading.read("step_trace_time.csv", _step_times, why="") or {}
@@ -105,11 +117,11 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
     timeline = timeline_of(trace, split)
     collectives = timeline["collectives"]
     if collectives and not any(one.transfer_ns is not None for one in collectives):
-        reading.missing.append(NOT_DIVIDED)
+        reading.untold.append(NOT_DIVIDED)
     memory = reading.read("memory_record.csv", _memory, why="") or []
     allocations = reading.read("operator_memory.csv", _allocations, why="") or []
-    if not memory:
-        reading.missing.append("no memory_record.csv (profile_memory): nothing is said of memory")
+    if not memory and not (reading.path / "memory_record.csv").exists():
+        reading.untold.append("no memory_record.csv (profile_memory): nothing is said of memory")
     kernels = kernels and kernels.with_steps(timeline["steps"])
     timeline["computing"] = computing_of(trace)
     timeline["has_timeline"] = read is not None
@@ -117,6 +129,9 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         by_tables(timeline, trace, table, shown, told, reading.missing)
     elif not len(timeline["computing"]) and kernels is not None:
         timeline["computing"] = merged(kernels.time_ns[computing_rows(kernels)])
+    elif table is not None and (lost := lost_kernels(table, timeline["computing"])):
+        timeline["is_cut"] = True
+        reading.missing.append(lost)
     return RankProfile(
         rank=rank,
         source=str(folder),
@@ -130,6 +145,7 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         allocations=allocations,
         told_steps=told,
         missing=tuple(reading.missing),
+        untold=tuple(reading.untold),
         **timeline,
     )
 

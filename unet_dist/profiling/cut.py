@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from unet_dist.profiling.intervals import Intervals, merged
+from unet_dist.profiling.intervals import Intervals, clipped, merged, total_ns
 from unet_dist.profiling.operators import computing_rows
-from unet_dist.profiling.tables import Kernels, Step
+from unet_dist.profiling.tables import NO_STEP, Kernels, Step
 from unet_dist.profiling.trace import Trace
 
+LOST = 0.01
+"""Of computing that a table of kernels lacks, from which it was cut off."""
 NEVER = -1
 """A moment before all others."""
 
@@ -55,6 +57,26 @@ def by_tables(
         timeline["computing"] = merged(table.time_ns[computing_rows(table)])
     elif not len(timeline["computing"]):
         timeline["computing"] = merged(device)
+
+
+def lost_kernels(table: Kernels, computing: Intervals) -> str:
+    """What a table of kernels has lost at its end, by the timeline; empty if nothing.
+
+    Args:
+        computing: of the trace.
+    """
+    if not len(computing) or not len(table):
+        return ""
+    end = int(table.time_ns[:, 1].max())
+    lost = total_ns(clipped(computing, end, max(end, int(computing[-1, 1]))))
+    if lost <= LOST * total_ns(computing):
+        return ""
+    known = table.step[table.step != NO_STEP]
+    where = f" in step {known.max()}" if len(known) else ""
+    return (
+        f"kernel_details.csv: ends{where} after {len(table):,} kernels, {lost / 1e6:.2f} ms of "
+        "computing before the trace does: counts and times of kernels are too low from there on"
+    )
 
 
 def remaining(

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -162,11 +162,19 @@ def advice_lines(advice: Sequence[Advice], step_ns: float) -> list[str]:
 
 
 def missing_lines(profiles: Sequence[RankSummary | RankProfile]) -> list[str]:
+    return _by_ranks({one.rank: one.missing for one in profiles})
+
+
+def untold_lines(profiles: Sequence[RankSummary | RankProfile]) -> list[str]:
+    return _by_ranks({one.rank: one.untold for one in profiles})
+
+
+def _by_ranks(told: Mapping[int, Sequence[str]]) -> list[str]:
     """The same of several ranks once."""
     ranks: dict[str, list[int]] = {}
-    for one in profiles:
-        for fault in one.missing:
-            ranks.setdefault(fault, []).append(one.rank)
+    for rank, faults in told.items():
+        for fault in faults:
+            ranks.setdefault(fault, []).append(rank)
     return [
         f"rank{'s' if len(found) > 1 else ''} {', '.join(map(str, found[:8]))}"
         f"{' ...' if len(found) > 8 else ''}: {fault}"

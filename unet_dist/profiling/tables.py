@@ -195,6 +195,8 @@ class RankProfile:
     """Rows of step_trace_time.csv in microseconds, by step: what the profiler itself says."""
     missing: tuple[str, ...] = ()
     """What was not there or not whole, a sentence each."""
+    untold: tuple[str, ...] = ()
+    """What a profile of its kind does not hold, though it is whole."""
     is_cut: bool = False
     """Whether the timeline ends before the profile does: what lies after it looks idle."""
     has_timeline: bool = True

@@ -13,6 +13,7 @@ from unet_dist.profiling.describe import (
     lines_of,
     missing_lines,
     roof_text,
+    untold_lines,
 )
 from unet_dist.profiling.operators import OperatorGroup
 from unet_dist.profiling.steps import PARTS
@@ -67,6 +68,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         lines=lines_of(analysis),
         tables=_tables(analysis),
         missing=missing_lines(analysis.ranks),
+        untold=untold_lines(analysis.ranks),
         sources=[
             f"rank {one.rank}: {len(one.steps)} step{'' if len(one.steps) == 1 else 's'}"
             + (f" ({one.left_out} more warmed up)" if one.left_out else "")

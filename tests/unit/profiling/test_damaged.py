@@ -2,6 +2,7 @@
 whole speak for the job."""
 
 import json
+import sqlite3
 
 import pytest
 from typer.testing import CliRunner
@@ -129,3 +130,41 @@ def test_of_a_trace_track_by_track_no_step_is_whole_without_its_last_track(job):
     parts, unknown = parts_of(profile)
     assert [one.late_ns for one in parts] == [10 * MS] * 3  # by the table of steps
     assert "transfer" in unknown
+
+
+def test_what_a_whole_profile_does_not_hold_is_no_damage(job, tmp_path):
+    for path in tmp_path.glob("*/*/memory_record.csv"):
+        path.unlink()
+    done = analysed(tmp_path)
+    assert done.exit_code == 0
+    assert "not told: ranks 0, 1, 2: no memory_record.csv" in done.stdout
+    assert "missing:" not in done.stdout
+    (job / "memory_record.csv").write_bytes(b"\0")
+    (job / "communication.json").write_text('{"step": {')
+    done = analysed(tmp_path)
+    assert done.exit_code == 1
+    told = "rank 0: communication.json: is no whole JSON: it ends or is damaged in line 1"
+    assert told in done.stdout
+    assert "JSONDecodeError" not in done.stdout
+
+
+def test_a_table_of_kernels_that_was_cut_speaks_for_no_job(job, tmp_path):
+    rows = (job / "kernel_details.csv").read_text().splitlines(keepends=True)
+    (job / "kernel_details.csv").write_text("".join(rows[:6]))  # between two rows
+    told = json.loads(analysed(tmp_path, "--json").stdout)
+    assert told["typical"] != 0
+    # Of nine kernels of 20 ms four are gone.
+    assert "ends in step 1 after 5 kernels, 80.00 ms of computing" in told["ranks"][0]["missing"][0]
+
+
+def test_a_database_that_is_gone_is_named(tmp_path):
+    output = tmp_path / "rank0_ascend_ms" / OUTPUT
+    output.mkdir(parents=True)
+    columns = "computing, communication_not_overlapped, overlapped, communication, free, bubble"
+    with sqlite3.connect(output / "analysis.db") as db:
+        db.execute(f"create table StepTraceTime (step, {columns}, preparing)")
+        db.execute("insert into StepTraceTime values ('7', 60, 20, 10, 30, 15, 0, 5)")
+    done = analysed(tmp_path)
+    assert done.exit_code == 1
+    assert "ascend_*_profiler_RANK.db: is gone" in done.stdout
+    assert "A step takes 0.1 ms" in done.stdout  # 60 + 20 + 15 + 5 us
