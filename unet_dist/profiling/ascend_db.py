@@ -67,8 +67,7 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
     """
     path = profiler_db(output)
     assert path is not None
-    missing: list[str] = []
-    untold: list[str] = []
+    missing, untold = list[str](), list[str]()
     with opened(path) as db:
 
         def table(reader: Callable[..., Found], *arguments: Any, why: str = "") -> Found | None:
@@ -88,10 +87,7 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
         allocations = table(_allocations, texts) or []
         data = table(_data_waits, texts)
     told, transfers = _analysed(output / ANALYSIS, missing, untold)
-    if collectives and not any(one.transfer_ns or one.wait_ns for one in collectives):
-        untold.append(NOT_DIVIDED)
-    if not memory:
-        untold.append("no table MEMORY_RECORD (profile_memory): nothing is said of memory")
+    untold += _not_asked_for(collectives, memory)
     computing = merged(kernels.time_ns[computing_rows(kernels)]) if kernels else merged()
     return RankProfile(
         rank=rank,
@@ -113,6 +109,15 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
         missing=tuple(missing),
         untold=tuple(untold),
     )
+
+
+def _not_asked_for(collectives: Sequence[Collective], memory: Sequence[MemoryCurve]) -> list[str]:
+    found = []
+    if collectives and not any(one.transfer_ns or one.wait_ns for one in collectives):
+        found.append(NOT_DIVIDED)
+    if not memory:
+        found.append("no table MEMORY_RECORD (profile_memory): nothing is said of memory")
+    return found
 
 
 def read_analysis_alone(folder: Path, output: Path, rank: int, fault: UserError) -> RankProfile:
