@@ -94,7 +94,7 @@ def analyze(
     """
     # Here, since other commands do without NumPy and SciPy.
     from unet_dist.profiling.analysis import analyse
-    from unet_dist.profiling.describe import missing_lines
+    from unet_dist.profiling.describe import missing_lines, untold_lines
     from unet_dist.profiling.roofline import CHIPS
 
     one_of("--chip", chip, tuple(CHIPS))
@@ -109,7 +109,9 @@ def analyze(
         write_text_atomically(html, profile_html(analysis, profiles))
     if not as_json:
         _tell(analysis, console)
-    for line in missing_lines(analysis):
+    for line in untold_lines(analysis.ranks):
+        console.print(f"not told: {line}", markup=False)
+    for line in missing_lines(analysis.ranks):
         console.print(f"missing: {line}", markup=False)
     if as_json:
         answer(console, True, "", analysis.to_json())
@@ -123,11 +125,14 @@ def timeline(
 ) -> None:
     """Merge the traces of all ranks into one, by one clock, for Perfetto or MindStudio Insight.
 
+    Exits with 1 if files were missing or damaged, after writing what the others say.
+
     \b
     Examples:
       unet-dist profile timeline runs/chase/profile/step_000020 -o merged.json
     """
     from unet_dist.profiling.clocks import align
+    from unet_dist.profiling.describe import missing_lines
     from unet_dist.profiling.timeline import lines, merge_traces
 
     profiles = _read(folders, console_for(False))
@@ -144,8 +149,11 @@ def timeline(
     finally:
         with contextlib.suppress(OSError):  # the write before told the reason
             part.unlink(missing_ok=True)
-    for line in (*lines(merged), f"written: {output}"):
+    told = list(lines(merged))
+    missing = [line for line in missing_lines(profiles) if line not in told]
+    for line in (*told, *(f"missing: {line}" for line in missing), f"written: {output}"):
         console_for(False).print(line, markup=False)
+    raise typer.Exit(EXIT_JOB_FAILED if any(one.missing for one in profiles) else EXIT_DONE)
 
 
 @app.command()
@@ -213,7 +221,13 @@ def scale(
     cards: Annotated[str, typer.Option(help="Numbers of cards.")] = "1,8,64,512",
     topology: Annotated[str, typer.Option(help="910A, 910B, pcie or superpod.")] = "910B",
     batch: Annotated[
-        int, typer.Option(min=0, help="Images of a step over all cards; default as many a card.")
+        int,
+        typer.Option(
+            min=0,
+            help="Images of a step over all cards; default as many a card. Of a profile outside of "
+            "a run folder: how many its own step had over all its cards, and other numbers of "
+            "cards have as many a card.",
+        ),
     ] = 0,
     memory_gb: Annotated[float, typer.Option(min=0.1, help="Of a card.")] = 32.0,
     peak_tflops: Annotated[
@@ -229,64 +243,55 @@ def scale(
       unet-dist profile scale configs/chasedb1.yaml --cards 8,64 --batch 512
     """
     from unet_dist.cluster.tables.edit import parse_numbers
-    from unet_dist.profiling.predictions import predict_cards, prediction_lines
+    from unet_dist.profiling.predictions import (
+        notes_of,
+        predict_cards,
+        prediction_lines,
+        uneven_lines,
+    )
     from unet_dist.profiling.scaling import TOPOLOGIES
 
     if not source.exists():
         raise UserError(str(source), "there is no such file or folder")
     one_of("--topology", topology, tuple(TOPOLOGIES))
     numbers = parse_numbers(cards, "--cards").listed(most=64, what="numbers of cards")
-    step = _step_of(source, TOPOLOGIES[topology], peak_tflops)
-    told = predict_cards(
-        step.workload, numbers, step.topology, images=step.images, batch=batch,
-        memory_bytes=memory_gb * 1e9,
-    )  # fmt: skip
+    step, batch = _step_of(source, TOPOLOGIES[topology], peak_tflops, batch)
+    told = predict_cards(step, numbers, batch=batch, memory_bytes=memory_gb * 1e9)
+    notes = [*notes_of(step), *uneven_lines(step, numbers, batch=batch)]
+    about = {"simulated": step.simulated, "notes": notes}
     answer(
         console_for(as_json),
         as_json,
-        "\n".join(prediction_lines(told, step.links)),
-        [t.to_json() for t in told],
+        "\n".join(prediction_lines(told, step, notes)),
+        [{**t.to_json(), **about} for t in told],
     )
 
 
-def _step_of(source: Path, topology: "Topology", peak_tflops: float) -> "KnownStep":
-    """What is known of a step, from a configuration or from a profile."""
+def _step_of(
+    source: Path, topology: "Topology", peak_tflops: float, batch: int
+) -> tuple["KnownStep", int]:
+    """What is known of a step, from a configuration or from a profile; and the batch that is to be
+    predicted."""
     from unet_dist.config_file import load_config
     from unet_dist.profiling.analysis import analyse
     from unet_dist.profiling.clocks import align
     from unet_dist.profiling.stragglers import divided_by_arrival
-    from unet_dist.profiling.workload import (
-        KnownStep,
-        from_shapes,
-        link_between,
-        measured,
-        run_of,
-        with_link,
-    )
+    from unet_dist.profiling.workload import known_step, run_of, step_of_shapes
 
     if source.is_file() and source.suffix in (".yaml", ".yml"):
         config = load_config(source)
-        return KnownStep(
-            workload=from_shapes(config, peak_tflops=peak_tflops),
-            images=max(1, config.train.batch),
-            topology=topology,
-        )
+        return step_of_shapes(config, topology, peak_tflops=peak_tflops), batch
     known = run_of(source)
-    if known is None:
+    if known is None and not batch:
         raise UserError(
             str(source),
-            "lies in no run folder, so how many images a step "
-            "had is not known: name RUN/profile, or the configuration",
+            "lies in no run folder, so how many images a step had is not known: say it with "
+            "--batch (over all cards), or name RUN/profile, or the configuration",
         )
     profiles = _read([source], console_for(True))
-    link = link_between(divided_by_arrival(profiles, align(profiles)))
-    measured_topology, links = with_link(topology, link, len(profiles))
-    return KnownStep(
-        workload=measured(analyse(profiles), known),
-        images=known.images,
-        topology=measured_topology,
-        links=links,
-    )
+    divided = divided_by_arrival(profiles, align(profiles))
+    step = known_step(analyse(profiles), divided, topology, known or batch)
+    return step, batch if known else 0
 
 
 def _read(folders: list[Path], console: "Console") -> "list[RankProfile]":
@@ -300,9 +305,10 @@ def _read(folders: list[Path], console: "Console") -> "list[RankProfile]":
 
 
 def _tell(analysis: "Analysis", console: "Console") -> None:
-    from unet_dist.profiling.describe import advice_lines, lines_of, tables_of
+    from unet_dist.profiling.describe import SIMULATED, advice_lines, lines_of, tables_of
 
-    console.print(analysis.verdict, markup=False)
+    for line in (analysis.verdict, *([SIMULATED] if analysis.simulated else [])):
+        console.print(line, markup=False)
     # A file or a pipe has no width.
     if not console.is_terminal:
         console.width = max(console.width, WIDTH_OF_FILES)

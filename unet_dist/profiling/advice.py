@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from unet_dist.profiling.links import Link
 from unet_dist.profiling.memory import MemoryUse
 from unet_dist.profiling.operators import Launches, OperatorGroup
+from unet_dist.profiling.stalls import STALLS, Stall, by_cause, stall_evidence
 from unet_dist.profiling.stragglers import Straggler
 
 LEAST_SHARE = 0.03
@@ -56,9 +57,7 @@ class Seen:
     """Nanoseconds of a mean step by name: validation, checkpoint."""
     absent: Sequence[int]
     """Ranks that these exchange data with, and that have no profile."""
-    recompiled: Mapping[int, int]
-    """Steps that took far longer than the others, though the device did no more, and by how many
-    nanoseconds."""
+    stalls: Sequence[Stall]
     undivided_ns: float
     """Exposed communication of which the profile tells no part."""
     num_steps: int
@@ -274,16 +273,16 @@ def _links(seen: Seen) -> Iterator[Advice]:
     )
 
 
-def _recompiles(seen: Seen) -> Iterator[Advice]:
-    if seen.recompiled:
-        steps = ", ".join(map(str, list(seen.recompiled)[:8]))
+def _stalls(seen: Seen) -> Iterator[Advice]:
+    for rule, found in by_cause(seen.stalls).items():
+        what, setting, disproof = STALLS[rule]
         yield Advice(
-            rule="recompiles",
-            what="some steps compile again",
-            gain_ns=sum(seen.recompiled.values()) / max(1, seen.num_steps),
-            evidence=(f"steps {steps} took far longer, and the device did no more in them",),
-            setting="the same shapes in each step: augment.crop, and evaluate.tile for all images",
-            disproof="the long steps are those that write checkpoints or validate",
+            rule=rule,
+            what=what,
+            gain_ns=sum(one.excess_ns for one in found) / max(1, seen.num_steps),
+            evidence=stall_evidence(found),
+            setting=setting,
+            disproof=disproof,
         )
 
 
@@ -329,7 +328,7 @@ def _memory(seen: Seen) -> Iterator[Advice]:
 
 RULES: Sequence[Callable[[Seen], Iterator[Advice]]] = (
     _late_ranks, _absent_ranks, _undivided, _data, _beside, _exposed, _host, _layout, _float32,
-    _aicpu, _links, _recompiles, _memory,
+    _aicpu, _links, _stalls, _memory,
 )  # fmt: skip
 
 

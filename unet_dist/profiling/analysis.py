@@ -1,7 +1,6 @@
 """From the profiles of all ranks to one verdict with its numbers."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,14 +24,8 @@ from unet_dist.profiling.operators import (
     num_steps,
 )
 from unet_dist.profiling.roofline import CHIPS
-from unet_dist.profiling.steps import (
-    PARTS,
-    StepParts,
-    median_parts,
-    steady,
-    step_parts,
-    told_parts,
-)
+from unet_dist.profiling.stalls import stalls_of
+from unet_dist.profiling.steps import PARTS, StepParts, median_parts, parts_of, steady
 from unet_dist.profiling.stragglers import (
     Straggler,
     arrivals,
@@ -45,8 +38,6 @@ from unet_dist.profiling.stragglers import (
 from unet_dist.profiling.tables import RankProfile
 
 SCHEMA = 1
-RECOMPILED = 2.0
-"""Times as long as usual takes a step that compiles, by what the device idles in it."""
 PART_NAMES: Mapping[str, str] = {
     "computing": "computing",
     "transfer": "data moving between ranks",
@@ -75,7 +66,11 @@ class RankSummary:
     """Nanoseconds by part; empty if nothing is known of a step."""
     memory: MemoryUse | None
     missing: tuple[str, ...]
+    untold: tuple[str, ...]
+    """What a whole profile of its kind does not hold."""
     is_cut: bool
+    unknown: tuple[str, ...]
+    """Parts that ``steps`` and ``median`` have as 0 since the profile cannot tell them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +115,10 @@ class Analysis:
         return any(one.missing for one in self.ranks)
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **finite(asdict(self))}
+        tree = {"schema": SCHEMA, **finite(asdict(self))}
+        for rank in tree["ranks"]:
+            rank["median"].update(dict.fromkeys(rank["unknown"] if rank["median"] else ()))
+        return tree
 
 
 def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B") -> Analysis:
@@ -189,7 +187,7 @@ def _seen(
         beside={name: total_ns(each) / marked for name, each in profile.beside.items()},
         absent=_absent(profiles),
         hidden_transfer_ns=total_ns(common(profile.transferring, profile.computing)) / marked,
-        recompiled=_recompiled(typical.steps if profile.steps else ()),
+        stalls=stalls_of(profile, typical.steps),
         undivided_ns=_undivided(profile, typical),
         num_steps=len(typical.steps),
         simulated=any(one.simulated for one in profiles),
@@ -200,7 +198,7 @@ def _seen(
 def _undivided(profile: RankProfile, typical: RankSummary) -> float:
     """Of exposed communication, if nothing tells what of it is waiting."""
     divided = len(profile.transferring) or len(profile.awaiting)
-    return 0.0 if divided or not profile.collectives else typical.median.get("late", 0.0)
+    return 0.0 if divided or not len(profile.communicating) else typical.median.get("late", 0.0)
 
 
 def _typical(ranks: Sequence[RankSummary], late: Sequence[int]) -> RankSummary:
@@ -221,9 +219,7 @@ def _typical(ranks: Sequence[RankSummary], late: Sequence[int]) -> RankSummary:
 
 
 def _summary(profile: RankProfile) -> RankSummary:
-    parts = step_parts(profile)
-    if not parts or not any(one.computing_ns for one in parts):
-        parts = told_parts(profile) or parts
+    parts, unknown = parts_of(profile)
     kept = steady(parts)
     numbers = {one.step for one in kept}
     return RankSummary(
@@ -235,7 +231,9 @@ def _summary(profile: RankProfile) -> RankSummary:
         median=median_parts(kept) if kept else {},
         memory=memory_use(profile, [s for s in profile.steps if s.number in numbers]),
         missing=profile.missing,
+        untold=profile.untold,
         is_cut=profile.is_cut,
+        unknown=unknown,
     )
 
 
@@ -245,9 +243,10 @@ def _stragglers(
     clocks: Mapping[int, Clock],
     typical: RankSummary,
 ) -> tuple[list[Straggler], list[CollectiveRow]]:
-    aligned = [profile for profile in profiles if clocks[profile.rank].is_known]
+    aligned = [p for p in profiles if p.collectives and clocks[p.rank].is_known]
     if len(aligned) < 2:
-        return stragglers_of_tables([one.steps[-1] for one in ranks if one.steps]), []
+        told = [one.steps[-1] for one in ranks if one.steps and "late" not in one.unknown]
+        return stragglers_of_tables(told), []
     begins_cr, keys = arrivals(aligned, clocks)
     step_ns = typical.median.get("step", 0.0)
     chosen = decisive(aligned, begins_cr, keys)
@@ -288,20 +287,6 @@ def _rows(
 def _absent(profiles: Sequence[RankProfile]) -> list[int]:
     named = {end for p in profiles for one in p.transfers for end in (one.source, one.target)}
     return sorted(named - {profile.rank for profile in profiles})
-
-
-def _recompiled(kept: Sequence[StepParts]) -> dict[int, int]:
-    """Of the steps that do not warm up, those that compile, and for how many nanoseconds: the host
-    keeps the device waiting for longer than a whole step, which no launch of a kernel takes."""
-    if len(kept) < 4:
-        return {}
-    usual = statistics.median(one.step_ns - one.beside_ns for one in kept)
-    idle = statistics.median(one.idle_ns for one in kept)
-    return {
-        one.step: round(one.idle_ns - idle)
-        for one in kept
-        if one.idle_ns - idle > (RECOMPILED - 1) * usual
-    }
 
 
 def _verdict(seen: Seen, advice: Sequence[Advice], ranks: int) -> str:

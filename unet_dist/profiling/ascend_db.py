@@ -67,7 +67,7 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
     """
     path = profiler_db(output)
     assert path is not None
-    missing: list[str] = []
+    missing, untold = list[str](), list[str]()
     with opened(path) as db:
 
         def table(reader: Callable[..., Found], *arguments: Any, why: str = "") -> Found | None:
@@ -86,11 +86,8 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
         memory = table(_memory, texts) or []
         allocations = table(_allocations, texts) or []
         data = table(_data_waits, texts)
-    told, transfers = _analysed(output / ANALYSIS, missing)
-    if collectives and not any(one.transfer_ns or one.wait_ns for one in collectives):
-        missing.append(NOT_DIVIDED)
-    if not memory:
-        missing.append("no table MEMORY_RECORD (profile_memory): nothing is said of memory")
+    told, transfers = _analysed(output / ANALYSIS, missing, untold)
+    untold += _not_asked_for(collectives, memory)
     computing = merged(kernels.time_ns[computing_rows(kernels)]) if kernels else merged()
     return RankProfile(
         rank=rank,
@@ -110,7 +107,17 @@ def read_db_folder(folder: Path, output: Path, rank: int) -> RankProfile:
         allocations=allocations,
         told_steps=told,
         missing=tuple(missing),
+        untold=tuple(untold),
     )
+
+
+def _not_asked_for(collectives: Sequence[Collective], memory: Sequence[MemoryCurve]) -> list[str]:
+    found = []
+    if collectives and not any(one.transfer_ns or one.wait_ns for one in collectives):
+        found.append(NOT_DIVIDED)
+    if not memory:
+        found.append("no table MEMORY_RECORD (profile_memory): nothing is said of memory")
+    return found
 
 
 def read_analysis_alone(folder: Path, output: Path, rank: int, fault: UserError) -> RankProfile:
@@ -120,7 +127,8 @@ def read_analysis_alone(folder: Path, output: Path, rank: int, fault: UserError)
         fault: of the database; raised again if there is nothing else.
     """
     missing = [f"{Path(fault.where).name}: {one}" for one in fault.faults]
-    told, transfers = _analysed(output / ANALYSIS, missing)
+    untold: list[str] = []
+    told, transfers = _analysed(output / ANALYSIS, missing, untold)
     if not told:
         raise fault
     return RankProfile(
@@ -130,6 +138,7 @@ def read_analysis_alone(folder: Path, output: Path, rank: int, fault: UserError)
         transfers=transfers,
         told_steps=told,
         missing=tuple(missing),
+        untold=tuple(untold),
         is_cut=True,
     )
 
@@ -287,7 +296,9 @@ def _data_waits(db: sqlite3.Connection, texts: dict[int, str]) -> Any:
     return merged(of_pairs((int(begin), int(end)) for begin, end in rows))
 
 
-def _analysed(path: Path, missing: list[str]) -> tuple[dict[int, dict[str, float]], list[Transfer]]:
+def _analysed(
+    path: Path, missing: list[str], untold: list[str]
+) -> tuple[dict[int, dict[str, float]], list[Transfer]]:
     """The profiler's own table of steps, and its matrix of links."""
     if not path.is_file():
         missing.append(f"no {ANALYSIS}: no bandwidth of links")
@@ -303,7 +314,7 @@ def _analysed(path: Path, missing: list[str]) -> tuple[dict[int, dict[str, float
                     name: float(row[column]) for name, column in COLUMNS.items()
                 }
             if not has_table(db, "CommAnalyzerMatrix"):
-                missing.append(f"{path.name}: no links (profiler level 0): no bandwidth of them")
+                untold.append(f"{path.name}: no links (profiler level 0): no bandwidth of them")
                 return told, []
             for row in db.execute(
                 "select * from CommAnalyzerMatrix where hccl_op_name like '%-total' limit ?",

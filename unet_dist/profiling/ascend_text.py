@@ -17,8 +17,10 @@ import numpy as np
 from unet_dist.errors import UserError
 from unet_dist.profiling.cells import open_table
 from unet_dist.profiling.chrome import kernels_of
+from unet_dist.profiling.cut import by_tables, lost_kernels
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.moments import ns_of_us, number_of
+from unet_dist.profiling.operators import computing_rows
 from unet_dist.profiling.roofline import SIGNATURE
 from unet_dist.profiling.tables import (
     NO_STEP,
@@ -37,7 +39,6 @@ from unet_dist.runs import read_json
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
 INFO = re.compile(r"profiler_info(?:_(\d{1,9}))?\.json")
 RANK = re.compile(r"\d{1,9}")
-COMMUNICATION_CORES = ("HCCL", "COMMUNICATION")
 LARGEST_JSON = 1 << 26
 MOST_KERNELS = 1_000_000
 """Rows of kernel_details.csv that are read: some 200 MB with their counters."""
@@ -59,6 +60,8 @@ class _Folder:
 
     path: Path
     missing: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
+    """What nobody asked the profiler for."""
 
     def read(
         self, name: str, reader: Callable[[Path, list[str]], Found], *, why: str
@@ -77,6 +80,11 @@ class _Folder:
             return reader(path, self.missing)
         except UserError as error:
             self.missing += [f"{name}: {fault}" for fault in error.faults]
+        except json.JSONDecodeError as error:
+            self.missing.append(
+                f"{name}: is no whole JSON: it ends or is damaged in line {error.lineno}, at "
+                f"character {error.colno}"
+            )
         except OSError as error:
             self.missing.append(f"{name}: cannot be read: {error.strerror or error}")
         except UNDERSTOOD as error:
@@ -93,26 +101,37 @@ def output_of(folder: Path) -> Path:
 def read_text_folder(folder: Path, rank: int) -> RankProfile:
     """Whatever is there; what is not, or is damaged, is named in ``missing``."""
     reading, about = _Folder(path=output_of(folder)), _about(folder)
-    trace = reading.read("trace_view.json", _trace, why="no timeline") or NO_TRACE
-    kernels = reading.read("kernel_details.csv", _kernels, why="no shapes or counters of kernels")
-    if kernels is None:
-        found = kernels_of(trace)
-        kernels = found if len(found) else None
-    told = reading.read("step_trace_time.csv", _step_times, why="")
+    read = reading.read("trace_view.json", _trace, why="no timeline")
+    trace = read or NO_TRACE
+    table = reading.read("kernel_details.csv", _kernels, why="")
+    if not (reading.path / "kernel_details.csv").exists():
+        # On the CPU MindSpore writes none.
+        is_cpu = bool(trace.tracks) and not trace.of("Ascend Hardware")
+        lacks = reading.untold if is_cpu else reading.missing
+        lacks.append("no kernel_details.csv: no shapes or counters of kernels")
+    shown = kernels_of(trace) if table is None or trace.is_cut else None
+    kernels = table if table is not None or shown is None or not len(shown) else shown
+    told = reading.read("step_trace_time.csv", _step_times, why="") or {}
     split = reading.read("communication.json", _collectives, why="") or {}
     transfers = reading.read("communication_matrix.json", _transfers, why="") or []
     timeline = timeline_of(trace, split)
     collectives = timeline["collectives"]
     if collectives and not any(one.transfer_ns is not None for one in collectives):
-        reading.missing.append(NOT_DIVIDED)
+        reading.untold.append(NOT_DIVIDED)
     memory = reading.read("memory_record.csv", _memory, why="") or []
     allocations = reading.read("operator_memory.csv", _allocations, why="") or []
-    if not memory:
-        reading.missing.append("no memory_record.csv (profile_memory): nothing is said of memory")
-    computing = computing_of(trace)
-    if not len(computing) and kernels is not None:
-        cores = np.array([text in COMMUNICATION_CORES for text in kernels.texts])
-        computing = merged(kernels.time_ns[~cores[kernels.core]])
+    if not memory and not (reading.path / "memory_record.csv").exists():
+        reading.untold.append("no memory_record.csv (profile_memory): nothing is said of memory")
+    kernels = kernels and kernels.with_steps(timeline["steps"])
+    timeline["computing"] = computing_of(trace)
+    timeline["has_timeline"] = read is not None
+    if read is None or trace.is_cut:
+        by_tables(timeline, trace, table, shown, told, reading.missing)
+    elif not len(timeline["computing"]) and kernels is not None:
+        timeline["computing"] = merged(kernels.time_ns[computing_rows(kernels)])
+    elif table is not None and (lost := lost_kernels(table, timeline["computing"])):
+        timeline["is_cut"] = True
+        reading.missing.append(lost)
     return RankProfile(
         rank=rank,
         source=str(folder),
@@ -120,13 +139,13 @@ def read_text_folder(folder: Path, rank: int) -> RankProfile:
         simulated=about.get("simulated") is True,
         host=str(about.get("host", "")),
         world=world if isinstance(world := about.get("world"), int) else 0,
-        kernels=kernels and kernels.with_steps(timeline["steps"]),
-        computing=computing,
+        kernels=kernels,
         transfers=tuple(transfers),
         memory=memory,
         allocations=allocations,
-        told_steps=told or {},
+        told_steps=told,
         missing=tuple(reading.missing),
+        untold=tuple(reading.untold),
         **timeline,
     )
 

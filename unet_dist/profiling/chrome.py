@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unet_dist.profiling.cut import remaining
 from unet_dist.profiling.intervals import merged
 from unet_dist.profiling.tables import NO_STEP, Kernels, RankProfile
 from unet_dist.profiling.trace import Trace, Track, read_trace
@@ -28,11 +29,19 @@ def read_chrome(path: Path, rank: int) -> RankProfile:
     missing = [trace.fault] if trace.fault else []
     if not len(computing):
         missing.append("no track of a device: nothing is said of computing")
+    kernels = kernels.with_steps(timeline["steps"])
+    if trace.is_cut:
+        rest = remaining(
+            timeline, kernels.time_ns, communicates=False, has_table=False,
+            is_by_time=trace.is_by_time,
+        )  # fmt: skip
+        timeline["steps"] = rest.steps
+        missing += [rest.told] if rest.told else []
     return RankProfile(
         rank=rank,
         source=str(path),
         format="chrome trace",
-        kernels=kernels.with_steps(timeline["steps"]) if len(kernels) else None,
+        kernels=kernels if len(kernels) else None,
         computing=computing,
         missing=tuple(missing),
         **timeline,

@@ -61,14 +61,15 @@ def occurrences(profile: RankProfile) -> dict[Key, Collective]:
 
 
 def align(profiles: Sequence[RankProfile]) -> dict[int, Clock]:
-    """By rank; the first one's clock is the common one."""
+    """By rank; the common clock is that of the first one whose profile tells collectives."""
     if not profiles:
         return {}
     ends = {
         profile.rank: {key: one.end_ns for key, one in occurrences(profile).items()}
         for profile in profiles
     }
-    first = profiles[0].rank
+    told = (profile.rank for profile in profiles if len(profile.collectives) >= FEWEST)
+    first = next(told, profiles[0].rank)
     if profiles[0].simulated and len({profile.host for profile in profiles}) == 1:
         return {rank: _same(rank, len(own)) for rank, own in ends.items()}
     rough = {rank: _clock(rank, ends[first], own) for rank, own in ends.items()}

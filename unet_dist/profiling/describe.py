@@ -13,8 +13,10 @@ from unet_dist.profiling.analysis import PART_NAMES, Analysis, RankSummary
 from unet_dist.profiling.operators import ELSEWHERE, LAYOUT, OperatorGroup
 from unet_dist.profiling.roofline import CHIPS
 from unet_dist.profiling.steps import PARTS, outlier_text
+from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.texts import shortened
 
+SIMULATED = "Simulated ranks share one CPU: nothing here is a speed of cards."
 SHOWN_RANKS = 16
 SHOWN_GROUPS = 10
 FEWEST_FOR_GROWTH = 3
@@ -60,18 +62,21 @@ def gb_per_s_text(group: OperatorGroup) -> str:
 def lines_of(analysis: Analysis) -> list[str]:
     """What no table holds: clocks, late ranks, links, memory."""
     lines = []
-    for clock in analysis.clocks[1:SHOWN_RANKS]:
+    reference = next((clock for clock in analysis.clocks if clock.is_known), analysis.clocks[0])
+    for clock in analysis.clocks[:SHOWN_RANKS]:
+        if clock is reference:
+            continue
         if clock.is_known:
             drift = f", drift {clock.drift * 1e6:+.1f} us/s" if clock.drift else ""
             lines.append(
                 f"clock of rank {clock.rank}: {clock.offset_ns / 1e3:+.1f} +- "
-                f"{clock.spread_ns / 1e3:.1f} us against rank {analysis.clocks[0].rank}{drift} "
+                f"{clock.spread_ns / 1e3:.1f} us against rank {reference.rank}{drift} "
                 f"({clock.collectives} collectives)"
             )
         elif analysis.ranks[0].format != "cluster table":
             lines.append(
                 f"clock of rank {clock.rank}: not aligned, {clock.collectives} collectives in "
-                "common with the first rank"
+                f"common with rank {reference.rank}"
             )
     for late in analysis.stragglers:
         lines.append(
@@ -104,7 +109,7 @@ def _memory_lines(analysis: Analysis) -> list[str]:
     for one in analysis.ranks:
         if one.rank == analysis.typical and (memory := one.memory):
             churn = memory.churn
-            if not analysis.simulated:  # a process has no pool
+            if not analysis.simulated and not one.unknown:  # a process has no pool
                 lines.append(
                     f"memory of rank {one.rank} in a step: {churn.allocations:.0f} allocations, "
                     f"{churn.frees:.0f} frees, the pool resized {churn.resizes:.1f} times"
@@ -170,12 +175,20 @@ def advice_lines(advice: Sequence[Advice], step_ns: float) -> list[str]:
     return lines
 
 
-def missing_lines(analysis: Analysis) -> list[str]:
+def missing_lines(profiles: Sequence[RankSummary | RankProfile]) -> list[str]:
+    return _by_ranks({one.rank: one.missing for one in profiles})
+
+
+def untold_lines(profiles: Sequence[RankSummary | RankProfile]) -> list[str]:
+    return _by_ranks({one.rank: one.untold for one in profiles})
+
+
+def _by_ranks(told: Mapping[int, Sequence[str]]) -> list[str]:
     """The same of several ranks once."""
     ranks: dict[str, list[int]] = {}
-    for one in analysis.ranks:
-        for fault in one.missing:
-            ranks.setdefault(fault, []).append(one.rank)
+    for rank, faults in told.items():
+        for fault in faults:
+            ranks.setdefault(fault, []).append(rank)
     return [
         f"rank{'s' if len(found) > 1 else ''} {', '.join(map(str, found[:8]))}"
         f"{' ...' if len(found) > 8 else ''}: {fault}"
@@ -186,7 +199,7 @@ def missing_lines(analysis: Analysis) -> list[str]:
 def _steps(analysis: Analysis, width: int) -> list[Table]:
     ranks = [one for one in analysis.ranks if one.median]
     shown = ranks[:SHOWN_RANKS]
-    digits = max(len(f"{one.median['step'] / 1e6:.2f}") for one in shown)
+    digits = max(len(_ms_of(one, name)) for one in shown for name in ("step", *PARTS))
     column = 3 + max(digits, len(f"rank {shown[-1].rank}"))
     several = max(1, (width - NAMES_WIDTH) // column)
     title = "milliseconds of a median step"
@@ -204,10 +217,14 @@ def _steps_of(shown: Sequence[RankSummary], title: str) -> Table:
         table.add_column(f"rank {one.rank}", justify="right", no_wrap=True)
     for name in ("step", *PARTS, "overlapped"):
         title = {"step": "step", "overlapped": "hidden communication"}.get(name) or PART_NAMES[name]
-        cells = [f"{one.median[name] / 1e6:.2f}" for one in shown]
+        cells = [_ms_of(one, name) for one in shown]
         if name == "step" or any(one.median[name] for one in shown):
             table.add_row(title, *cells, end_section=name == "step")
     return table
+
+
+def _ms_of(one: RankSummary, name: str) -> str:
+    return "unknown" if name in one.unknown else f"{one.median[name] / 1e6:.2f}"
 
 
 def _operators(title: str, groups: Sequence[OperatorGroup]) -> Table:

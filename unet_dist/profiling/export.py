@@ -17,8 +17,10 @@ def csv_tables(analysis: Analysis) -> dict[str, str]:
                 "rank": parts.rank,
                 "step": parts.step,
                 "step_us": parts.step_ns / 1e3,
-                **{f"{name}_us": getattr(parts, f"{name}_ns") / 1e3 for name in PARTS},
-                "overlapped_us": parts.overlapped_ns / 1e3,
+                **{
+                    f"{name}_us": "" if name in one.unknown else getattr(parts, f"{name}_ns") / 1e3
+                    for name in (*PARTS, "overlapped")
+                },
             }
             for one in analysis.ranks
             for parts in one.steps

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unet_dist.errors import UserError
 from unet_dist.profiling.ascend_db import (
+    ANALYSIS,
     profiler_db,
     rank_of_db,
     read_analysis_alone,
@@ -178,16 +179,25 @@ def read_profile(found: Found, rank: int) -> list[RankProfile]:
                 return [read_db_folder(found.path, output, rank)]
             except UserError as error:
                 return [read_analysis_alone(found.path, output, rank, error)]
+        if (output / ANALYSIS).is_file() and not any(map(os.path.exists, _texts_of(output))):
+            gone = UserError(
+                str(output / "ascend_*_profiler_RANK.db"), "is gone: no timeline, and no kernels"
+            )
+            return [read_analysis_alone(found.path, output, rank, gone)]
         return [read_text_folder(found.path, rank)]
     if found.kind == "trace":
         return [read_chrome(found.path, rank)]
     return read_cluster_table(found.path)
 
 
+def _texts_of(output: Path) -> list[Path]:
+    return [output / "trace_view.json", output / "kernel_details.csv"]
+
+
 def read_cluster_table(path: Path) -> list[RankProfile]:
     """All ranks of the table that MindStudio writes of a cluster; it has no timelines."""
     rows: dict[int, dict[int, dict[str, float]]] = {}
-    faults = ["the table has no timeline: who is late, and why, is told by its sums alone"]
+    faults: list[str] = []
     try:
         with open_table(path, faults) as table:
             columns = [c for c in table.columns if c not in ("Step", "Type", "Index")]
@@ -207,6 +217,7 @@ def read_cluster_table(path: Path) -> list[RankProfile]:
             format="cluster table",
             told_steps=steps,
             missing=tuple(faults),
+            untold=("the table has no timeline: who is late, and why, is told by its sums alone",),
         )
         for rank, steps in sorted(rows.items())
     ]

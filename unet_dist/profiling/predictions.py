@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unet_dist.profiling.scaling import (
-    WORTH,
-    Prediction,
-    Split,
-    Topology,
-    Workload,
-    best_split,
-    predict,
-)
+from unet_dist.errors import UserError
+from unet_dist.profiling.scaling import WORTH, Prediction, Split, best_split, predict, splits_of
+from unet_dist.profiling.workload import KnownStep
+
+NOT_PREDICTED = ("waiting", "late", "bubble", "beside")
+"""Parts of a measured step that other numbers of cards are not predicted to have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +25,24 @@ class CardsPrediction:
 
 
 def predict_cards(
-    workload: Workload,
-    cards: Sequence[int],
-    topology: Topology,
-    *,
-    images: int,
-    batch: int,
-    memory_bytes: float,
+    step: KnownStep, cards: Sequence[int], *, batch: int, memory_bytes: float
 ) -> list[CardsPrediction]:
-    """Args:
-    images: of a card, where ``batch`` is 0.
-    batch: of all cards; numbers of cards that cannot share it evenly are left out.
     """
+    Args:
+        batch: of all cards; 0 for as many images on each card as now. Numbers of cards that cannot
+            share it evenly are left out.
+
+    Raises:
+        UserError: none of them can.
+    """
+    workload, topology, images = step.workload, step.topology, step.images
+    uneven = uneven_lines(step, cards, batch=batch)
+    if len(uneven) == len(cards):
+        raise UserError("--cards", uneven)
     found = []
     for number in cards:
+        if batch and not splits_of(number, batch, batch, rows=workload.rows):
+            continue
         each = batch // number if batch else images
         best = best_split(
             workload, number, batch or each * number, topology, memory_bytes=memory_bytes
@@ -49,7 +50,9 @@ def predict_cards(
         if batch and batch % number:
             # Cards that share images may divide a batch that single cards cannot.
             if best is None:
-                continue
+                needs = f"{batch} images over {number} cards"
+                raise UserError("--memory-gb", f"{needs} fit into {memory_bytes / 1e9:g} GB in no "
+                                "way: take fewer images, or more memory")  # fmt: skip
             plain = best
         else:
             plain = predict(workload, Split(cards=number, images=each), topology)
@@ -75,11 +78,41 @@ def _why(plain: Prediction, best: Prediction | None, memory: float) -> str:
     return "; ".join(reasons) or "the simplest way is the fastest"
 
 
-def prediction_lines(found: Sequence[CardsPrediction], links: str) -> list[str]:
-    """Args:
-    links: where their speed is known from.
-    """
+def uneven_lines(step: KnownStep, cards: Sequence[int], *, batch: int) -> list[str]:
+    return [
+        f"{batch} images do not divide over {number} cards"
+        for number in cards
+        if batch and not splits_of(number, batch, batch, rows=step.workload.rows)
+    ]
+
+
+def notes_of(step: KnownStep) -> list[str]:
+    """What predictions of a step hold of, the most important first."""
+    notes = []
+    if step.simulated:
+        notes.append(
+            "Simulated ranks share one CPU: computing is that of a rank on the CPU, and only links "
+            f"are those of {step.topology.name}. Nothing here is a speed of cards."
+        )
+    if step.cards:
+        split = Split(cards=step.cards, images=step.images)
+        told = predict(step.workload, split, step.topology).step_s * 1e3
+        left_out = sum(step.parts[name] for name in NOT_PREDICTED) / 1e6
+        whole = step.parts["step"] / 1e6
+        notes.append(
+            f"On {step.cards} {'ranks' if step.simulated else 'cards'} a step was measured with "
+            f"{whole:.2f} ms and is predicted with {told:.2f}: of the measured one {left_out:.2f} "
+            f"ms ({left_out / whole:.0%}) are waiting for other ranks, communication that is not "
+            "explained, validation and checkpoints, which are left out of all predictions."
+        )
+    return [*notes, step.source] if step.source else notes
+
+
+def prediction_lines(
+    found: Sequence[CardsPrediction], step: KnownStep, notes: Sequence[str]
+) -> list[str]:
     lines = [
+        *notes,
         " cards    batch   step ms    images/s  efficiency  all-reduce ms  GB a card  by",
     ]
     for one in found:
@@ -93,8 +126,8 @@ def prediction_lines(found: Sequence[CardsPrediction], links: str) -> list[str]:
     for one in found:
         lines.append(f"{one.plain.split.cards} cards: {_recommended(one)} ({one.why})")
     lines.append(
-        f"Predicted by the alpha-beta model with {links}; not measured on cards. Efficiency is "
-        "that of a card against one card alone."
+        f"Predicted by the alpha-beta model with {step.links}; not measured on cards. Efficiency "
+        "is that of a card against one card alone."
     )
     return lines
 

@@ -160,6 +160,27 @@ def _busy_ends(
     return np.where(works, first, lows), np.where(works, last, lows)
 
 
+NOT_IN_TABLES = ("transfer", "waiting", "data", "beside", "unattributed")
+"""Parts that no table tells apart from others."""
+COMMUNICATION = ("late", "bubble", "overlapped")
+
+
+def parts_of(profile: RankProfile) -> tuple[list[StepParts], tuple[str, ...]]:
+    """Of each step, by its timeline or else by what tables say; and which parts these cannot tell:
+    they count as nothing in the sum, and are shown as unknown."""
+    parts = step_parts(profile)
+    if profile.has_timeline and any(one.computing_ns for one in parts):
+        return parts, ()
+    if told := told_parts(profile):
+        columns = set[str]().union(*profile.told_steps.values())
+        absent = [part for part in ("bubble", "preparing") if part.capitalize() not in columns]
+        return told, (*NOT_IN_TABLES, *absent)
+    if profile.has_timeline or not parts:
+        return parts, ()
+    silent = () if len(profile.communicating) else COMMUNICATION
+    return parts, (*NOT_IN_TABLES, "preparing", *silent)
+
+
 def told_parts(profile: RankProfile) -> list[StepParts]:
     """Of a profile that has no timeline, as its table of steps tells them: the parts that it does
     not divide are in ``late_ns`` and ``free_ns``."""

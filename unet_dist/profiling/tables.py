@@ -183,6 +183,8 @@ class RankProfile:
     """Of ``communicating``, while a pipeline stage waited to receive."""
     data_waits: Intervals = field(default_factory=lambda: NOTHING)
     """While the program waited for its input."""
+    compiling: Intervals = field(default_factory=lambda: NOTHING)
+    """While the host compiled graphs or kernels."""
     beside: Mapping[str, Intervals] = field(default_factory=dict)
     """What a step holds besides training, by its name: validation, checkpoint."""
     collectives: Sequence[Collective] = ()
@@ -193,5 +195,9 @@ class RankProfile:
     """Rows of step_trace_time.csv in microseconds, by step: what the profiler itself says."""
     missing: tuple[str, ...] = ()
     """What was not there or not whole, a sentence each."""
+    untold: tuple[str, ...] = ()
+    """What a profile of its kind does not hold, though it is whole."""
     is_cut: bool = False
     """Whether the timeline ends before the profile does: what lies after it looks idle."""
+    has_timeline: bool = True
+    """Without one nothing tells how a step's communication and idling are divided."""

@@ -26,6 +26,8 @@ MOST_EVENTS = 20_000_000
 MOST_TASKS = 1_000_000
 """Pieces of collectives that are kept."""
 MOST_TRACKS = 100_000
+TURNS = 2
+"""Of each track, from which a file is in the order of time; real ones have tens."""
 LARGEST_EVENT = 1 << 22
 """Bytes that are read on for one event; it would be built in memory before anybody sees it."""
 DEEPEST = 250
@@ -72,7 +74,11 @@ class Trace:
     names: tuple[str, ...]
     """Of the events of all tracks, which have codes into these."""
     fault: str
-    """Why the reading ended before the end of the file; empty if it did not."""
+    """Why not all of it was read; empty if it was."""
+    is_cut: bool = False
+    """Whether the reading ended before the end of the file."""
+    is_by_time: bool = False
+    """Whether tracks take turns in the file, or stand one after the other."""
 
     def of(self, *processes: str) -> list[Track]:
         return [track for track in self.tracks if track.process in processes]
@@ -98,6 +104,9 @@ class _Reading:
     threads: dict[tuple[Any, Any], str] = field(default_factory=dict)
     tasks: list[CommunicationTask] = field(default_factory=list)
     events: int = 0
+    turns: int = 0
+    """How often an event was of another track than the one before."""
+    _last: tuple[Any, Any] = (None, None)
     left_out: set[str] = field(default_factory=set)
     """What there was too much of."""
 
@@ -125,6 +134,9 @@ class _Reading:
                 self.left_out.add(f"the first {MOST_TRACKS:,} tracks")
                 return
             columns = self.columns[track] = _Columns()
+        if track != self._last:
+            self._last = track
+            self.turns += 1
         arguments = event.get("args") or {}
         name = self.codes(str(event.get("name", "")))
         columns.begin.append(begin)
@@ -145,9 +157,10 @@ class _Reading:
                 )
             )
 
-    def finished(self, fault: str) -> Trace:
+    def finished(self, fault: str, *, is_cut: bool) -> Trace:
         """Ends the reading: what is handed on is held no longer."""
         names, tracks = self.codes.texts, []
+        is_by_time = self.turns > TURNS * len(self.columns)
         while self.columns:
             track = next(iter(self.columns))
             columns = self.columns.pop(track)
@@ -163,7 +176,10 @@ class _Reading:
                     names=names,
                 )
             )
-        return Trace(tracks=tuple(tracks), tasks=tuple(self.tasks), names=names, fault=fault)
+        return Trace(
+            tracks=tuple(tracks), tasks=tuple(self.tasks), names=names, fault=fault, is_cut=is_cut,
+            is_by_time=is_by_time,
+        )  # fmt: skip
 
 
 def read_trace(path: Path) -> Trace:
@@ -174,7 +190,7 @@ def read_trace(path: Path) -> Trace:
         UserError: the file cannot be opened, or is no trace.
     """
     reading, faults = _Reading(), list[str]()
-    malformed = 0
+    malformed, is_cut = 0, False
     for event in events_of(path, faults):
         try:
             if isinstance(event, dict):
@@ -183,13 +199,15 @@ def read_trace(path: Path) -> Trace:
             malformed += 1
         if reading.events >= MOST_EVENTS:
             reading.left_out.add(f"the first {MOST_EVENTS:,} events")
+            is_cut = True
             break
+    is_cut = is_cut or bool(faults)
     if malformed:
         faults.append(f"{path.name}: {malformed} events are none, and left out")
     faults += [f"{path.name}: only {what} are read" for what in sorted(reading.left_out)]
     if not reading.columns and not faults:
         raise UserError(str(path), "is no Chrome trace: it has no event with a duration")
-    return reading.finished("; ".join(faults))
+    return reading.finished("; ".join(faults), is_cut=is_cut)
 
 
 def events_of(path: Path, faults: list[str]) -> Iterator[Any]:

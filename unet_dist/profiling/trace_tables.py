@@ -20,6 +20,8 @@ MOVES = ("Memcpy", "Reduce_Inline", "RDMASend", "SDMA")
 ON_CHIP = ("ON_CHIP", "LOCAL")
 BESIDE = ("validation", "checkpoint")
 RECEIVE = re.compile(r"receive|_recv", re.IGNORECASE)
+COMPILES = re.compile(r"^(?!.*\.py\().*compile", re.IGNORECASE)
+"""Calls of the framework, but no frames of Python that only have it in a file's name."""
 DATA = re.compile(r"dataloader.*__next__|GetNext|data_wait|InitDataSetQueue", re.IGNORECASE)
 
 
@@ -40,6 +42,7 @@ def timeline_of(
         "awaiting": times_of([task for task in trace.tasks if task.kind in WAITS]),
         "bubbles": bubbles_of(collectives),
         "data_waits": merged(*trace.times_named(DATA.search)),
+        "compiling": merged(*trace.times_named(COMPILES.search)),
         "beside": beside_of(trace),
         "collectives": collectives,
         "is_cut": bool(trace.fault),

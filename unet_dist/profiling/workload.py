@@ -1,15 +1,15 @@
 """A step to be predicted on other numbers of cards: as it was measured, or from shapes."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unet_dist.config import Config
 from unet_dist.config_file import load_config
 from unet_dist.errors import UserError
 from unet_dist.profiling.analysis import Analysis
-from unet_dist.profiling.model_costs import costs_of
+from unet_dist.profiling.model_costs import BYTES_PER_PARAMETER, costs_of
 from unet_dist.profiling.scaling import LinkModel, Topology, Workload, fitted_link
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.records import read_records
@@ -47,6 +47,14 @@ class KnownStep:
     """Of a card."""
     topology: Topology
     links: str = "nominal links"
+    simulated: bool = False
+    """Whether its computing is that of simulated ranks."""
+    cards: int = 0
+    """That it was measured on; 0 of shapes alone."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """As measured, nanoseconds by ``steps.PARTS`` and ``step``."""
+    source: str = ""
+    """What is assumed of it."""
 
 
 def run_of(folder: Path) -> Profiled | None:
@@ -64,24 +72,68 @@ def run_of(folder: Path) -> Profiled | None:
 
 def measured(analysis: Analysis, known: Profiled) -> Workload:
     """Raises UserError if the profile tells nothing of a step."""
-    parts = analysis.parts
-    if not parts:
-        raise UserError("DIR", "the profile tells nothing of a step")
     costs = costs_of(known.config)
-    computing = parts["computing"] / 1e9
-    sent = parts["transfer"] + parts["overlapped"]
-    rest = ("data", "preparing", "free", "unattributed")
-    return Workload(
-        fixed_s=FIXED_SHARE * computing,
-        image_s=(1 - FIXED_SHARE) * computing / known.images,
-        other_s=sum(parts[name] for name in rest) / 1e9,
+    return replace(
+        _timed(analysis.parts, known.images),
         gradient_bytes=costs.gradient_bytes,
-        hidden=parts["overlapped"] / sent if sent else 0.0,
         state_bytes=costs.state_bytes,
         image_bytes=costs.activation_bytes,
         halo_bytes=costs.halo_bytes,
         exchanges=costs.exchanges,
         rows=costs.rows,
+    )
+
+
+def measured_alone(
+    analysis: Analysis, profiles: Sequence[RankProfile], images: int, ranks: int
+) -> Workload:
+    """Of a profile whose configuration nobody knows: its collectives tell the gradients' size, and
+    its peak the activations'.
+
+    Raises:
+        UserError: it tells nothing of a step, or of what its ranks send.
+    """
+    work = _timed(analysis.parts, images)
+    profile = next(one for one in profiles if one.rank == analysis.typical)
+    sent = sum(one.sent_bytes or 0 for one in profile.collectives if ALL_REDUCE.search(one.name))
+    if ranks < 2 or not sent:
+        raise UserError(
+            "DIR", "the profile tells nothing of what its ranks send, so other numbers of cards "
+            "cannot be predicted: name RUN/profile, or a configuration",
+        )  # fmt: skip
+    # What each rank of a ring sends of an all-reduce.
+    gradients = sent / max(1, len(profile.steps)) * ranks / (2 * (ranks - 1))
+    state = BYTES_PER_PARAMETER / 4 * gradients
+    memory = next(one.memory for one in analysis.ranks if one.rank == analysis.typical)
+    peak = memory.peak_allocated_mb * 1e6 if memory else 0.0
+    return replace(
+        work,
+        gradient_bytes=gradients,
+        state_bytes=state,
+        image_bytes=max(0.0, peak - state) / images,
+    )
+
+
+def ranks_of(profiles: Sequence[RankProfile]) -> int:
+    """Of the whole job, also those without a profile."""
+    named = [1 + end for p in profiles for one in p.transfers for end in (one.source, one.target)]
+    return max(len(profiles), *(p.world for p in profiles), *named)
+
+
+def _timed(parts: Mapping[str, float], images: int) -> Workload:
+    if not parts:
+        raise UserError("DIR", "the profile tells nothing of a step")
+    computing = parts["computing"] / 1e9
+    sent = parts["transfer"] + parts["overlapped"]
+    rest = ("data", "preparing", "free", "unattributed")
+    return Workload(
+        fixed_s=FIXED_SHARE * computing,
+        image_s=(1 - FIXED_SHARE) * computing / images,
+        other_s=sum(parts[name] for name in rest) / 1e9,
+        gradient_bytes=0.0,
+        hidden=parts["overlapped"] / sent if sent else 0.0,
+        state_bytes=0.0,
+        image_bytes=0.0,
     )
 
 
@@ -112,7 +164,7 @@ class FittedLink:
 def link_between(profiles: Sequence[RankProfile]) -> FittedLink | None:
     """From the all-reduces of a profile, if it tells their transfers and they differ in size; a
     ring of n ranks sends 2 (n - 1) messages one after the other."""
-    ranks = max(len(profiles), *(profile.world for profile in profiles))
+    ranks = ranks_of(profiles)
     calls = [
         (float(one.sent_bytes), one.transfer_ns / 1e9)
         for profile in profiles
@@ -141,3 +193,56 @@ def with_link(topology: Topology, found: FittedLink | None, ranks: int) -> tuple
         replace(topology, inside=link) if place == "inside" else replace(topology, between=link)
     )
     return changed, told
+
+
+def known_step(
+    analysis: Analysis,
+    profiles: Sequence[RankProfile],
+    topology: Topology,
+    known: Profiled | int,
+) -> KnownStep:
+    """
+    Args:
+        profiles: with their collectives divided into transfer and waiting.
+        known: of the run, or, of a profile without one, images of its step over all cards.
+
+    Raises:
+        UserError: the profile tells too little, or its cards cannot have had so many images.
+    """
+    ranks = ranks_of(profiles)
+    found, links = with_link(topology, link_between(profiles), ranks)
+    source = ""
+    if isinstance(known, Profiled):
+        images, workload = known.images, measured(analysis, known)
+    else:
+        images, rest = divmod(known, ranks)
+        if rest:
+            raise UserError("--batch", f"{known} images do not divide over the profile's {ranks} "
+                            "cards")  # fmt: skip
+        workload = measured_alone(analysis, profiles, images, ranks)
+        source = (
+            f"{images} images a card as --batch says; {workload.gradient_bytes / 1e6:.1f} MB of "
+            "gradients as the collectives sent them over a ring, and memory by the profile's peak, "
+            "with AdamW's state."
+        )
+    return KnownStep(
+        workload=workload,
+        images=images,
+        topology=found,
+        links=links,
+        simulated=analysis.simulated,
+        cards=ranks,
+        parts=analysis.parts,
+        source=source,
+    )
+
+
+def step_of_shapes(config: Config, topology: Topology, *, peak_tflops: float) -> KnownStep:
+    return KnownStep(
+        workload=from_shapes(config, peak_tflops=peak_tflops),
+        images=max(1, config.train.batch),
+        topology=topology,
+        source=f"A lower bound, from shapes alone: arithmetic at {CUBE_SHARE:.0%} of "
+        f"{peak_tflops:g} TFLOP/s, and the bytes of the gradients. The host's launches of kernels, "
+        "memory traffic, and waiting for input come on top: profile a step to know them.",
+    )

@@ -70,7 +70,7 @@ def trace_events(profile: RankProfile) -> Iterable[dict[str, Any]]:
         yield _span(f"ProfilerStep#{step.number}", HOST, 0, step.begin_ns, step.end_ns)
     for begin, end in profile.data_waits.tolist():
         yield _span("data_wait", HOST, 0, begin, end)
-    for name, intervals in profile.beside.items():
+    for name, intervals in (*profile.beside.items(), ("compile", profile.compiling)):
         for begin, end in intervals.tolist():
             yield _span(name, HOST, 0, begin, end)
     if profile.kernels is not None:

@@ -8,11 +8,13 @@ from typing import Any
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
 from unet_dist.profiling.describe import (
     NUMBERS,
+    SIMULATED,
     has_scopes,
     lines_of,
     missing_lines,
     operator_cells,
     told_columns,
+    untold_lines,
 )
 from unet_dist.profiling.operators import OperatorGroup
 from unet_dist.profiling.steps import PARTS
@@ -39,7 +41,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
     return render(
         TEMPLATE,
         verdict=analysis.verdict,
-        simulated=analysis.simulated,
+        simulated=SIMULATED if analysis.simulated else "",
         ranks=len(analysis.ranks),
         advice=[
             {
@@ -65,7 +67,8 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         charts=_charts(analysis, profiles),
         lines=lines_of(analysis),
         tables=_tables(analysis),
-        missing=missing_lines(analysis),
+        missing=missing_lines(analysis.ranks),
+        untold=untold_lines(analysis.ranks),
         sources=[
             f"rank {one.rank}: {len(one.steps)} step{'' if len(one.steps) == 1 else 's'}"
             + (f" ({one.left_out} more warmed up)" if one.left_out else "")

@@ -59,7 +59,9 @@ class Job:
     mesh: bool = False
     """Whether every rank has a link to every other one, or to its neighbours in a ring alone."""
     compiles: Mapping[int, float] = field(default_factory=dict)
-    """Milliseconds by step."""
+    """Milliseconds by step, which the host marks."""
+    stalls: Mapping[int, float] = field(default_factory=dict)
+    """Milliseconds by step, which nothing marks."""
     resizes: Mapping[int, float] = field(default_factory=dict)
     """Before which kernels the pool gives memory back and asks for it again, which the device must
     be idle for, and for how long."""
@@ -80,6 +82,7 @@ class _Rank:
     """Step, begin, when the last rank came, end of the own transfer, end."""
     memory: list[tuple[float, float, float]] = field(default_factory=list)
     beside: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    compiling: list[tuple[float, float]] = field(default_factory=list)
 
 
 def run(job: Job, seed: int) -> list[RankProfile]:
@@ -119,7 +122,10 @@ def _computes(job: Job, rank: _Rank, step: int, rng: np.random.Generator) -> lis
     jitter = rng.uniform(0.99, 1.01, len(job.works) + 2)
     host = rank.now + habits.data_ms * jitter[-1]
     rank.waits.append((rank.now, host))
-    host += habits.prepare_ms * jitter[-2] + job.compiles.get(step, 0.0)
+    host += habits.prepare_ms * jitter[-2] + job.stalls.get(step, 0.0)
+    if step in job.compiles:
+        rank.compiling.append((host, host + job.compiles[step]))
+        host += job.compiles[step]
     device, ends = host, []
     for place, work in enumerate(job.works):
         host += habits.launch_ms
@@ -198,6 +204,7 @@ def _profile(
             spans([(moved, end) for _, _, _, moved, end in rank.calls]),
         ),
         data_waits=merged(spans(rank.waits)),
+        compiling=merged(spans(rank.compiling)),
         beside={name: merged(spans(pairs)) for name, pairs in rank.beside.items()},
         collectives=calls,
         transfers=tuple(

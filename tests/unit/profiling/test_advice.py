@@ -102,6 +102,12 @@ def recompiles(rng):
     )
 
 
+def stall_of_the_machine(rng):
+    job = clean(rng)
+    stalled = {int(n): cost(job, rng, 2, 30) for n in range(2, job.steps, 5)}
+    return replace(job, stalls=stalled), "the machine or the host does something else"
+
+
 def memory_churn(rng):
     job = clean(rng)
     times = int(rng.integers(1, 5))
@@ -148,7 +154,7 @@ def _beside(rng, name):
 FAULTS = (
     slow_data, slow_card, slow_host, slow_data_of_one, slow_link, no_overlap, tiny_batch,
     host_bound, recompiles, memory_churn, layout_changes, float32, straggling_validation,
-    stalling_checkpoint,
+    stalling_checkpoint, stall_of_the_machine,
 )  # fmt: skip
 
 
@@ -236,3 +242,19 @@ def test_memory_that_grows_or_is_reserved_in_vain_is_told():
     assert rules([500 + 40 * step for step in range(12)]) == ["memory_grows"]
     assert rules([500] * 12) == ["memory_reserved"]
     assert rules([950] * 12) == []
+
+
+def test_a_stall_is_blamed_on_a_checkpoint_only_next_to_one():
+    job = clean(np.random.default_rng(6), steps=16, ranks=2)
+    long = 20 * step_ms(job)
+    stalled = replace(job, stalls={3: long, 8: long, 13: long})
+    found = next(one for one in analyse(run(stalled, 6)).advice if one.rule == "stall")
+    assert found.evidence[0].startswith("in steps 3, 8, 13 (every 5 steps) the device idles ")
+    assert found.evidence[1].endswith("before Default/net/down_0/Conv2D-op0")
+    # 3 of 16 steps, of which up to a tenth may warm up.
+    assert found.gain_ns / NS == pytest.approx(long * 3 / 16, rel=0.1)
+    saving = {"checkpoint": {step: [0.01, 0.01] for step in (2, 7, 12)}}
+    beside = replace(stalled, beside=saving)
+    assert analyse(run(beside, 6)).advice[0].what == "steps stall next to checkpoints"
+    far = replace(stalled, beside={"checkpoint": {5: [0.01, 0.01]}})
+    assert analyse(run(far, 6)).advice[0].rule == "stall"
