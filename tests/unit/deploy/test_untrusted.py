@@ -36,6 +36,7 @@ READERS: dict[str, Callable[[Path], object]] = {
             model=replace(REQUEST.model, path=path, is_quantised=True),
         ),
         path.parent / "ascend",
+        will_run=False,
     ),
 }
 

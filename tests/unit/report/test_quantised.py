@@ -51,7 +51,13 @@ def test_the_difference_is_the_last_of_six_pictures() -> None:
 
 def record(layers: int) -> dict[str, Any]:
     return {
-        "options": {"runtime": "openvino", "calibration": "minmax", "activations": "u8"},
+        "options": {
+            "runtime": "openvino",
+            "calibration": "minmax",
+            "activations": "u8",
+            "calibrate": 6,
+            "method": "ptq",
+        },
         "faults": [],
         "drop": 0.001,
         "size": 0.25,
@@ -65,6 +71,8 @@ def record(layers: int) -> dict[str, Any]:
         "seconds_float32": 0.3,
         "seconds": 0.1,
         "calibrated_on": 6,
+        "training_images": 6,
+        "validation": {"images": 4, "views": 8, "units": 4, "unit": "image"},
         "layout": "plain",
         "agreement": None,
         "sensitivities": {f"layer.{number}": 0.1 for number in range(layers)},
