@@ -126,7 +126,9 @@ def test_options_of_records_checkpoints_and_evaluation_have_their_effect(
     assert validated == [3 * per_epoch, total]
     saved = [r["step"] for r in records if r["kind"] == "checkpoint"]
     assert saved == [2 * per_epoch, 3 * per_epoch, total]
-    best = max((r for r in records if r["kind"] == "eval"), key=lambda r: r["dice"])["step"]
+    best = max((r for r in records if r["kind"] == "eval"), key=lambda r: (r["dice"], r["step"]))[
+        "step"
+    ]
     kept = {int(path.name[5:]) for path in RunDir(run).checkpoints.glob("step_*")}
     assert kept == {total, best}
     result = read_json(RunDir(run).evaluation("test"))

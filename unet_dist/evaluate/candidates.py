@@ -14,7 +14,7 @@ DEPTHS = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0
 """Candidates for cells (``partition.predicted_cells``)."""
 DEFAULT_DEPTH = 0.1
 """Without a validation image that has cells."""
-PROBABILITIES = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 """Candidates for objects (``objects.find_objects``)."""
 DEFAULT_PROBABILITY = 0.5
 """Without a validation image that has objects."""
