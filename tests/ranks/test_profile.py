@@ -94,7 +94,7 @@ def test_images_that_are_slow_to_read_are_told_of_all_ranks_and_of_one(
     done = run_program(
         "launch", "--simulate", 2, "--run", tmp_path / "run", "--", sys.executable,
         REPOSITORY / "tests/ranks/planted_loader.py", tmp_path / "run", vessels / "config.yaml",
-        0.5, *settings,
+        1.0, *settings,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     of_all, of_one = sorted(RunDir(tmp_path / "run").profiles.iterdir())
