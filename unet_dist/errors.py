@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and the exit codes of the program."""
+"""Errors that the user can mend, how they are worded, and the exit codes of the program."""
 
 from collections.abc import Sequence
 
@@ -32,3 +32,8 @@ class RunBusy(UserError):
 
 class TrainingDiverged(Exception):
     """The loss or the gradients stopped being numbers; a restart would only repeat it."""
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 card``, ``2 cards``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"

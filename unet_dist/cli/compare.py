@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_dist.cli.shared import Json, answer, checked_split, console_for
-from unet_dist.errors import UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import UserError, counted
 
 if TYPE_CHECKING:
     from unet_dist.evaluate.compare import Comparison
@@ -65,10 +64,10 @@ def _lines(result: "Comparison", names: list[str]) -> list[str]:
         f"A {result.mean_a:.4f}  {names[0]}",
         f"B {result.mean_b:.4f}  {names[1]}",
         f"A - B {result.difference:+.4f}{between}, {result.metric}, mean of "
-        + numbered(result.images, "image"),
+        + counted(result.images, "image"),
         f"Wilcoxon signed-rank test over {result.units} {result.unit}s: "
         + ("none" if result.p_value is None else f"p = {result.p_value:.3g}"),
-        f"A is better on {numbered(result.better, 'image')} and worse on {result.worse}",
+        f"A is better on {counted(result.better, 'image')} and worse on {result.worse}",
         "largest differences: "
         + ", ".join(f"{id_} {value:+.4f}" for id_, value in result.deciding[:IMAGES_SHOWN]),
     ]
@@ -79,7 +78,7 @@ def _lines(result: "Comparison", names: list[str]) -> list[str]:
             f"{result.images} images that favour it most"
         )
     if result.left_out:
-        lines.append(f"not defined on {numbered(result.left_out, 'image')}, left out here")
+        lines.append(f"not defined on {counted(result.left_out, 'image')}, left out here")
     if result.lower_is_better:
         lines.append(f"of {result.metric} less is better")
     return [*lines, *(f"note: {note}" for note in result.notes)]

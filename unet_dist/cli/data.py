@@ -10,8 +10,7 @@ import typer
 from unet_dist.cli.data_convert import convert
 from unet_dist.cli.shared import Json, answer, console_for, new_app
 from unet_dist.config_file import build_config, read_yaml_mapping, with_absolute_paths
-from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError, counted
 from unet_dist.progress import counter
 
 app = new_app("Make, check and convert data sets.")
@@ -49,7 +48,7 @@ def synth(
     answer(
         console,
         as_json,
-        f"{numbered(count, 'image')} in {directory}; train on them by\n"
+        f"{counted(count, 'image')} in {directory}; train on them by\n"
         f"  unet-dist train {directory / 'config.yaml'} --simulate 2",
         {"directory": str(directory), "images": count, "config": str(directory / "config.yaml")},
     )

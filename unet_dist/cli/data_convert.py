@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from unet_dist.cli.shared import Json, answer, console_for
-from unet_dist.errors import UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import UserError, counted
 from unet_dist.progress import counter
 
 LINE_WIDTH, POINT_RADIUS = 10.0, 5.0
@@ -217,10 +216,10 @@ def _to_folder(request: Request) -> None:
             opened, found, out, instances=request.instances, record=record, on_progress=on_progress
         )
     yaml_path = out / "data.yaml"
-    lines = [f"{numbered(done.images, 'image')} with {numbered(done.objects, 'object')} in {out}"]
+    lines = [f"{counted(done.images, 'image')} with {counted(done.objects, 'object')} in {out}"]
     for label, number in sorted(found.labels.numbers.items(), key=lambda item: item[1]):
         shown = "" if request.instances else f"{number:3d} "  # no mask has class numbers then
-        lines.append(f"  {shown}{label}: {numbered(done.shapes.get(label, 0), 'shape')}")
+        lines.append(f"  {shown}{label}: {counted(done.shapes.get(label, 0), 'shape')}")
     lines += [f"note: {note}" for note in done.notes]
     lines.append(f"look at them and train by\n  unet-dist data check {yaml_path}")
     lines.append(f"  unet-dist train {yaml_path} --simulate 2")
@@ -267,7 +266,7 @@ def _to_labelme(request: Request) -> None:
     listed = ",".join(drawing.names[1:])
     again = f"unet-dist data convert {out} NEW --labels '{listed}'" + " --instances" * instances
     text = (
-        f"{numbered(len(masked), 'image')} with {numbered(shapes, 'shape')} in {out}; "
+        f"{counted(len(masked), 'image')} with {counted(shapes, 'shape')} in {out}; "
         "correct them by\n"
         f"  labelme {out} --labels {out / 'labels.txt'} --nodata\nand read them back by\n  {again}"
     )

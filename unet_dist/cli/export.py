@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from unet_dist.cli.shared import Json, answer, console_for, one_of, told_phases
-from unet_dist.errors import EXIT_JOB_FAILED, UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import EXIT_JOB_FAILED, UserError, counted
 from unet_dist.runs import RunDir
 
 FORMS = ("onnx", "mindir")
@@ -80,9 +79,7 @@ def export(
             raise typer.Exit(EXIT_JOB_FAILED) from error
     parity = record["parity"]
     text = f"{out / record['file']}  {record['bytes']:,} bytes, equal to MindSpore: largest "
-    text += (
-        f"difference {parity['largest']:.1g} on {numbered(parity['images'], 'validation image')}"
-    )
+    text += f"difference {parity['largest']:.1g} on {counted(parity['images'], 'validation image')}"
     if parity["random_images"]:
         text += f" and {parity['random_images']} random ones"
     if parity["images"]:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_dist.errors import counted
+
 LEVELS = 4096
 """Steps between black and the largest value that intensities are counted in."""
 PERCENTILES = (1, 25, 50, 75, 99)
@@ -100,10 +102,8 @@ class DatasetReport:
             lines.append(f"field of view: {100 * facts.fov_share:.1f} % of the pixels")
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults]
-        told = (("fault", self.faults), ("warning", self.warnings))
-        lines.append(
-            ", ".join(f"{len(each)} {word}{'' if len(each) == 1 else 's'}" for word, each in told)
-        )
+        faults = counted(len(self.faults), "fault")
+        lines.append(f"{faults}, {counted(len(self.warnings), 'warning')}")
         return "\n".join(lines)
 
 

@@ -10,9 +10,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from unet_dist.cluster.tables.problems import counted
 from unet_dist.deploy.model_file import Metadata
-from unet_dist.errors import UserError
+from unet_dist.errors import UserError, counted
 
 GREY, RGB = "YUV400_U8", "RGB888_U8"
 CHANNELS = {GREY: 1, RGB: 3}

@@ -6,7 +6,6 @@ CommunityEdition 9.1 ("devaids/atctool"), under one number.
 
 from collections.abc import Sequence
 
-from unet_dist.cluster.tables.problems import counted
 from unet_dist.deploy.aipp import CHANNELS, aipp_faults
 from unet_dist.deploy.ascend_cards import (
     BF16_FAMILIES,
@@ -17,6 +16,7 @@ from unet_dist.deploy.ascend_cards import (
     card_faults,
 )
 from unet_dist.deploy.ascend_request import AscendRequest, Shape
+from unet_dist.errors import counted
 
 PRECISION_V2 = ("fp16", "origin", "cube_fp16in_fp32out", "mixed_float16", "mixed_bfloat16")
 """``--precision_mode_v2`` (atlasatcparam_16_0069)."""

@@ -40,8 +40,7 @@ from unet_dist.deploy.runtime import (
     session_of,
 )
 from unet_dist.deploy.source import Source
-from unet_dist.errors import UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import UserError, counted
 from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.evaluate.symmetries import symmetries
@@ -230,8 +229,8 @@ def choose(
         _, _, after = written(number)
         say(
             f"{number} of {len(names)} layers in float32: Dice {after:.4f}, was {before:.4f}, on "
-            f"{numbered(validation.images, 'validation image')}, "
-            f"{numbered(validation.views, 'view')} of each, by {options.runtime}"
+            f"{counted(validation.images, 'validation image')}, "
+            f"{counted(validation.views, 'view')} of each, by {options.runtime}"
         )
         return math.isnan(before) or before - after <= options.max_drop
 

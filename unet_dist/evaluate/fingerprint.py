@@ -12,8 +12,7 @@ from unet_dist import __version__
 from unet_dist.config import Config
 from unet_dist.config_file import dump_config
 from unet_dist.data.sample import ImageRef, Sample
-from unet_dist.errors import UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import UserError, counted
 
 LIBRARIES = ("mindspore", "numpy", "scipy", "scikit-image")
 AVERAGING = "per image, then mean over images"
@@ -80,7 +79,7 @@ def short_form(fingerprint: Mapping[str, Any]) -> str:
     first = {key: str(fingerprint[key])[:8] for key in fingerprint if key.endswith("sha256")}
     return (
         f"fingerprint {first['sha256']}: data {first['data_sha256']} "
-        f"({numbered(len(fingerprint['images']), 'image')} of {fingerprint['split']}), "
+        f"({counted(len(fingerprint['images']), 'image')} of {fingerprint['split']}), "
         f"weights {first['weights_sha256']} of step {fingerprint['checkpoint_step']}, "
         f"configuration {first['config_sha256']}, unet_dist {fingerprint['versions']['unet_dist']}"
     )

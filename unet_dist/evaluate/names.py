@@ -61,10 +61,6 @@ OPTIMISTIC = "the epochs and the threshold were chosen on these very images, so 
 """Of scores of validation images, also those that folds left out."""
 
 
-def numbered(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def interval_text(values: Mapping[str, Any], name: str, *, unit: str = "") -> str:
     """The 95 % interval of a metric in a result of ``evaluate.results``, or why it has none; empty
     if the metric is not defined or none was asked for.

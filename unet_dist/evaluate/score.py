@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from unet_dist.data.balance import SMALLEST_SAMPLE
+from unet_dist.errors import counted
 from unet_dist.evaluate.fingerprint import AVERAGING
 from unet_dist.evaluate.metrics import (
     CLASS_QUALITIES,
@@ -20,7 +21,6 @@ from unet_dist.evaluate.metrics import (
     pool,
     quality,
 )
-from unet_dist.evaluate.names import numbered
 from unet_dist.evaluate.table import (
     BOOTSTRAP_SEED,
     RESAMPLES,
@@ -221,7 +221,7 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
     sentences = [
         "Metrics are computed per image"
         + (", averaged over the foreground classes present," if several else "")
-        + f" and averaged over the {numbered(summary.images, 'image')} of the "
+        + f" and averaged over the {counted(summary.images, 'image')} of the "
         + f"{protocol.split} split.",
         field[protocol.fov],
         "Each pixel gets its most probable class."

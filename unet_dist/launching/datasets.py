@@ -8,8 +8,7 @@ from rich.console import Console
 
 from unet_dist.config import Config
 from unet_dist.config_data import SplitConfig
-from unet_dist.errors import UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import UserError, counted
 from unet_dist.profiling.capture import CapturePlan
 from unet_dist.progress import counter
 from unet_dist.runs import RunDir
@@ -35,7 +34,7 @@ def begin_run(folder: RunDir, config: Config, console: Console) -> None:
         console.print(f"warning: {warning}", markup=False)
     sizes = {part: len(samples) for part, samples in dataset.splits.parts().items()}
     console.print(
-        f"{numbered(sizes['train'], 'image')} to train, {sizes['val']} to validate, "
+        f"{counted(sizes['train'], 'image')} to train, {sizes['val']} to validate, "
         f"{sizes['test']} to test; masks {dataset.coding.describe()}",
         markup=False,
     )
@@ -81,7 +80,7 @@ def begin_ensemble(folder: RunDir, configs: Mapping[str, Config], console: Conso
         console.print(f"warning: {warning}", markup=False)
     splits = whole.splits
     console.print(
-        f"{numbered(len(splits.train) + len(splits.val), 'image')} to train and to validate, "
+        f"{counted(len(splits.train) + len(splits.val), 'image')} to train and to validate, "
         f"{len(splits.test)} to test; masks {whole.coding.describe()}",
         markup=False,
     )

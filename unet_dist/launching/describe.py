@@ -6,15 +6,9 @@ from typing import Any
 
 from unet_dist.cluster.failure import Failure
 from unet_dist.cluster.plan import LaunchPlan
+from unet_dist.errors import counted
 from unet_dist.evaluate.doubts import doubts_about
-from unet_dist.evaluate.names import (
-    METRICS,
-    decimals,
-    interval_text,
-    numbered,
-    structure_sentence,
-    title_of,
-)
+from unet_dist.evaluate.names import METRICS, decimals, interval_text, structure_sentence, title_of
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir
 
@@ -74,7 +68,7 @@ def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
     """The main numbers of a result of ``evaluate.results.result_of``, with intervals and pooled."""
     unit = answer["protocol"]["bootstrap"]["unit"]
     lines = [
-        f"{answer['split']} split, {numbered(answer['images'], 'image')}",
+        f"{answer['split']} split, {counted(answer['images'], 'image')}",
         f"{'':{_TITLE_WIDTH}}      mean  {f'95 % over {unit}s':18} pooled",
     ]
     for name in SHOWN:
@@ -82,7 +76,7 @@ def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
             lines.append(_metric_line(name, answer, unit, answer["pooled"].get(name, "")))
     lines += _class_table(answer)
     for row in answer["observers"]:
-        lines.append(f"{row['row']}, {numbered(row['images'], 'image')}")
+        lines.append(f"{row['row']}, {counted(row['images'], 'image')}")
         lines += [_metric_line(name, row, unit, "") for name in SHOWN_OF_OBSERVERS if name in row]
     lines.append(answer["protocol"]["sentence"])
     if how := structure_sentence(answer["structure"]):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_dist.cluster.failure import Failure
+from unet_dist.errors import counted
 from unet_dist.evaluate.doubts import doubts_of
-from unet_dist.evaluate.names import METRICS, OPTIMISTIC, at_threshold, decimals, numbered
+from unet_dist.evaluate.names import METRICS, OPTIMISTIC, at_threshold, decimals
 from unet_dist.runs import Members, RunDir, read_json
 
 Evaluation = Mapping[str, Any]
@@ -86,7 +87,7 @@ def describe_member(evaluation: Evaluation) -> str:
         return "done; the server of rank 0 has the result"
     done = (
         f"done: {evaluation['split']} Dice {decimals(evaluation['dice'])}, mean of "
-        f"{numbered(evaluation['images'], 'image')}{at_threshold(evaluation['threshold'])}"
+        f"{counted(evaluation['images'], 'image')}{at_threshold(evaluation['threshold'])}"
     )
     return "\n".join([done, *(f"warning: {doubt}" for doubt in doubts_of(evaluation))])
 
@@ -129,7 +130,7 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
 def _dice_of(evaluation: Evaluation) -> str:
     interval = evaluation["dice_interval"]
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-    images = numbered(evaluation["images"], "image")
+    images = counted(evaluation["images"], "image")
     at = at_threshold(evaluation["threshold"])
     return f"Dice {decimals(evaluation['dice'])}{between}, mean of {images}{at}"
 

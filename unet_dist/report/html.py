@@ -8,14 +8,13 @@ import jinja2
 
 from unet_dist.config import Config
 from unet_dist.data.colours import class_colours
-from unet_dist.errors import UserError
+from unet_dist.errors import UserError, counted
 from unet_dist.evaluate.doubts import doubts_about
 from unet_dist.evaluate.metrics import CLASS_QUALITIES
 from unet_dist.evaluate.names import (
     METRICS,
     decimals,
     interval_text,
-    numbered,
     structure_sentence,
     title_in_class,
     title_of,
@@ -85,7 +84,7 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
         data_set=data_set_of(config),
         evaluated=evaluated_on(run, split, records),
         doubts=doubts_about(run, records, evaluation),
-        numbered=numbered,
+        counted=counted,
         headline=_headline(evaluation),
         evaluation=evaluation,
         metrics=_metric_rows(evaluation),
@@ -148,8 +147,8 @@ def _metric_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name in METRICS:
         if name not in evaluation:
             continue
-        counted = evaluation["counted"][name]
-        where = "" if counted == evaluation["images"] else f", {numbered(counted, 'image')}"
+        defined = evaluation["counted"][name]
+        where = "" if defined == evaluation["images"] else f", {counted(defined, 'image')}"
         pooled = evaluation["pooled"]
         rows.append(
             {

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from unet_dist.errors import counted
 from unet_dist.evaluate.names import (
     METRICS,
     OPTIMISTIC,
     at_threshold,
     decimals,
     interval_text,
-    numbered,
     title_of,
 )
 from unet_dist.records import read_records
@@ -34,7 +34,7 @@ def members_section(run: RunDir) -> dict[str, Any]:
     folds = summary["vary"] == "fold"
     splits = [split for split in COLUMNS if split in over]
     sizes = {name: len(_left_out(run.member(name))) for name in (row["name"] for row in rows)}
-    count = numbered(len(rows), summary["vary"])
+    count = counted(len(rows), summary["vary"])
     val = summary.get("val")
     several = bool(val and len(val["per_class"]) > 1)
     return {
@@ -104,7 +104,7 @@ def _number(value: float | None) -> str:
 
 def _wholes(val: Mapping[str, Any], *, folds: bool) -> list[str]:
     """Headings of the numbers of all images that the members left out."""
-    images, unit = numbered(val["images"], "image"), val["protocol"]["bootstrap"]["unit"]
+    images, unit = counted(val["images"], "image"), val["protocol"]["bootstrap"]["unit"]
     which = "out of fold" if folds else "validation, all seeds together"
     return [f"{which}, mean of {images}", f"95 % interval over {unit}s"]
 
@@ -117,7 +117,7 @@ def _sentences(summary: Mapping[str, Any], *, folds: bool) -> list[str]:
         one = summary[split]
         interval = interval_text(one, "dice")
         between = f" (95 % interval {interval})" if interval else ""
-        images = numbered(one["images"], "image")
+        images = counted(one["images"], "image")
         who = "all of them together"
         if split == "val" and folds:
             who = "the one that left it out"

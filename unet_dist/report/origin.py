@@ -10,6 +10,7 @@ from typing import Any
 from unet_dist.config import Config
 from unet_dist.config_file import known_keys, value_of
 from unet_dist.data.manifest import read_manifest
+from unet_dist.errors import counted
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir, read_json
 
@@ -81,7 +82,7 @@ def _attempts(run: RunDir, records: Sequence[Mapping[str, Any]]) -> list[tuple[s
         tree = read_json(plan) if plan.exists() else {}
         if tree.get("job", {}).get("kind") == "predict":
             continue
-        ranks = f"{start['ranks']} rank{'' if start['ranks'] == 1 else 's'}"
+        ranks = counted(start["ranks"], "rank")
         # What simulated ranks say of speed is not a card's.
         device = DEVICES.get(tree.get("target", ""), "")
         what = f"{tree.get('job', {}).get('kind', 'job')}, {ranks}{device} by {start['engine']}"

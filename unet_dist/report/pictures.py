@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.data.colours import Rgb, class_colours
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import counted
 from unet_dist.report.classes import (
     draw_confusion,
     draw_dice_of_classes,
@@ -86,7 +86,7 @@ class Heading:
         between = f"  (95 %: {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
         parts = [
             f"Dice {self.dice:.4f}{between}",
-            f"{numbered(self.images, 'image')} of {self.split}",
+            f"{counted(self.images, 'image')} of {self.split}",
         ]
         if self.threshold is not None:
             parts.append(f"threshold {self.threshold:g}")
@@ -115,7 +115,7 @@ def report_picture(
         rows_top += COLUMN_TITLE + CONFUSION_HEIGHT + CONFUSION_LABELS
     figure = new_figure(rows_top + (_comparison_height(rows) if rows else 0) + MARGIN / 2)
     kind = "simulated rank" if heading.simulated else "rank"
-    title = f"{shorten(heading.run, 70)}   |   {numbered(heading.ranks, kind)}"
+    title = f"{shorten(heading.run, 70)}   |   {counted(heading.ranks, kind)}"
     write_text(figure, MARGIN, 0.38, title, size=12, colour="#333333")
     write_text(figure, MARGIN, 0.72, heading.result(), size=15, weight="bold")
     for number, line in enumerate(note):

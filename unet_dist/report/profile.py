@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unet_dist.errors import counted
 from unet_dist.profiling.analysis import PART_NAMES, Analysis
 from unet_dist.profiling.describe import (
     NUMBERS,
@@ -42,7 +43,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         TEMPLATE,
         verdict=analysis.verdict,
         simulated=SIMULATED if analysis.simulated else "",
-        ranks=len(analysis.ranks),
+        ranks=counted(len(analysis.ranks), "rank"),
         advice=[
             {
                 "what": one.what,
@@ -70,7 +71,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         missing=missing_lines(analysis.ranks),
         untold=untold_lines(analysis.ranks),
         sources=[
-            f"rank {one.rank}: {len(one.steps)} step{'' if len(one.steps) == 1 else 's'}"
+            f"rank {one.rank}: {counted(len(one.steps), 'step')}"
             + (f" ({one.left_out} more warmed up)" if one.left_out else "")
             + f", {one.format}"
             for one in analysis.ranks

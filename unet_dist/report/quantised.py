@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unet_dist.data.balance import SMALLEST_SAMPLE
 from unet_dist.data.colours import Rgb
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import counted
 from unet_dist.report.panels import (
     BLACK,
     BLUE,
@@ -58,8 +58,8 @@ def quantised_html(
         faults=record["faults"],
         rows=[
             (
-                f"Dice, mean of {numbered(validation['images'], 'validation image')}, "
-                f"{numbered(validation['views'], 'view')} of each",
+                f"Dice, mean of {counted(validation['images'], 'validation image')}, "
+                f"{counted(validation['views'], 'view')} of each",
                 f"{record['dice_float32']:.4f}",
                 f"{record['dice'][runtime]:.4f}",
             ),
@@ -121,7 +121,7 @@ def headline(record: Mapping[str, Any]) -> str:
     return (
         # Of the rounded numbers, so that it agrees with them.
         f"8 bits: Dice {after:.4f}, {after - before:+.4f} to float32, on "
-        f"{numbered(record['validation']['images'], 'validation image')}; {record['size']:.1%} of "
+        f"{counted(record['validation']['images'], 'validation image')}; {record['size']:.1%} of "
         f"the size, {record['speedup']:.2f} times as fast by {record['options']['runtime']}{stays}"
     )
 
@@ -153,7 +153,7 @@ def _calibration(record: Mapping[str, Any]) -> str:
     if options["method"] != "ptq" or seen >= options["calibrate"]:
         return ""
     return (
-        f"calibrated on all of the {numbered(seen, 'training image')}: --calibrate "
+        f"calibrated on all of the {counted(seen, 'training image')}: --calibrate "
         f"{options['calibrate']} asks for more than there are"
     )
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unet_dist.config_file import load_config
-from unet_dist.errors import UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import UserError, counted
 from unet_dist.runs import read_json
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.reference import UNKNOWN
@@ -44,9 +43,9 @@ def plan_text(spec: SearchSpec, site: Site, note: str = "") -> str:
     goals = ", ".join(f"{each.goal} {each.metric}" for each in spec.objectives)
     widths = ", ".join(map(str, spec.widths()))
     lines = [
-        f"{numbered(spec.budget.trials, 'trial')}, points by {algorithm.points}, "
+        f"{counted(spec.budget.trials, 'trial')}, points by {algorithm.points}, "
         f"schedule {algorithm.schedule}; {goals}",
-        f"{numbered(site.cards(), 'card')}, {widths} for a trial",
+        f"{counted(site.cards(), 'card')}, {widths} for a trial",
         *(f"  {key}: {_range(parameter)}" for key, parameter in spec.space.items()),
         *_notes(spec),
         *([note] if note else []),
@@ -154,7 +153,7 @@ def status_text(status: dict[str, Any]) -> str:
             if status.get("reason", status["state"]) != status["state"]
             else ""
         ),
-        f"{sum(status['trials'].values())} of {numbered(status['of'], 'trial')}: "
+        f"{sum(status['trials'].values())} of {counted(status['of'], 'trial')}: "
         + (counts or "none yet"),
         f"{status['clock_s'] / 3600:.2f} h, {status['card_s'] / 3600:.2f} card-hours",
     ]

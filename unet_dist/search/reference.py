@@ -10,7 +10,7 @@ from typing import Any
 from unet_dist.config import Config
 from unet_dist.config_file import value_of
 from unet_dist.data.balance import half_width
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import counted
 from unet_dist.search.space import CARDS, Parameter, Params, Space, Value
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.trials import Study
@@ -135,7 +135,7 @@ class Comparison:
                 gain += f", 95 % {low:.4g} to {high:.4g} over {len(self.gains)} seeds"
             parts.append(gain)
         if not self.base.seeds:
-            parts.append(f"after {numbered(self.base.epoch, 'epoch')}")
+            parts.append(f"after {counted(self.base.epoch, 'epoch')}")
         return f"{self.verdict} ({'; '.join(parts)})"
 
     def to_json(self) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from unet_dist.cluster.supervisor import Interruptions
 from unet_dist.cluster.topology import Topology
 from unet_dist.config import Config
 from unet_dist.config_file import dump_config, load_config
-from unet_dist.errors import UserError
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import UserError, counted
 from unet_dist.launching.placement import Supervision
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir, write_json, write_text_atomically
@@ -121,7 +120,7 @@ class SearchJob:
             best = "trial is" if len(top) == 1 else f"{len(top)} are"
             self.console.print(
                 f"search: {why}. The best {best} trained again with "
-                f"{numbered(self.spec.retrain.seeds, 'seed')}{beside}",
+                f"{counted(self.spec.retrain.seeds, 'seed')}{beside}",
                 markup=False,
             )
             try:
@@ -209,7 +208,7 @@ class SearchJob:
         trial = Trial(number=best.trial or 0, params=best.params)
         metric = self.spec.objectives[0].metric
         width = self.spec.cards_of(best.params, len(self.spec.cards))
-        cards, epochs = numbered(width, "card"), numbered(best.epoch, "epoch")
+        cards, epochs = counted(width, "card"), counted(best.epoch, "epoch")
         head = (
             f"# {best.name[0].upper()}{best.name[1:]} of {self.folder.path.name}: {metric} "
             f"{candidate_text(best.to_json())}\n"

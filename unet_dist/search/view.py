@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from unet_dist.evaluate.names import numbered
+from unet_dist.errors import counted
 from unet_dist.search.controller import Controller
 from unet_dist.search.space import Params, Value
 from unet_dist.search.trials import OVER, State, Study, Trial
@@ -66,7 +66,7 @@ def headline(controller: Controller) -> str:
     counts = counts_of(study.trials)
     begun = sum(bool(trial.granted) for trial in study.trials)
     texts = [f"{number} {state}" for state, number in counts.items() if state != "waiting"]
-    text = f"{begun} of {numbered(study.spec.budget.trials, 'trial')}"
+    text = f"{begun} of {counted(study.spec.budget.trials, 'trial')}"
     if texts:
         text += ": " + ", ".join(texts)
     text += f"; {controller.cards.busy()} of {controller.cards.number} cards busy"
@@ -108,7 +108,7 @@ def candidate_text(candidate: Mapping[str, Any]) -> str:
         text += f" with seed {seeds[0]}"
     if candidate.get("in_search"):
         value, epoch = candidate["in_search"]
-        after = "" if epoch == candidate["epoch"] else f" after {numbered(epoch, 'epoch')}"
+        after = "" if epoch == candidate["epoch"] else f" after {counted(epoch, 'epoch')}"
         notes.append(f"in the search {number_text(value)}{after}")
     return text + (f" ({'; '.join(notes)})" if notes else "")
 

@@ -4,7 +4,8 @@ from typing import Any
 from unet_dist.cluster.supervisor import LaunchResult
 from unet_dist.config import Config
 from unet_dist.config_file import dump_config
-from unet_dist.evaluate.names import interval_text, numbered, title_in_class
+from unet_dist.errors import counted
+from unet_dist.evaluate.names import interval_text, title_in_class
 from unet_dist.launching.describe import _class_table, describe_answer, describe_classes
 from unet_dist.launching.job import _judged
 from unet_dist.launching.placement import Placement, Supervision, plan_job
@@ -75,7 +76,7 @@ def test_why_there_is_no_interval_and_one_is_no_plural() -> None:
     answer = {**values, "intervals": {"dice": None, "iou": [0.3, 0.5], "auc": None}}
     found = [interval_text(answer, name, unit="patient") for name in values]
     assert found == ["needs 3 patients", "0.3000 to 0.5000", "", ""]
-    assert [numbered(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [counted(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
     assert [title_in_class(name) for name in ("dice", "auc")] == [
         "Dice",
         "area under the ROC curve",

@@ -7,14 +7,9 @@ from dataclasses import replace
 from unet_dist.cluster.tables.draft import Draft, ServerDraft, instance_path
 from unet_dist.cluster.tables.fields import MISSING, is_meant, misspelling_of
 from unet_dist.cluster.tables.model import CHIPS_OF, Chip
-from unet_dist.cluster.tables.problems import (
-    SEVERITIES,
-    Problem,
-    Severity,
-    counted,
-    shown,
-)
+from unet_dist.cluster.tables.problems import SEVERITIES, Problem, Severity, shown
 from unet_dist.cluster.tables.rules import ip_version
+from unet_dist.errors import counted
 
 RINGS = ((0, 1, 2, 3), (4, 5, 6, 7))
 """Cards of a 910A server that are joined directly."""

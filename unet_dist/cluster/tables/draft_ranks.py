@@ -14,7 +14,8 @@ from unet_dist.cluster.tables.fields import (
     optional_text_of,
     text_of,
 )
-from unet_dist.cluster.tables.problems import Problem, Severity, counted, shown
+from unet_dist.cluster.tables.problems import Problem, Severity, shown
+from unet_dist.errors import counted
 
 WRONG_TYPE = "EI0014"  # rank_table_report_macro.h
 BACKUP_LOCAL_ID = 64

@@ -145,11 +145,6 @@ def errors_of(problems: Iterable[Problem]) -> list[Problem]:
     return [problem for problem in problems if problem.severity == "ERROR"]
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """``1 card``, ``2 cards``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
-
-
 def plain(name: str) -> str:
     """A name of the file as it is, but short, and without what would move a terminal's cursor."""
     short = name if len(name) <= SHOWN_LENGTH else f"{name[:SHOWN_LENGTH]}..."

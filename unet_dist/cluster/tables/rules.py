@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from unet_dist.cluster.tables.draft import CardDraft, Draft, ServerDraft, instance_path
 from unet_dist.cluster.tables.fields import inside, optional_text_of, parse_number, text_of
-from unet_dist.cluster.tables.problems import Problem, Severity, counted, plain, shown
+from unet_dist.cluster.tables.problems import Problem, Severity, plain, shown
+from unet_dist.errors import counted
 
 MAX_SERVER_ID = 64
 MAX_NAME = 127

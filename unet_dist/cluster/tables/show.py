@@ -5,7 +5,8 @@ from typing import Any
 
 from unet_dist.cluster.tables.chips import RINGS
 from unet_dist.cluster.tables.model import Device, RankTable
-from unet_dist.cluster.tables.problems import Problem, counted, plain
+from unet_dist.cluster.tables.problems import Problem, plain
+from unet_dist.errors import counted
 
 HEADINGS = ("rank", "card", "ring", "address", "more")
 MOST_DOUBTS = 6
