@@ -22,6 +22,8 @@ BESIDE = ("validation", "checkpoint")
 RECEIVE = re.compile(r"receive|_recv", re.IGNORECASE)
 COMPILES = re.compile(r"^(?!.*\.py\().*compile", re.IGNORECASE)
 """Calls of the framework, but no frames of Python that only have it in a file's name."""
+COMPILING_FROM_NS = 1_000_000
+"""``aclopCompileAndExecuteV2`` launches kernels that are known, too, in some 100 us."""
 DATA = re.compile(r"dataloader.*__next__|GetNext|data_wait|InitDataSetQueue", re.IGNORECASE)
 
 
@@ -42,7 +44,7 @@ def timeline_of(
         "awaiting": times_of([task for task in trace.tasks if task.kind in WAITS]),
         "bubbles": bubbles_of(collectives),
         "data_waits": merged(*trace.times_named(DATA.search)),
-        "compiling": merged(*trace.times_named(COMPILES.search)),
+        "compiling": merged(*map(_of_compilers, trace.times_named(COMPILES.search))),
         "beside": beside_of(trace),
         "collectives": collectives,
         "is_cut": bool(trace.fault),
@@ -64,6 +66,10 @@ def steps_of(trace: Trace) -> tuple[Step, ...]:
             if number not in found or end - begin > found[number].end_ns - found[number].begin_ns:
                 found[number] = Step(number=number, begin_ns=begin, end_ns=end)
     return tuple(found[number] for number in sorted(found))
+
+
+def _of_compilers(calls: Intervals) -> Intervals:
+    return calls[calls[:, 1] - calls[:, 0] >= COMPILING_FROM_NS]
 
 
 def computing_of(trace: Trace) -> Intervals:

@@ -251,6 +251,14 @@ def test_names_without_end_do_not_fill_the_memory(tmp_path, monkeypatch):
     assert len(track.name) == 100
 
 
+def test_a_launch_of_a_known_kernel_is_no_compiling(tmp_path):
+    name = "AscendCL@aclopCompileAndExecuteV2"
+    events = [event(ts=1000 * n, name=name, dur=dur) for n, dur in enumerate((90, 30_000, 110))]
+    (tmp_path / "a.json").write_text(json.dumps(events))
+    [found] = read(tmp_path / "a.json")
+    assert found.compiling.tolist() == [[1 * MS, 31 * MS]]
+
+
 def test_packed_kernels_tell_the_same_in_fewer_bytes():
     kernels = profile_of().kernels
     packed = kernels.packed()
