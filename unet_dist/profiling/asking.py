@@ -84,15 +84,8 @@ def _against(run: RunDir, request: CaptureRequest, found: Running) -> list[str]:
 
 def _is_waiting(run: RunDir) -> bool:
     """Whether there is a wish that no rank has taken up."""
-    found = _read(run.profile_request)
+    found = CaptureRequest.read(run.profile_request)
     return found is not None and not found.first
-
-
-def _read(path: Path) -> CaptureRequest | None:
-    try:
-        return CaptureRequest.of_text(path.read_text())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # there is none, or it is not this program's
 
 
 def folder_of(
@@ -104,7 +97,7 @@ def folder_of(
 ) -> Path | None:
     """Where its profile will be, once rank 0 has chosen the step; None if it does not soon."""
     for _ in range(max(1, round(within_s / POLL_S))):
-        found = _read(run.profile_request)
+        found = CaptureRequest.read(run.profile_request)
         if found is not None and found.number == request.number and found.first:
             return run.profile(found.first)
         sleep(POLL_S)

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from unet_dist.errors import UserError
@@ -133,6 +134,14 @@ class CaptureRequest:
             stacks=tree.get("stacks") is True,
             first=int(tree.get("first", 0)),
         )
+
+    @classmethod
+    def read(cls, path: Path) -> "CaptureRequest | None":
+        """None without one, and of a file that is half written or not this program's."""
+        try:
+            return cls.of_text(path.read_text())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def covers(self, rank: int) -> bool:
         return self.ranks is None or rank in self.ranks

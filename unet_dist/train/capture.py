@@ -32,8 +32,6 @@ from unet_dist.runs import RunDir, write_text_atomically
 
 MB = 1024 * 1024
 NO_STACKS = "no stacks of Python: MindSpore's profiler has them on cards alone"
-MOST_OF_STEP = 1000
-"""Collectives that are told apart."""
 USUAL_FROM = 3
 """Steps that a usual length needs."""
 USUAL_OF = 20
@@ -78,6 +76,8 @@ class Capture:
     _memory: list[tuple[int, float]] = field(default_factory=list)
     _beside: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _collectives: list[Collective] = field(default_factory=list)
+    _waits_of_step: int = 0
+    """Collectives of this step so far."""
     _is_first: bool = True
     """Whether no step has ended yet."""
     _lengths: list[float] = field(default_factory=list)
@@ -92,6 +92,7 @@ class Capture:
         """Its batch has come, after so long a wait."""
         now = time.time_ns()
         self._number, self._begin_ns = number, now - round(waited_s * 1e9)
+        self._waits_of_step = 0
         wanted = self._due(number)
         if wanted is not None and number > self._busy_until:
             self._grant(wanted, number)
@@ -194,7 +195,7 @@ class Capture:
         if self.plan is not None and self.plan.begins_at(number):
             self._begun = True
             return self.plan
-        request = self._request()
+        request = CaptureRequest.read(self.run.profile_request)
         if request is None or request.number <= self._answered:
             return None
         if not request.first:
@@ -222,15 +223,6 @@ class Capture:
         elif rank == 0:
             self._elsewhere, self._before_elsewhere = wanted.ranks or (), number - 1
 
-    def _request(self) -> CaptureRequest | None:
-        path = self.run.profile_request
-        if not path.exists():
-            return None
-        try:
-            return CaptureRequest.of_text(path.read_text())
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # half written, or not this program's
-
     def _start(self, first: int, last: int, *, stacks: bool) -> None:
         self._until = last
         self._note = NO_STACKS if stacks and self.simulated else ""
@@ -245,7 +237,7 @@ class Capture:
 
     def _waited(self, what: str, begin_ns: int, end_ns: int, sent_bytes: int | None) -> None:
         # By step, so that ranks whose captures begin at different steps have the same names.
-        place = sum(one.step == self._number for one in self._collectives[-MOST_OF_STEP:])
+        place, self._waits_of_step = self._waits_of_step, self._waits_of_step + 1
         self._collectives.append(
             Collective(
                 name=f"hcom_allReduce_{what.replace(' ', '_')}_{self._number}_{place}",
