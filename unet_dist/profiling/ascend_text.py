@@ -40,8 +40,6 @@ OUTPUT = "ASCEND_PROFILER_OUTPUT"
 INFO = re.compile(r"profiler_info(?:_(\d{1,9}))?\.json")
 RANK = re.compile(r"\d{1,9}")
 LARGEST_JSON = 1 << 26
-MOST_KERNELS = 1_000_000
-"""Rows of kernel_details.csv that are read: some 200 MB with their counters."""
 UNDERSTOOD = (
     csv.Error, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
 )  # fmt: skip
@@ -196,9 +194,6 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
             if begin is None or duration is None or duration < 0:
                 table.torn += 1
                 continue
-            if len(numbers["begin"]) == MOST_KERNELS:
-                faults.append(f"{path.name}: only the first {MOST_KERNELS:,} kernels are read")
-                break
             step = row["Step Id"]
             kind, core = row["Type"], row["Accelerator Core"]
             values = {

@@ -113,18 +113,18 @@ def _halving(size: float, cards: int, link: LinkModel) -> float:
 class Workload:
     """A step as it was measured, or as shapes tell it."""
 
-    fixed_s: float
+    fixed_s: float = 0.0
     """Of computing, whatever the number of images."""
     image_s: float
     """Of computing, for each image."""
-    other_s: float
+    other_s: float = 0.0
     """Exposed and the same on each card: waiting for input, the host."""
-    gradient_bytes: float
-    hidden: float
+    gradient_bytes: float = 0.0
+    hidden: float = 0.0
     """Share of the all-reduce that computing hides, 0..1."""
-    state_bytes: float
+    state_bytes: float = 0.0
     """Of weights, gradients and the optimiser on each card."""
-    image_bytes: float
+    image_bytes: float = 0.0
     """Of activations for each image."""
     halo_bytes: float = 0.0
     """See ``model_costs``; so too the next ones."""

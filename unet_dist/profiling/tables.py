@@ -15,8 +15,8 @@ from unet_dist.profiling.intervals import NOTHING, Intervals
 
 NO_STEP = -1
 MOST_ROWS = 1_000_000
-"""Of a table that are read: a gigabyte of text holds some five millions, and so much memory no
-laptop has."""
+"""Of a table that are read; of kernels some 200 MB with their counters. A gigabyte of text holds
+some five millions, and so much memory no laptop has."""
 
 Format = Literal["ascend text", "ascend db", "chrome trace", "cluster table"]
 

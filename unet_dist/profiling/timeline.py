@@ -13,12 +13,12 @@ from typing import IO, Any
 from unet_dist.errors import UserError
 from unet_dist.profiling.ascend_text import output_of
 from unet_dist.profiling.clocks import Clock
+from unet_dist.profiling.load import TABLES
 from unet_dist.profiling.moments import ns_of_us
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.trace import events_of
 from unet_dist.profiling.write import trace_events
 
-TABLES = (".csv", ".db")
 PROCESSES = 1000
 """Numbers of processes that each rank has; Perfetto wants them to be numbers."""
 

@@ -9,7 +9,7 @@ from unet_dist.config import Config
 from unet_dist.config_file import load_config
 from unet_dist.errors import UserError
 from unet_dist.profiling.analysis import Analysis
-from unet_dist.profiling.model_costs import BYTES_PER_PARAMETER, costs_of
+from unet_dist.profiling.model_costs import BYTES_PER_PARAMETER, ModelCosts, costs_of
 from unet_dist.profiling.scaling import LinkModel, Topology, Workload, fitted_link
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.records import read_records
@@ -72,16 +72,7 @@ def run_of(folder: Path) -> Profiled | None:
 
 def measured(analysis: Analysis, known: Profiled) -> Workload:
     """Raises UserError if the profile tells nothing of a step."""
-    costs = costs_of(known.config)
-    return replace(
-        _timed(analysis.parts, known.images),
-        gradient_bytes=costs.gradient_bytes,
-        state_bytes=costs.state_bytes,
-        image_bytes=costs.activation_bytes,
-        halo_bytes=costs.halo_bytes,
-        exchanges=costs.exchanges,
-        rows=costs.rows,
-    )
+    return _with_costs(_timed(analysis.parts, known.images), costs_of(known.config))
 
 
 def measured_alone(
@@ -130,22 +121,22 @@ def _timed(parts: Mapping[str, float], images: int) -> Workload:
         fixed_s=FIXED_SHARE * computing,
         image_s=(1 - FIXED_SHARE) * computing / images,
         other_s=sum(parts[name] for name in rest) / 1e9,
-        gradient_bytes=0.0,
         hidden=parts["overlapped"] / sent if sent else 0.0,
-        state_bytes=0.0,
-        image_bytes=0.0,
     )
 
 
 def from_shapes(config: Config, *, peak_tflops: float, share: float = CUBE_SHARE) -> Workload:
     """Of a configuration that was never run."""
     costs = costs_of(config)
-    return Workload(
-        fixed_s=0.0,
-        image_s=costs.step_flop / (peak_tflops * 1e12 * share),
-        other_s=0.0,
+    image_s = costs.step_flop / (peak_tflops * 1e12 * share)
+    return _with_costs(Workload(image_s=image_s), costs)
+
+
+def _with_costs(work: Workload, costs: ModelCosts) -> Workload:
+    """With the sizes that shapes tell."""
+    return replace(
+        work,
         gradient_bytes=costs.gradient_bytes,
-        hidden=0.0,
         state_bytes=costs.state_bytes,
         image_bytes=costs.activation_bytes,
         halo_bytes=costs.halo_bytes,

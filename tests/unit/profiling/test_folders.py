@@ -133,10 +133,10 @@ def test_a_damaged_file_spoils_no_other(folder, name, content):
 
 
 def test_more_kernels_than_memory_holds_are_cut_off_and_told(folder, monkeypatch):
-    monkeypatch.setattr("unet_dist.profiling.ascend_text.MOST_KERNELS", 4)
+    monkeypatch.setattr("unet_dist.profiling.cells.MOST_ROWS", 4)
     [found] = read(folder)
     assert len(found.kernels) == 4
-    assert any("only the first 4 kernels are read" in fault for fault in found.missing)
+    assert any("only the first 4 rows are read" in fault for fault in found.missing)
 
 
 def test_without_a_table_of_kernels_the_timeline_tells_them(folder):
