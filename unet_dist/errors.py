@@ -37,3 +37,10 @@ class TrainingDiverged(Exception):
 def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 card``, ``2 cards``."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        names = " or ".join(filter(None, allowed))
+        raise UserError(option, f"is {value!r}, but must be {names}")
+    return value

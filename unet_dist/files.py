@@ -47,7 +47,12 @@ def write_files_atomically(contents: Mapping[Path, bytes], *, durable: bool) -> 
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+    write_files_atomically({path: json_bytes(value)}, durable=True)
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """What ``write_json`` writes, for who writes several files together."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def read_json(path: Path, *, max_bytes: int = 50_000_000) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from unet_dist.cli.shared import Json, answer, console_for, one_of, told_phases
-from unet_dist.errors import EXIT_JOB_FAILED, UserError, counted
+from unet_dist.cli.shared import Json, answer, console_for, refuse, told_phases
+from unet_dist.errors import UserError, counted, one_of
 from unet_dist.runs import RunDir
 
 FORMS = ("onnx", "mindir")
@@ -73,10 +73,7 @@ def export(
             else:
                 record = export_mindir(source, out, native, tell=phases)
         except Refused as error:
-            console.print(str(error), markup=False)
-            if as_json:
-                answer(console, True, "", {"state": "failed", "reason": str(error)})
-            raise typer.Exit(EXIT_JOB_FAILED) from error
+            refuse(error, as_json)
     parity = record["parity"]
     text = f"{out / record['file']}  {record['bytes']:,} bytes, equal to MindSpore: largest "
     text += f"difference {parity['largest']:.1g} on {counted(parity['images'], 'validation image')}"

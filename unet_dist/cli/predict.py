@@ -12,13 +12,12 @@ from unet_dist.cli.shared import (
     answer,
     checked_tta,
     console_for,
-    one_of,
     run_to_end,
     told_phases,
 )
 from unet_dist.cli.where import RankTable, ServerId, Simulate, placement_of, supervision_of
 from unet_dist.config import with_tta
-from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError, one_of
 from unet_dist.launching.describe import describe_predictions
 from unet_dist.launching.job import Job
 from unet_dist.runs import RunDir

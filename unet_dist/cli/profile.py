@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_dist.cli.shared import Json, answer, console_for, new_app, one_of
-from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
+from unet_dist.cli.shared import Json, answer, console_for, new_app
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError, one_of
 from unet_dist.profiling.capture import MOST_STEPS, CapturePlan, CaptureRequest
 from unet_dist.profiling.finite import finite
 from unet_dist.runs import RunDir, write_text_atomically

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_dist.cli.qat import train_for_8_bits
-from unet_dist.cli.shared import Json, answer, console_for, one_of, told_phases
+from unet_dist.cli.shared import Json, answer, console_for, refuse, told_phases
 from unet_dist.cli.where import RankTable, SimulateAsRun, placement_of
 from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS
-from unet_dist.errors import EXIT_JOB_FAILED, UserError
+from unet_dist.errors import UserError, one_of
 from unet_dist.progress import Phases
 from unet_dist.runs import RunDir
 
@@ -206,11 +206,7 @@ def _quantised(
             source, native, make, out, options, force=force, say=phases.say, tell=phases
         )
     except Refused as error:
-        console = console_for(as_json)
-        console.print(str(error), markup=False)
-        if as_json:
-            answer(console, True, "", {"state": "failed", "reason": str(error)})
-        raise typer.Exit(EXIT_JOB_FAILED) from error
+        refuse(error, as_json)
 
 
 def _refuse_idle(

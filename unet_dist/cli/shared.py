@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import FrameType
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from unet_dist.cluster.topology import Part
 from unet_dist.config import Tta
-from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
+from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError, one_of
 from unet_dist.launching.describe import describe_answer, describe_failure, describe_plan
 from unet_dist.launching.job import Job, JobResult
 from unet_dist.launching.overfit import verdict_of
@@ -46,13 +46,6 @@ def checked_split(split: str) -> str:
 def checked_tta(tta: str) -> str:
     """The option's value; empty if the run's own holds."""
     return one_of("--tta", tta, ("", *get_args(Tta)))
-
-
-def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        names = " or ".join(filter(None, allowed))
-        raise UserError(option, f"is {value!r}, but must be {names}")
-    return value
 
 
 def console_for(as_json: bool) -> Console:
@@ -87,6 +80,15 @@ def told_phases(left: str) -> Iterator[Phases]:
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def refuse(reason: Exception, as_json: bool) -> NoReturn:
+    """Ends with 1, since what was made is not good enough to be kept."""
+    console = console_for(as_json)
+    console.print(str(reason), markup=False)
+    if as_json:
+        answer(console, True, "", {"state": "failed", "reason": str(reason)})
+    raise typer.Exit(EXIT_JOB_FAILED) from reason
 
 
 def answer(console: Console, as_json: bool, text: str, value: Any) -> None:

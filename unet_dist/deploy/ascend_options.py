@@ -19,7 +19,7 @@ from unet_dist.deploy.ascend_request import (
 from unet_dist.deploy.ascend_rules import violations
 from unet_dist.deploy.ascend_source import read_source
 from unet_dist.deploy.untrusted import read_bytes
-from unet_dist.errors import UserError
+from unet_dist.errors import UserError, one_of
 
 MOST_AIPP_BYTES = 100_000
 Value = TypeVar("Value")
@@ -46,8 +46,8 @@ def read_request(
             rule that is broken whatever those options were meant to be.
     """
     faults: list[str] = []
-    read_tool = _tried(faults, lambda: _one_of("--tool", tool, get_args(Tool)))
-    read_type = _tried(faults, lambda: _one_of("--input", input_type, ("", *get_args(InputType))))
+    read_tool = _tried(faults, lambda: one_of("--tool", tool, get_args(Tool)))
+    read_type = _tried(faults, lambda: one_of("--input", input_type, ("", *get_args(InputType))))
     source = _tried(faults, lambda: read_source(model, int8=int8))
     batches = _tried(faults, lambda: parse_batches(dynamic_batch) if dynamic_batch else ())
     sizes = _tried(faults, lambda: parse_sizes(dynamic_size) if dynamic_size else ())
@@ -71,19 +71,12 @@ def read_request(
         input_type=given,
         aipp=takes_aipp,
         own_aipp=own,
-        tool=read_tool or "auto",
+        tool=read_tool or "auto",  # type: ignore[arg-type]  # checked by one_of
     )
     if faults:
         # Without shapes, which may belong to profiles that could not be read.
         raise UserError("deploy commands", [*faults, *violations(replace(request, shapes=()))])
     return request
-
-
-def _one_of(option: str, text: str, allowed: Sequence[str]) -> Any:
-    if text not in allowed:
-        names = ", ".join(filter(None, allowed))
-        raise UserError(option, f"is {text!r}, but must be one of {names}")
-    return text
 
 
 def _own_aipp(path: Path | None) -> Any:

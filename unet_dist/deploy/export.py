@@ -1,7 +1,6 @@
 """From a run to a model file that is proven equal, or to no file."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from unet_dist.deploy.source import Source
 from unet_dist.errors import UserError
 from unet_dist.evaluate.outputs import write_files
 from unet_dist.evaluate.predictor import Network
+from unet_dist.files import json_bytes
 
 
 def export_onnx(
@@ -186,7 +186,3 @@ def files_of(
         model_file.metadata: json_bytes(source.metadata.to_json()),
         model_file.export_record(file): json_bytes(record),
     }
-
-
-def json_bytes(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()

@@ -162,13 +162,12 @@ def _predict_each(
     written, faults = [], []
     for number, image in enumerate(todo):
         on_image(number, len(todo))
-        task = PredictionTask.of_json(image)
+        task, fitted = PredictionTask.of_json(image), settings
         try:
             if tile:
                 config = with_tile(settings.config, tile, [image_size(task.image)])
-                record = predict_file(forward, task, out, replace(settings, config=config))
-            else:
-                record = predict_file(forward, task, out, settings)
+                fitted = replace(settings, config=config)
+            record = predict_file(forward, task, out, fitted)
         except UserError as error:
             faults.append(str(error))
             continue

@@ -15,7 +15,6 @@ from unet_dist.deploy.export import (
     check_room,
     checked,
     files_of,
-    json_bytes,
     kept,
     onnx_bytes,
     record_of,
@@ -45,6 +44,7 @@ from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.table import bootstrap_unit
+from unet_dist.files import json_bytes
 from unet_dist.report.panels import PictureRow
 from unet_dist.report.quantised import pair_strip, quantised_html
 
