@@ -7,9 +7,8 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.exceptions import StorageInternalError
 
-from tests.unit.search.databases import opened, trial
+from tests.unit.search.databases import lose_the_first_answer, opened, trial
 from unet_dist.search import signs
 from unet_dist.search.database import Database
 from unet_dist.search.signs import CONTROLLER, LOST_AFTER_S
@@ -156,16 +155,7 @@ def test_an_ending_whose_answer_was_lost_is_an_ending(
     database.shared = shared
     database.create(trial(0))
     database.claim(trial(0))
-    calls = []
-
-    def said(*arguments: Any, **named: Any) -> bool:
-        calls.append(say(*arguments, **named))
-        if len(calls) == 1:
-            raise StorageInternalError("the connection broke")
-        return calls[-1]
-
-    monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
-    monkeypatch.setattr("unet_dist.search.database.say", said)
+    lose_the_first_answer(monkeypatch, "say")
     database.save(trial(0, state=state))
     assert database.lost() == set()
     assert opened(tmp_path).load() == database.load() == [trial(0, state=state)]

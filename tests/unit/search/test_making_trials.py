@@ -2,6 +2,7 @@
 killed or faster meanwhile."""
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,9 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
-from optuna.exceptions import StorageInternalError
 
-from tests.unit.search.databases import opened, trial
+from tests.unit.search.databases import lose_the_first_answer, opened, trial
 from tests.unit.search.studies import controller_of, played_study, spec_of
-from unet_dist.search import words
 from unet_dist.search.database import Database
 from unet_dist.search.trials import Trial
 from unet_dist.search.words import NOBODY, OWNER
@@ -47,6 +46,7 @@ class Mortal:
 
     def __init__(self, database: Database) -> None:
         self.left, self.said = 0, list[str]()
+        self.deaths, self.done = 0, False
         engine = database.storage._storage.engine
         sqlalchemy.event.listen(engine, "before_cursor_execute", self._about_to_say)
 
@@ -60,6 +60,18 @@ class Mortal:
         self.said.append(text)
 
 
+def killed_at_each_statement(database: Database, act: Callable[[], bool]) -> Iterator[Mortal]:
+    """Does it again and again, killed one statement later each time, until it is done; ``done`` of
+    what is given after each time."""
+    mortal = Mortal(database)
+    while not mortal.done:
+        mortal.begin(mortal.deaths)
+        with contextlib.suppress(Killed):
+            mortal.done = act()
+        mortal.deaths += 1
+        yield mortal
+
+
 def test_a_controller_killed_anywhere_while_it_makes_a_trial_leaves_all_of_it_or_nothing(
     tmp_path: Path,
 ) -> None:
@@ -67,16 +79,11 @@ def test_a_controller_killed_anywhere_while_it_makes_a_trial_leaves_all_of_it_or
     alive.shared = dying.shared = True
     assert alive.create(point_of(0))
     dying.load()
-    mortal, statements, made = Mortal(dying), 0, False
-    while not made:
-        mortal.begin(statements)
-        with contextlib.suppress(Killed):
-            made = dying.create(point_of(1))
-        numbers = [0, 1] if made else [0]
+    for mortal in killed_at_each_statement(dying, lambda: dying.create(point_of(1))):
+        numbers = [0, 1] if mortal.done else [0]
         shown = alive._read()
         assert [t.params for t in shown] == [point_of(number).params for number in numbers]
         assert alive.load() == [point_of(number) for number in numbers]
-        statements += 1
     # The trial, its two parameters and its two attributes, each with a statement of its own.
     assert sum(text.startswith("INSERT") for text in mortal.said) == 5
     assert alive.claim(point_of(1))
@@ -112,16 +119,11 @@ def test_a_controller_killed_anywhere_while_it_claims_a_trial_has_it_or_not(
     alive.shared = dying.shared = True
     alive.create(point_of(0))
     dying.load()
-    mortal, statements, claimed = Mortal(dying), 0, False
-    while not claimed:
-        mortal.begin(statements)
-        with contextlib.suppress(Killed):
-            claimed = dying.claim(point_of(0))
+    for mortal in killed_at_each_statement(dying, lambda: dying.claim(point_of(0))):
         [shown] = alive._read()
-        assert shown.state.name == ("RUNNING" if claimed else "WAITING")
-        assert shown.user_attrs[OWNER] == (dying.controller if claimed else NOBODY)
-        statements += 1
-    assert statements > 4
+        assert shown.state.name == ("RUNNING" if mortal.done else "WAITING")
+        assert shown.user_attrs[OWNER] == (dying.controller if mortal.done else NOBODY)
+    assert mortal.deaths > 4
     assert not alive.claim(point_of(0))
 
 
@@ -130,16 +132,7 @@ def test_what_is_done_twice_as_its_answer_was_lost_is_done_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     database = opened(tmp_path)
-    answers, said = [], getattr(words, word)
-
-    def lose_the_first_answer(*arguments: Any, **named: Any) -> Any:
-        answers.append(said(*arguments, **named))
-        if len(answers) == 1:
-            raise StorageInternalError("the connection broke")
-        return answers[-1]
-
-    monkeypatch.setattr("unet_dist.search.storage.DELAYS_S", (0.0, 0.0))
-    monkeypatch.setattr(f"unet_dist.search.database.{word}", lose_the_first_answer)
+    answers = lose_the_first_answer(monkeypatch, word)
     database.create(trial(0))
     assert database.load() == [trial(0)]
     assert database.claim(trial(0))
