@@ -15,7 +15,8 @@ from unet_dist.heartbeat import Heartbeat
 from unet_dist.model.losses import loss_sums
 from unet_dist.train.checkpoint import TrainState
 from unet_dist.train.loop import advance, build_net
-from unet_dist.train.step import BETA1, BETA2, EPSILON, StepResult, TrainStep
+from unet_dist.train.state import RanksDiffer, agreed
+from unet_dist.train.step import BETA1, BETA2, EPSILON, StepResult, TrainStep, norm_of
 
 
 class OneRank:
@@ -166,3 +167,21 @@ def test_both_passes_are_trained_alike() -> None:
     seen = step.summed([one], loss_scale=1.0, stop=False).asnumpy()[0]
     assert seen == pytest.approx(np.mean(losses), rel=1e-5)
     assert all(np.abs(g).max() > 0 for g in gradients(net, step) if g.ndim > 1)
+
+
+@pytest.mark.parametrize("length", [5, 4096, 3_000_001])
+def test_the_norm_of_many_weights_has_the_same_bits_each_time(length: int) -> None:
+    """Ranks clip by it, each by its own. Added in the order in which threads end, the longest gives
+    two values in a few hundred calls."""
+    vector = np.random.default_rng(0).standard_normal(length).astype(np.float32)
+    norm = ms.jit(norm_of)
+    seen = {float(norm(ms.Tensor(vector)).asnumpy()) for _ in range(300 if length > 5000 else 1)}
+    assert len(seen) == 1
+    exact = np.linalg.norm(vector.astype(np.float64))
+    assert seen.pop() == pytest.approx(exact, rel=1e-6)
+
+
+def test_ranks_whose_weights_differ_are_named() -> None:
+    assert agreed(["a", "a"], 5) == "a"
+    with pytest.raises(RanksDiffer, match=r"^step 5: the weights of ranks \[0, 3\] differ"):
+        agreed(["b", "a", "a", "c", "a"], 5)

@@ -1,5 +1,7 @@
 """The state of a training between the network, the optimiser and a checkpoint."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,11 @@ from unet_dist.model.unet import UNet, put
 from unet_dist.train.checkpoint import PARTS, Checkpoint, TrainState, weights_digest
 from unet_dist.train.starting import starting_weights
 from unet_dist.train.step import TrainStep
+
+
+class RanksDiffer(RuntimeError):
+    """Weights that must be the same on all ranks are not. A training starts again from the last
+    checkpoint, where they were."""
 
 
 class Collected(NamedTuple):
@@ -89,9 +96,20 @@ def collect(net: UNet, step: TrainStep, state: TrainState, comm: Communicator) -
         for name, array in getattr(checkpoint, part).items()
     }
     digests = gather_objects(comm, weights_digest(everything))
-    strangers = [number for number, digest in enumerate(digests) if digest != digests[0]]
+    return Collected(checkpoint, agreed(digests, state.step))
+
+
+def agreed(digests: Sequence[str], step: int) -> str:
+    """The digest of all ranks.
+
+    Raises:
+        RanksDiffer: it names the ranks outside the largest group.
+    """
+    [(common, _)] = Counter(digests).most_common(1)
+    strangers = [number for number, digest in enumerate(digests) if digest != common]
     if strangers:
-        raise AssertionError(
-            f"step {state.step}: the weights of ranks {strangers} differ from those of rank 0"
+        raise RanksDiffer(
+            f"step {step}: the weights of ranks {strangers} differ from those of the others: "
+            "a card, a link or memory is faulty, or a kernel adds in no fixed order"
         )
-    return Collected(checkpoint, digests[0])
+    return common
