@@ -108,7 +108,8 @@ class BudgetSpec(Section):
 
 class RetrainSpec(Section):
     """The best trials, and the base, are trained again with other seeds, and the winner is chosen
-    by the mean. It comes after the budget, and is not part of it."""
+    by the mean. It comes after the budget, and is not part of it. All trials of the search have the
+    seed of the base; these are the numbers that follow it, so no training counts twice."""
 
     top: int = Field(3, ge=0)
     """Number of trials; 0 for none: then the winner has one seed."""
