@@ -131,6 +131,9 @@ def params_text(params: Params) -> str:
 
 
 def value_text(value: Value) -> str:
+    """As a configuration takes it."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(value_text, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else f"{value}"
 
 
