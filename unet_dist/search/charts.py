@@ -221,8 +221,8 @@ def unit_of(seconds: float) -> tuple[float, str]:
 
 def _name(axes: "Axes", x: str, y: str = "") -> None:
     name_axes(axes, x, y)
-    axes.xaxis.label.set_size(LARGE)
-    axes.yaxis.label.set_size(LARGE)
+    axes.xaxis.label.set_fontsize(LARGE)
+    axes.yaxis.label.set_fontsize(LARGE)
     axes.tick_params(labelsize=SMALL)
 
 
