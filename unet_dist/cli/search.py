@@ -301,7 +301,12 @@ def _stop(study: StudyDir, console: Console, as_json: bool) -> None:
     from unet_dist.search.study_files import load_study, read_state
 
     _, site = load_study(study)
-    state = read_state(study, site)["state"]
+    try:
+        state = read_state(study, site)["state"]
+    except UserError:
+        if not site.storage:
+            raise
+        state = "running"  # for all that is known: the database may be reached from elsewhere
     # Controllers that share a database hold no lock.
     if not (state == "running" if site.storage else RunDir(study.path).is_locked()):
         raise UserError(str(study.path), f"nothing to stop: nobody leads it, and it is {state}")

@@ -1,6 +1,7 @@
 """What is left of a search that cannot begin, or that nobody leads."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,8 @@ def test_a_stop_of_a_shared_study_whose_controllers_are_dead_is_told(tmp_path: P
     done = CliRunner().invoke(app, command)
     assert "nothing to stop: nobody leads it, and it is killed" in str(done.exception)
     assert not study.stop_request.exists()
+    # Who leads it may reach a database that is not to be reached from here.
+    away = replace(shared, storage="postgresql+psycopg://anna@127.0.0.1:1/x")
+    write_json(study.place, away.to_json())
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert study.stop_request.exists()
