@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from unet_dist.cli.run_config import refuse_structure
 from unet_dist.cli.shared import EXIT_CODES, Json, answer, console_for
 from unet_dist.cli.where import Grace, HangLimit, RankTable, Simulate, placement_of, supervision_of
 from unet_dist.cluster.tables.edit import parse_numbers
 from unet_dist.cluster.topology import Topology
+from unet_dist.config import Config
 from unet_dist.config_file import load_config
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import Placement, Supervision
@@ -122,9 +124,8 @@ class _Beginning:
     study: StudyDir
     spec: "SearchSpec"
     site: "Site"
-    prepare: "Callable[[], SearchSpec]"
-    """Fills the folder; the search as it stands there."""
-    is_new: bool = False
+    prepare: "Callable[[Callable[[Config], None]], SearchSpec]"
+    """Fills the folder after a check of the data set; the search as it stands there."""
     note: str = ""
     """Why the base is no trial."""
 
@@ -161,7 +162,6 @@ def _misplaced(
 
 def _resumed(study: StudyDir, changes: dict[str, Any], placement: Placement) -> _Beginning:
     from unet_dist.search.reference import base_note
-    from unet_dist.search.site import check_site
     from unet_dist.search.study_files import changed, load_study, write_spec
 
     spec, site = load_study(study)
@@ -170,9 +170,10 @@ def _resumed(study: StudyDir, changes: dict[str, Any], placement: Placement) -> 
     if placement != Placement():
         site = replace(site, placement=placement)
     config = load_config(study.base)
-    check_site(spec, config, site)
+    _check_base(spec, config, site)
 
-    def prepare() -> "SearchSpec":
+    def prepare(check: Callable[[Config], None]) -> "SearchSpec":
+        check(config)
         study.stop_request.unlink(missing_ok=True)
         if changes:
             write_spec(study, spec)
@@ -194,7 +195,6 @@ def _new(
 ) -> _Beginning:
     from unet_dist.search.imports import points_of
     from unet_dist.search.reference import base_note, with_base_first
-    from unet_dist.search.site import check_site
     from unet_dist.search.spec import load_spec
     from unet_dist.search.storage import check_shared
     from unet_dist.search.study_files import base_config, begin_study, changed
@@ -203,7 +203,7 @@ def _new(
     if changes:
         spec = changed(spec, changes, file)
     config = base_config(spec, file)
-    check_site(spec, config, site)
+    _check_base(spec, config, site)
     if site.storage:
         check_shared(site.storage)  # else the folder would name it for all later starts
     spec = with_base_first(spec, config)
@@ -212,9 +212,19 @@ def _new(
         points = [point for point in points if point not in spec.first]
         spec = spec.model_copy(update={"first": (*spec.first, *points)})
     return _Beginning(
-        study=study, spec=spec, site=site, prepare=lambda: begin_study(study, spec, file, site),
-        is_new=not site.storage, note=base_note(spec, config),
+        study=study, spec=spec, site=site, note=base_note(spec, config),
+        prepare=lambda check: begin_study(study, spec, file, site, check=check),
     )  # fmt: skip
+
+
+def _check_base(spec: "SearchSpec", base: Config, site: "Site") -> None:
+    """Raises UserError for what ``train`` would refuse before it writes anything, unless trials
+    have other values there."""
+    from unet_dist.search.site import check_site
+
+    check_site(spec, base, site)
+    if not {"evaluate.structure", "data.mask"} & spec.space.keys():
+        refuse_structure(base)
 
 
 def _lead(
@@ -225,20 +235,18 @@ def _lead(
 ) -> NoReturn:
     from unet_dist.search.describe import result_text
     from unet_dist.search.study import SearchJob
+    from unet_dist.search.trial_data import DataSets
     from unet_dist.search.view import View
 
     study, view = begin.study, View(console=console)
     with entered(study, shared=bool(begin.site.storage)):
+        spec = begin.prepare(DataSets(folder=study, console=console).check)
         job = SearchJob(
-            folder=study, spec=begin.prepare(), site=begin.site, supervise=supervise,
-            console=console, show=view.show,
+            folder=study, spec=spec, site=begin.site, supervise=supervise, console=console,
+            show=view.show,
         )  # fmt: skip
         try:
             result = job.lead()
-        except UserError:
-            if begin.is_new and not study.status.exists():
-                study.discard()  # the images don't fit, so nothing has begun
-            raise
         finally:
             view.close()
     told = {"state": result.state, "run": str(study.path), "why": result.why}
@@ -293,9 +301,14 @@ def _stop(study: StudyDir, console: Console, as_json: bool) -> None:
     from unet_dist.search.study_files import load_study, read_state
 
     _, site = load_study(study)
-    # Controllers that share a database hold no lock.
-    if not (site.storage or RunDir(study.path).is_locked()):
+    try:
         state = read_state(study, site)["state"]
+    except UserError:
+        if not site.storage:
+            raise
+        state = "running"  # for all that is known: the database may be reached from elsewhere
+    # Controllers that share a database hold no lock.
+    if not (state == "running" if site.storage else RunDir(study.path).is_locked()):
         raise UserError(str(study.path), f"nothing to stop: nobody leads it, and it is {state}")
     write_text_atomically(study.stop_request, "")
     text = (

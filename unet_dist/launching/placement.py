@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -196,14 +196,19 @@ def plan_job(
     return plan, attempt
 
 
-def check_fit(config: Config, world: int, target: str) -> None:
-    """Raises UserError for what cannot work, whoever computes it."""
-    parts_of_batch(config.train.batch, config.train.accumulation, world)
-    if target == "CPU" and config.train.amp == "bf16":
+def check_fit(config: Config, world: int, target: str, *, open_keys: Collection[str] = ()) -> None:
+    """Raises UserError for what cannot work, whoever computes it.
+
+    Args:
+        open_keys: whose values are chosen later; what depends on them is not judged.
+    """
+    if not {"train.batch", "train.accumulation"} & set(open_keys):
+        parts_of_batch(config.train.batch, config.train.accumulation, world)
+    if target == "CPU" and config.train.amp == "bf16" and "train.amp" not in open_keys:
         raise UserError(
             "train.amp", "bf16 has no convolution kernels on the CPU; use fp16 or off there"
         )
-    start = config.train.start_from
+    start = "" if "train.start_from" in open_keys else config.train.start_from
     if start and not Path(start).is_file() and not RunDir(Path(start)).checkpoints.is_dir():
         raise UserError(
             "train.start_from", f"{start} is neither a file nor a run folder with checkpoints"

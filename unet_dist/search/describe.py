@@ -157,6 +157,9 @@ def status_text(status: dict[str, Any]) -> str:
         + (counts or "none yet"),
         f"{status['clock_s'] / 3600:.2f} h, {status['card_s'] / 3600:.2f} card-hours",
     ]
+    if status["state"] == "killed" and status["running"]:
+        numbers = ", ".join(map(str, status["running"]))
+        lines.append(f"trials that ran then, and go on from their last checkpoints: {numbers}")
     if status["outcome"]:
         lines += status["outcome"]
     elif status["best"]:

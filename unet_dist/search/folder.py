@@ -66,17 +66,35 @@ class StudyDir:
         """Of the study that trains the best trials again; each one seed of one of them."""
         return RunDir(self.path / "retrained" / f"trial_{number:04d}")
 
+    @property
+    def data_sets(self) -> Path:
+        return self.path / "data"
+
     def data_set(self, digest: str) -> RunDir:
         """The data set as trials with these settings of ``data`` see it."""
-        return RunDir(self.path / "data" / digest)
+        return RunDir(self.data_sets / digest)
 
     def is_study(self) -> bool:
         return self.spec.is_file()
 
+    def is_free(self) -> bool:
+        """Whether nothing is there but what a start leaves that was killed before it wrote down
+        what is asked for."""
+        own = {".lock", self.base.name, self.place.name}
+        others = [path for path in self.path.iterdir() if path.name not in own]
+        checked = [path for known in self.data_sets.glob("*") for path in (known, *known.glob("*"))]
+        names = {".lock", self.data_set("").dataset.name}
+        return all(path == self.data_sets and path.is_dir() for path in others) and all(
+            path.is_dir() if path.parent == self.data_sets else path.name in names
+            for path in checked
+        )
+
     def discard(self) -> None:
-        """Takes back what a study writes before its first trial; nothing else is touched."""
-        for path in (self.spec, self.base, self.place, self.path / ".lock"):
-            path.unlink(missing_ok=True)
-        for folder in (self.path / "data", self.path):
+        """Takes back what was found out of the data set, and the folder, before anything is asked
+        for in it; nothing else is touched."""
+        for known in self.data_sets.glob("*"):
+            RunDir(known).discard()
+        (self.path / ".lock").unlink(missing_ok=True)
+        for folder in (self.data_sets, self.path):
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -1,5 +1,6 @@
 """One file that tells how a search went: no network, no script, no other file."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,22 @@ from unet_dist.errors import UserError
 from unet_dist.records import read_records
 from unet_dist.report.template import data_uri, render
 from unet_dist.runs import read_json, write_text_atomically
-from unet_dist.search.charts import best_png, gantt_png, importance_png, parallel_png, pareto_png
+from unet_dist.search.charts import (
+    best_png,
+    gantt_png,
+    importance_png,
+    parallel_png,
+    pareto_png,
+    unit_of,
+)
+from unet_dist.search.describe import ENDED
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.holdings import Holding, busy_share, cards_of, holdings_of
 from unet_dist.search.importance import importances
 from unet_dist.search.reference import UNKNOWN
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site
+from unet_dist.search.space import Params
 from unet_dist.search.study_files import read_state, read_study
 from unet_dist.search.trials import Study, Trial
 from unet_dist.search.view import (
@@ -25,6 +35,7 @@ from unet_dist.search.view import (
     name_of_candidate,
     number_text,
     params_text,
+    seeds_text,
     value_text,
 )
 
@@ -58,20 +69,24 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
     rungs = rungs_of(study.spec.algorithm, load_config(folder.base).train.epochs)
     ordered = study.ranking.best_so_far(study.trials)
     names = [each.metric for each in study.spec.objectives]
+    state = read_state(folder, site)
+    candidates = summary.get("candidates", [])
     return render(
         TEMPLATE,
         name=folder.path.name,
-        state=read_state(folder, site),
+        state=state,
         counts=counts_of(study.trials),
-        hours=study.clock_s / 3600,
-        card_hours=study.card_s / 3600,
+        time=_time_text(study.clock_s),
+        card_time=_time_text(study.card_s, "card-"),
         cards=num_cards,
         busy=busy_share(holdings, num_cards),
-        candidates=[_candidate_row(each) for each in summary.get("candidates", [])],
+        candidates=[_candidate_row(each) for each in candidates],
+        is_earlier=state["state"] not in ENDED,
+        how=_how_chosen(summary),
         against_base=_against_base(summary, study),
         metric=names[0],
-        command=f"unet-dist train {folder.best} --simulate N, or --rank-table FILE",
-        keys=list(study.spec.space),
+        command=f"unet-dist train {folder.best} --simulate {_width(study, candidates)}",
+        keys=[key.split(".") for key in study.spec.space],
         names=names,
         best=[_trial_row(study, trial, names) for trial in ordered[:ROWS]],
         more=max(0, len(ordered) - ROWS),
@@ -81,38 +96,80 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
                 "trial": t.number,
                 "state": t.state.value,
                 "reason": t.reason,
-                "settings": params_text(t.params),
+                "settings": _settings(t.params),
             }
             for t in study.trials
             if t.reason
         ],
-        charts=_charts(study, holdings, ordered, cards),
+        charts=_charts(study, holdings, ordered, cards, retrained=any(map(_seeds_of, candidates))),
         spec=folder.spec.read_text(),
     )
 
 
+def _time_text(seconds: float, of: str = "") -> str:
+    unit_s, unit = unit_of(seconds)
+    return f"{seconds / unit_s:.1f} {of}{unit}"
+
+
+def _width(study: Study, candidates: Sequence[Mapping[str, Any]]) -> int:
+    """Cards that the winner was trained on."""
+    if not candidates:
+        return 1
+    return study.spec.cards_of(candidates[0]["params"], len(study.spec.cards))
+
+
+def _how_chosen(summary: Mapping[str, Any]) -> str:
+    """Which trainings chose the winner. Of older summaries the seed of the search is not known."""
+    seeds = next(filter(None, map(_seeds_of, summary.get("candidates", []))), ())
+    if not seeds:
+        return "The best trial of the search itself, with one seed: trained again it may do worse."
+    told = seeds_text(seeds)
+    first = summary.get("search_seed")
+    which = "" if first is None else f"; none of them is that of the search, {first}"
+    return (
+        f"The best trials, trained again with {told}{which}. They are ranked by the mean; the "
+        "interval is the 95 % one over seeds (Student's t)."
+    )
+
+
 def _charts(
-    study: Study, holdings: Sequence[Holding], ordered: Sequence[Trial], cards: Mapping[str, int]
+    study: Study,
+    holdings: Sequence[Holding],
+    ordered: Sequence[Trial],
+    cards: Mapping[str, int],
+    *,
+    retrained: bool,
 ) -> list[dict[str, str]]:
-    """Those that there is something to draw of."""
+    """Those that there is something to draw of.
+
+    Args:
+        retrained: whether the best were trained again, which is not drawn.
+    """
+    after = "; the seeds of the best, which came later, are left out" if retrained else ""
     charts: list[tuple[str, str, bytes]] = []
     if ordered:
         charts.append(
             (
                 "Best so far",
-                "against time, and against the cards that were used",
+                f"a point for each rung of a trial, against the time of the search and the time "
+                f"of its cards{after}",
                 best_png(study, holdings),
             )
         )
     if len(study.spec.objectives) > 1 and ordered:
         charts.append(
-            ("Pareto front", "trials that none beats in all objectives", pareto_png(study))
+            (
+                "Pareto front",
+                "each trial where it stopped; those with a number are beaten by none in all "
+                "objectives, and keep the constraints",
+                pareto_png(study),
+            )
         )
     if len(ordered) > 2:
         charts.append(
             (
                 "Parallel coordinates",
-                "the best tenth in colour, the darker the better",
+                "a line for each trial; the best tenth in colour, the darker the better",
                 parallel_png(study, ordered),
             )
         )
@@ -120,12 +177,20 @@ def _charts(
         charts.append(
             (
                 "Importances",
-                "share of the variance that each setting explains (fANOVA)",
+                f"share of the variance of {study.spec.objectives[0].metric} that each setting "
+                "explains at the first rung (fANOVA); settings that only some trials have are left "
+                "out",
                 importance_png(shares),
             )
         )
     if holdings:
-        charts.append(("Cards", "who had which card, and when", gantt_png(holdings, cards)))
+        charts.append(
+            (
+                "Cards",
+                f"a bar for each time that a trial had a card, with its number{after}",
+                gantt_png(holdings, cards),
+            )
+        )
     return [
         {
             "title": title,
@@ -150,9 +215,17 @@ def _candidate_row(each: Mapping[str, Any]) -> dict[str, Any]:
         "name": name_of_candidate(each),
         "mean": number_text(each["mean"]),
         "interval": f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "",
-        "values": ", ".join(_by_seed(each)),
-        "settings": params_text(each["params"]),
+        "values": _by_seed(each),
+        "settings": _settings(each["params"]),
     }
+
+
+def _seeds_of(candidate: Mapping[str, Any]) -> Sequence[int]:
+    return list(candidate.get("seeds", ()))
+
+
+def _settings(params: Params) -> list[str]:
+    return [params_text({key: value}) for key, value in params.items()]
 
 
 def _by_seed(each: Mapping[str, Any]) -> list[str]:
@@ -189,9 +262,9 @@ def _rung_rows(study: Study, rungs: Sequence[int]) -> list[dict[str, Any]]:
             {
                 "epoch": epoch,
                 "reached": len(judged),
-                "promoted": on,
+                "promoted": "" if epoch == rungs[-1] else on,
                 "best": number_text(values[0]) if values else "",
-                "median": number_text(sorted(values)[len(values) // 2]) if values else "",
+                "median": number_text(statistics.median(values)) if values else "",
             }
         )
     return rows

@@ -1,7 +1,8 @@
 """Where trials run: all the cards of a controller, and the part of one trial."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ class Site:
     storage: str = ""
     """URL of a database that several controllers share; empty: a file in the folder."""
     study_name: str = "study"
+
+    @property
+    def seeds_name(self) -> str:
+        """Of the study that trains the best again, in the same database."""
+        return f"{self.study_name}: seeds"
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": 1, **asdict(self)}
@@ -72,19 +78,55 @@ def place_of(site: Site, lease: Lease, run: RunDir) -> Placement:
 
 
 def check_site(spec: SearchSpec, base: Config, site: Site) -> None:
-    """Raises UserError if the trials of some width could never start."""
+    """Raises UserError if the trials of some width could never start, as ``train`` would."""
     cards = Cards(number=site.cards(), fits=site.fits())
-    faults = []
+    errors = []
     if impossible := [str(width) for width in spec.widths() if not cards.possible(width)]:
-        faults.append(
-            f"{', '.join(impossible)} of {site.cards()} cards never make a job (on a 910A 1, 2 or "
-            "4 of one ring, or all 8); give more cards, or trials other numbers"
+        errors.append(
+            UserError(
+                "cards",
+                f"{', '.join(impossible)} of {site.cards()} cards never make a job (on a 910A 1, 2 "
+                "or 4 of one ring, or all 8); give more cards, or trials other numbers",
+            )
         )
-    if not {"train.batch", "train.accumulation", "train.amp"} & spec.space.keys():
-        for width in spec.widths():
-            try:
-                check_fit(base, width, site.placement.topology().target)
-            except UserError as error:
-                faults += error.faults
-    if faults:
-        raise UserError("cards", tuple(dict.fromkeys(faults)))
+    target = site.placement.topology().target
+    for width in spec.widths():
+        if unshared := _unshared(spec, base, width):
+            errors.append(UserError("space", unshared))
+        try:
+            check_fit(base, width, target, open_keys=spec.space)
+        except UserError as error:
+            errors.append(error)
+    told = tuple(dict.fromkeys(map(str, errors)))
+    if len(told) == 1:
+        raise errors[0]
+    if told:
+        raise UserError("search", told)
+
+
+def _unshared(spec: SearchSpec, base: Config, width: int) -> str:
+    """That so many cards can share none of the batches that are searched; empty if they can, or
+    if ``check_fit`` tells it."""
+    batches = _wholes(spec, "train.batch", base.train.batch)
+    passes = _wholes(spec, "train.accumulation", base.train.accumulation)
+    searched = {
+        "train.batch",
+        "train.accumulation",
+    } & spec.space.keys()
+    if not searched or any(b % (each * width) == 0 for b, each in product(batches, passes)):
+        return ""
+    return (
+        f"images per step cannot be shared equally by {width} ranks with any of the values of "
+        f"{' and '.join(sorted(searched))}"
+    )
+
+
+def _wholes(spec: SearchSpec, key: str, otherwise: int) -> Sequence[int]:
+    """All values of a key; ``otherwise`` if it is not searched."""
+    parameter = spec.space.get(key)
+    if parameter is None:
+        return (otherwise,)
+    if parameter.choice:
+        return [int(value) for value in parameter.choice if isinstance(value, int | float)]
+    low, high = parameter.bounds
+    return range(int(low), int(high) + 1)

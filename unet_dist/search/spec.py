@@ -108,7 +108,8 @@ class BudgetSpec(Section):
 
 class RetrainSpec(Section):
     """The best trials, and the base, are trained again with other seeds, and the winner is chosen
-    by the mean. It comes after the budget, and is not part of it."""
+    by the mean. It comes after the budget, and is not part of it. All trials of the search have the
+    seed of the base; these are the numbers that follow it, so no training counts twice."""
 
     top: int = Field(3, ge=0)
     """Number of trials; 0 for none: then the winner has one seed."""
@@ -230,7 +231,7 @@ def _faults_of(spec: SearchSpec, path: Path) -> "list[str]":
         elif key.startswith(UNSEARCHABLE):
             faults.append(f"space: {key}: trials with different values could not be compared")
         else:
-            faults += _refused(tree, spec.set, key, parameter, base)
+            faults += _refused(tree, spec, key, base)
     if CARDS in spec.space and spec.cards != (1,):
         faults.append("cards: is in the space too; say it once")
     if spec.algorithm.schedule in ("halving", "hyperband") and (
@@ -251,14 +252,26 @@ def _faults_of(spec: SearchSpec, path: Path) -> "list[str]":
     return faults
 
 
-def _refused(
-    tree: dict[str, Any], overrides: Sequence[str], key: str, parameter: Parameter, base: Path
-) -> list[str]:
-    """What the configuration says to the extremes of a key, each by itself."""
-    faults = []
-    for value in parameter.extremes():
+def _refused(tree: dict[str, Any], spec: SearchSpec, key: str, base: Path) -> list[str]:
+    """What the configuration says to the extremes of a key, each beside the base's other values.
+    One that it accepts beside some value of another key of the space, such as the batch that
+    accumulation must divide, is judged point by point."""
+
+    def told(params: Params) -> tuple[str, ...]:
         try:
-            build_config(tree, [*overrides, *overrides_of({key: value})], where=str(base))
+            build_config(tree, [*spec.set, *overrides_of(params)], where=str(base))
         except UserError as error:
-            faults += [f"space: {fault}" for fault in error.faults]
+            return error.faults
+        return ()
+
+    faults = []
+    for value in spec.space[key].extremes():
+        here = told({key: value})
+        if here and all(
+            told({other: beside, key: value})
+            for other, parameter in spec.space.items()
+            if other not in (key, CARDS)
+            for beside in parameter.extremes()
+        ):
+            faults += [f"space: {fault}" for fault in here]
     return faults

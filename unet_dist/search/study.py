@@ -34,8 +34,15 @@ from unet_dist.search.study_files import database_url
 from unet_dist.search.trial_data import DataSets, close_run, config_of
 from unet_dist.search.trial_jobs import TrialJobs
 from unet_dist.search.trials import Study, Trial
-from unet_dist.search.view import candidate_text, counts_of
-from unet_dist.search.winner import Candidate, best_of, candidates, name_again, retraining
+from unet_dist.search.view import candidate_text, counts_of, seeds_text
+from unet_dist.search.winner import (
+    Candidate,
+    best_of,
+    candidates,
+    name_again,
+    retraining,
+    seeds_after,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +89,9 @@ class SearchJob:
         """What runs when it is stopped leaves a checkpoint.
 
         Raises:
-            UserError: the base configuration or the data set works for no trial.
+            UserError: no trial can work.
         """
         base = load_config(self.folder.base)
-        self.data.check(base)
         write_json(self.folder.status, {"state": "running"})
         with self.interruptions.counted():
             try:
@@ -109,18 +115,20 @@ class SearchJob:
         top = best_of(self.spec, study)
         again = None
         if top and not self._asked_to_stop():
-            seeds = f"{name}: seeds"
+            seeds = self.site.seeds_name
             url, shared = database_url(self.folder, self.site), bool(self.site.storage)
             numbers = agreed([t.number for t in top], url, seeds, self.spec, shared=shared)
             trials, _ = Database.read_only(url, name)
             top = [trials[number] for number in numbers]
             known, _ = Database.read_only(url, seeds)
-            spec = retraining(self.spec, top, [trial.params for trial in known], reference)
+            points = [trial.params for trial in known]
+            spec = retraining(self.spec, top, points, reference, seed=base.seed)
             beside = "" if reference is None else ", and the base beside them"
             best = "trial is" if len(top) == 1 else f"{len(top)} are"
             self.console.print(
                 f"search: {why}. The best {best} trained again with "
-                f"{counted(self.spec.retrain.seeds, 'seed')}{beside}",
+                f"{seeds_text(seeds_after(base.seed, self.spec.retrain.seeds))}{beside}; the "
+                f"search had seed {base.seed}",
                 markup=False,
             )
             try:
@@ -226,6 +234,7 @@ class SearchJob:
                 "trials": counts_of(result.study.trials),
                 "clock_s": result.study.clock_s,
                 "card_s": result.study.card_s,
+                "search_seed": base.seed,
                 "candidates": [each.to_json() for each in result.winners],
                 "base": result.against_base.to_json() if result.against_base else None,
                 "note": result.note,

@@ -1,6 +1,7 @@
 """How a study comes into its folder, and out of it again."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from unet_dist.config_file import (
 )
 from unet_dist.errors import UserError
 from unet_dist.runs import RunDir, read_json, write_json, write_text_atomically
+from unet_dist.search import signs
 from unet_dist.search.database import Database
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.site import Site
@@ -33,23 +35,38 @@ def base_config(spec: SearchSpec, spec_file: Path) -> Config:
     return config.model_copy(update={"data": data})
 
 
-def begin_study(folder: StudyDir, spec: SearchSpec, spec_file: Path, site: Site) -> SearchSpec:
+def begin_study(
+    folder: StudyDir,
+    spec: SearchSpec,
+    spec_file: Path,
+    site: Site,
+    *,
+    check: Callable[[Config], None] = lambda base: None,
+) -> SearchSpec:
     """Writes down what is asked for; what a start left that was killed here is written anew.
 
+    Args:
+        check: of the data set, before anything is written.
+
     Raises:
-        UserError: the folder holds something else; then nothing is written.
+        UserError: the folder holds something else, or ``check`` does; then nothing is written.
     """
     config = base_config(spec, spec_file)
     spec = spec.model_copy(update={"base": folder.base.name, "set": ()})
-    own = {".lock", folder.base.name, folder.place.name}
     if folder.is_study() and site.storage:
         # Another controller began it; this one joins with its own cards.
         if load_spec(folder.spec) != spec or load_config(folder.base) != config:
             raise UserError(str(folder.path), "holds another study; all controllers need the same")
+        check(config)
         return spec
-    if folder.is_study() or any(path.name not in own for path in folder.path.iterdir()):
+    if folder.is_study() or not folder.is_free():
         what = "a study; go on with --resume" if folder.is_study() else "not empty"
         raise UserError(str(folder.path), f"is {what}, or choose another --run")
+    try:
+        check(config)
+    except BaseException:
+        folder.discard()
+        raise
     write_text_atomically(folder.base, dump_config(config))
     write_json(folder.place, site.to_json())
     write_spec(folder, spec)
@@ -101,11 +118,29 @@ def read_study(folder: StudyDir) -> tuple[Study, Site]:
 
 
 def read_state(folder: StudyDir, site: Site) -> dict[str, Any]:
-    """``state``, and mostly the ``reason`` of it. Of a study in a folder of one controller it is
-    known when that one is gone without a word."""
+    """``state``, and mostly the ``reason`` of it: also that all controllers are gone without a
+    word, as the lock of the folder tells of one, and the signs of life of several.
+
+    Raises:
+        UserError: the database that they share cannot be read.
+    """
     told = {"state": "not started"}
     if folder.status.exists():
         told |= read_json(folder.status)
-    if told["state"] == "running" and not site.storage and not RunDir(folder.path).is_locked():
-        return {"state": "killed", "reason": "its controller is gone; go on with --resume"}
-    return told
+    if told["state"] != "running":
+        return told
+    gone = ""
+    if not site.storage:
+        gone = "" if RunDir(folder.path).is_locked() else "its controller is gone"
+    else:
+        silent_s = signs.silence_s(site.storage, (site.study_name, site.seeds_name))
+        if silent_s is None:  # they have only just begun, or never came so far
+            silent_s = time.time() - folder.status.stat().st_mtime
+        if silent_s > signs.LOST_AFTER_S:
+            gone = f"no controller has given a sign of life for {_duration(silent_s)}"
+    return {"state": "killed", "reason": f"{gone}; go on with --resume"} if gone else told
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"

@@ -27,7 +27,13 @@ class DataSets:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self, base: Config) -> None:
-        """Raises UserError if the images don't fit the base, or none of them validates."""
+        """Raises UserError if the images don't fit the base, or none of them validates. Of images
+        that an earlier start has read, whether they are still there."""
+        if self._place_of(base).dataset.exists():
+            from unet_dist.data.sources import scan_samples
+
+            if faults := scan_samples(base.data).faults:
+                raise UserError(base.data.root, faults)
         manifest = read_json(self.known(base).dataset)
         if not manifest["splits"]["val"]:
             raise UserError(
@@ -44,13 +50,16 @@ class DataSets:
 
     def known(self, config: Config) -> RunDir:
         """Where the data set stands as these settings see it."""
-        told = json.dumps(config.data.model_dump(mode="json"), sort_keys=True)
-        known = self.folder.data_set(hashlib.sha256(told.encode()).hexdigest()[:12])
+        known = self._place_of(config)
         # Threads of this controller, and other controllers.
         with self._lock, known.locked(wait=True):
             if not known.dataset.exists():
                 begin_run(known, config, self.console)
         return known
+
+    def _place_of(self, config: Config) -> RunDir:
+        told = json.dumps(config.data.model_dump(mode="json"), sort_keys=True)
+        return self.folder.data_set(hashlib.sha256(told.encode()).hexdigest()[:12])
 
 
 def close_run(run: RunDir, state: State) -> None:

@@ -103,14 +103,18 @@ def candidate_text(candidate: Mapping[str, Any]) -> str:
     text = number_text(candidate["mean"])
     if candidate["interval"]:
         notes.append("{:.4g} to {:.4g}".format(*candidate["interval"]))
-        notes[-1] += f", mean of seeds {', '.join(map(str, seeds))}"
+        notes[-1] += f", mean of {seeds_text(seeds)}"
     elif seeds:
-        text += f" with seed {seeds[0]}"
+        text += f" with {seeds_text(seeds)}"
     if candidate.get("in_search"):
         value, epoch = candidate["in_search"]
         after = "" if epoch == candidate["epoch"] else f" after {counted(epoch, 'epoch')}"
         notes.append(f"in the search {number_text(value)}{after}")
     return text + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def name_of_candidate(candidate: Mapping[str, Any]) -> str:
@@ -127,6 +131,9 @@ def params_text(params: Params) -> str:
 
 
 def value_text(value: Value) -> str:
+    """As a configuration takes it."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(value_text, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else f"{value}"
 
 

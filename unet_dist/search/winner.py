@@ -1,5 +1,10 @@
 """The winner: the best trials trained again with several seeds, chosen by the mean of what the
-validation images say. The test images are never looked at."""
+validation images say. The test images are never looked at.
+
+All trials of a search are trained with the seed of the base configuration. The seeds of the
+retraining are those that follow it, so no result that made a trial one of the best counts again;
+the base has the same seeds, to be compared seed by seed.
+"""
 
 import math
 import statistics
@@ -13,6 +18,8 @@ from unet_dist.search.spec import AlgorithmSpec, BudgetSpec, RetrainSpec, Search
 from unet_dist.search.trials import Ranking, RungResult, State, Study, Trial
 
 SEED = "seed"
+SEEDS = 2**32
+"""How many there are (``Config.seed``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +79,24 @@ class Candidate:
 
 
 def best_of(spec: SearchSpec, study: Study) -> list[Trial]:
-    """The trials to be trained again."""
+    """The trials to be trained again. Of several with one point, which repeat one training, the
+    best."""
     ordered = study.ranking.best_so_far(study.trials)
-    return [t for t in ordered if t.state is not State.RUNNING][: spec.retrain.top]
+    return _distinct([t for t in ordered if t.state is not State.RUNNING])[: spec.retrain.top]
+
+
+def _distinct(trials: Sequence[Trial]) -> list[Trial]:
+    """The first of each point."""
+    found: list[Trial] = []
+    for trial in trials:
+        if values_of(trial) not in map(values_of, found):
+            found.append(trial)
+    return found
+
+
+def seeds_after(seed: int, number: int) -> tuple[int, ...]:
+    """Those of the retraining, where the search had ``seed``; after the largest comes 0."""
+    return tuple((seed + step) % SEEDS for step in range(1, number + 1))
 
 
 def retraining(
@@ -82,14 +104,17 @@ def retraining(
     top: Sequence[Trial],
     known: Sequence[Params],
     base: Params | None = None,
+    *,
+    seed: int,
 ) -> SearchSpec:
     """A study of its own: each of the best trials with each seed, to the end, then the base.
 
     Args:
+        seed: that the search had.
         known: points that it has already, of an earlier start; they keep their numbers.
         base: the base configuration as a point, or without any value if it is outside the space.
     """
-    seeds = tuple(range(spec.seed + 1, spec.seed + 1 + spec.retrain.seeds))
+    seeds = seeds_after(seed, spec.retrain.seeds)
     chosen = [values_of(trial) for trial in top] + ([] if base is None else [dict(base)])
     points = [dict(point) for point in known]
     for point in ({**values, SEED: seed} for values in chosen for seed in seeds):
@@ -116,7 +141,9 @@ def candidates(
     """The best first: those of the best that were trained again, and the base among them, or
     without any the best trial."""
     metric = spec.objectives[0].metric
-    wanted: list[tuple[Trial | None, Params]] = [(trial, values_of(trial)) for trial in top]
+    wanted: list[tuple[Trial | None, Params]] = [
+        (trial, values_of(trial)) for trial in _distinct(top)
+    ]
     if base is not None and base not in [values for _, values in wanted]:
         tried = [trial for trial in study.trials if values_of(trial) == base]
         wanted.append((tried[0] if tried else None, base))

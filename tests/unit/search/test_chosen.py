@@ -101,7 +101,7 @@ def told_job(tmp_path: Path, *dice: float) -> Told:
     return job
 
 
-BASE = Config.model_validate({"data": {"root": "."}})
+BASE = Config.model_validate({"data": {"root": "."}, "seed": 1})
 
 
 def test_a_stop_while_the_best_are_trained_again_is_told_beside_the_end_of_the_search(
@@ -129,4 +129,6 @@ def test_controllers_that_know_different_results_train_the_same_points_again(
         points.append(job.points)
     # Of the trial that the first controller chose, then of the base, whose rate is the default.
     assert [point["train.lr"] for point in points[0]] == [0.02, 0.02, 0.002, 0.002]
+    # The search had the seed of the base, 1.
+    assert [point["seed"] for point in points[0]] == [2, 3, 2, 3]
     assert points[1] == points[0]

@@ -1,6 +1,7 @@
 """Several controllers at a study, those that died, and answers that were lost."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,15 @@ import optuna
 import pytest
 
 from tests.unit.search.databases import lose_the_first_answer, opened, trial
+from tests.unit.search.studies import EPOCHS, spec_of
+from unet_dist.launching.placement import Placement
+from unet_dist.runs import write_json
 from unet_dist.search import signs
 from unet_dist.search.database import Database
+from unet_dist.search.folder import StudyDir
 from unet_dist.search.signs import CONTROLLER, LOST_AFTER_S
+from unet_dist.search.site import Site
+from unet_dist.search.study_files import read_state
 from unet_dist.search.trials import RungResult, State
 from unet_dist.search.words import TRIAL, say
 
@@ -235,3 +242,53 @@ def test_of_two_that_give_a_trial_back_one_does(tmp_path: Path) -> None:
     assert other.claim(trial(0, granted=3))
     assert not late._gave_back(0, dead.controller)
     assert other.storage.get_trial(other._ids[0]).state is optuna.trial.TrialState.RUNNING
+
+
+def test_all_controllers_of_a_shared_study_that_are_dead_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the age of their last word, whichever of its two studies they worked on."""
+    folder = StudyDir(tmp_path)
+    url = f"sqlite:///{tmp_path}/study.db"
+    site = Site(placement=Placement(simulate=1), storage=url)
+    now = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    write_json(folder.status, {"state": "running"})
+    os.utime(folder.status, (900.0, 900.0))
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    # Nobody has said a word yet, and the start is long ago.
+    assert read_state(folder, site)["state"] == "killed"
+    os.utime(folder.status, (990.0, 990.0))
+    assert read_state(folder, site) == {"state": "running"}
+    one._beat()
+    now[0] = 1200.0
+    other._beat()
+    assert read_state(folder, site) == {"state": "running"}
+    now[0] = 1200.0 + LOST_AFTER_S + 60
+    told = read_state(folder, site)
+    assert told["state"] == "killed"
+    assert told["reason"] == (
+        "no controller has given a sign of life for 2 min; go on with --resume"
+    )
+    seeds = Database.open(url, site.seeds_name, spec_of(), final_epoch=EPOCHS)
+    seeds.shared = True
+    seeds._beat()
+    assert read_state(folder, site) == {"state": "running"}
+    # One that has left had its last word then; whoever died after it is gone for as long.
+    now[0] += 10
+    seeds.close()
+    assert read_state(folder, site) == {"state": "running"}
+    now[0] += LOST_AFTER_S + 1
+    assert read_state(folder, site)["state"] == "killed"
+    write_json(folder.status, {"state": "done", "reason": "all trials are done"})
+    assert read_state(folder, site)["state"] == "done"
+
+
+def test_a_controller_that_has_left_is_not_alive(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.shared = other.shared = True
+    one._beat()
+    assert one.controller in other._alive()
+    one.close()
+    assert one.controller not in other._alive()

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.browser import browser_tab, find_browser
-from tests.unit.search.studies import controller_of, failing
+from tests.unit.search.studies import controller_of, failing, spec_of
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import Placement
 from unet_dist.records import RecordWriter
@@ -17,12 +17,12 @@ from unet_dist.search.database import Database
 from unet_dist.search.describe import plan_text, status_of, status_text
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.played import PlayedTrials
-from unet_dist.search.report import report_study
+from unet_dist.search.report import _rung_rows, report_study
 from unet_dist.search.site import Site
 from unet_dist.search.spec import load_spec
 from unet_dist.search.study_files import begin_study, read_study
-from unet_dist.search.trials import State
-from unet_dist.search.view import View, headline
+from unet_dist.search.trials import RungResult, State, Study, Trial
+from unet_dist.search.view import View, headline, params_text
 from unet_dist.search.winner import candidates
 
 SEARCH = """
@@ -92,6 +92,36 @@ def test_the_report_tells_the_whole_search(study: StudyDir, first_report: str) -
     reached = [sum(t.epochs >= epoch for t in counted.trials) for epoch in (3, 9, 27)]
     rows = re.findall(r'<tr><td class="n">(\d+)</td><td class="n">(\d+)</td>', page)
     assert rows == [(str(epoch), str(n)) for epoch, n in zip((3, 9, 27), reached, strict=True)]
+
+
+def test_the_report_says_which_trainings_chose_the_winner(study: StudyDir, tmp_path: Path) -> None:
+    copy = StudyDir(tmp_path / "copy")
+    shutil.copytree(study.path, copy.path)
+    assert "The best trial of the search itself, with one seed" in report_study(copy).read_text()
+    summary = read_json(copy.summary)
+    [candidate] = summary["candidates"]
+    candidate |= {"values": [0.7, 0.8], "seeds": [6, 7], "interval": [0.1, 1.4]}
+    write_json(copy.summary, {**summary, "search_seed": 5})
+    page = report_study(copy).read_text()
+    assert "trained again with seeds 6, 7; none of them is that of the search, 5." in page
+    assert "<h2>The winner</h2>" in page
+    write_json(copy.status, {"state": "running"})
+    assert "<h2>The winner of an earlier start</h2>" in report_study(copy).read_text()
+
+
+def test_the_median_of_an_even_number_lies_between_the_middle_two() -> None:
+    def trial(number: int, dice: float) -> Trial:
+        result = RungResult(epoch=3, metrics={"dice": dice}, clock_s=0.0)
+        return Trial(number=number, params={}, results=(result,), granted=3)
+
+    trials = tuple(trial(number, dice) for number, dice in enumerate((0.2, 0.9, 0.6, 0.4)))
+    [first, last] = _rung_rows(Study(spec=spec_of(), trials=trials), [3, 9])
+    assert (first["median"], first["best"], first["promoted"]) == ("0.5", "0.9", 0)
+    assert last["promoted"] == ""
+
+
+def test_lists_are_told_as_a_configuration_takes_them() -> None:
+    assert params_text({"loss.class_weights": (1, 2.5)}) == "loss.class_weights=[1, 2.5]"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from unet_dist.cluster.tables.read import load_rank_table
 from unet_dist.config import Config
 from unet_dist.config_file import build_config, load_config
 from unet_dist.errors import UserError
-from unet_dist.launching.placement import Placement
+from unet_dist.launching.placement import Placement, check_fit
 from unet_dist.runs import RunDir, write_json
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.leases import Lease
@@ -55,6 +55,32 @@ def test_widths_that_can_never_start_are_refused(
         check_site(spec_of(cards=widths), base(*overrides), site)
 
 
+def test_what_the_space_leaves_as_it_is_is_judged_as_train_does() -> None:
+    space = {"train.batch": {"choice": [2, 4]}}
+    for overrides in (["train.amp=bf16"], ["train.start_from=nowhere"]):
+        with pytest.raises(UserError) as ours:
+            check_site(spec_of(space=space, cards=[2]), base(*overrides), SIMULATED)
+        with pytest.raises(UserError) as trains:
+            check_fit(base(*overrides), 2, "CPU")
+        assert str(ours.value) == str(trains.value)
+    with pytest.raises(UserError, match="3 problems") as told:
+        check_site(spec_of(space=space, cards=[1, 3]), base("train.amp=bf16"), SIMULATED)
+    assert "3 of 4 cards never make a job" in str(told.value)
+    assert "shared equally by 3 ranks" in str(told.value)
+    assert "no convolution kernels" in str(told.value)
+
+
+def test_batches_of_which_none_fits_the_cards_are_refused() -> None:
+    space = {"train.batch": {"choice": [2, 6]}, "train.accumulation": {"int": [1, 2]}}
+    check_site(spec_of(space=space, cards=[2]), base(), SIMULATED)
+    with pytest.raises(UserError, match=r"by 4 ranks .*accumulation and train\.batch"):
+        check_site(spec_of(space=space, cards=[2, 4]), base(), SIMULATED)
+    # 6 images in 3 passes are 2 at a time, and 4 never divides them.
+    space = {"train.accumulation": {"int": [1, 3]}}
+    with pytest.raises(UserError, match=r"by 4 ranks .*of train\.accumulation"):
+        check_site(spec_of(space=space, cards=[4]), base("train.batch=6"), SIMULATED)
+
+
 def test_what_is_searched_is_judged_trial_by_trial() -> None:
     space = {"train.batch": {"choice": [2, 4]}}
     check_site(spec_of(space=space, cards=[4]), base("train.batch=2"), SIMULATED)
@@ -94,8 +120,19 @@ def test_a_start_that_was_killed_in_its_folder_begins_anew(file: Path) -> None:
     study, spec = begun(file, SIMULATED)
     study.spec.unlink()
     assert begun(file, SIMULATED)[1] == spec
-    (study.path / "other").touch()
     study.spec.unlink()
+    # As the check of the data set leaves it.
+    known = study.data_set("0123").path
+    known.mkdir(parents=True)
+    for name in (".lock", "dataset.json"):
+        (known / name).touch()
+    assert begun(file, SIMULATED)[1] == spec
+    study.spec.unlink()
+    (known / "image.png").touch()
+    with pytest.raises(UserError, match="not empty"):
+        begun(file, SIMULATED)
+    (known / "image.png").unlink()
+    (study.path / "other").touch()
     with pytest.raises(UserError, match="not empty"):
         begun(file, SIMULATED)
 

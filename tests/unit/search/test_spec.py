@@ -76,6 +76,17 @@ def test_a_bad_search_is_refused_with_the_reason(tmp_path: Path, text: str, word
     assert words in str(caught.value)
 
 
+def test_a_value_that_another_searched_value_makes_possible_is_not_refused(tmp_path: Path) -> None:
+    """Of the base's batch of 8 no 16 passes can be made, of a batch of 16 they can."""
+    searched = SPACE + "  train.accumulation: {choice: [1, 16]}\n"
+    with pytest.raises(UserError, match=r"train\.accumulation 16 does not divide"):
+        load_spec(written(tmp_path, searched))
+    assert (
+        len(load_spec(written(tmp_path, searched + "  train.batch: {int: [8, 16]}\n")).searched)
+        == 3
+    )
+
+
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     text = (
         SPACE

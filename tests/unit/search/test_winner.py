@@ -5,9 +5,17 @@ import pytest
 from rich.console import Console
 
 from tests.unit.search.studies import controller_of, failing, spec_of
+from unet_dist.config_file import build_config
 from unet_dist.search.trials import RungResult, State, Study, Trial
 from unet_dist.search.view import View, candidate_text, headline, table_of
-from unet_dist.search.winner import SEED, best_of, candidates, name_again, retraining
+from unet_dist.search.winner import (
+    SEED,
+    best_of,
+    candidates,
+    name_again,
+    retraining,
+    seeds_after,
+)
 
 
 def trial(number: int, rate: float, dice: float, *, epoch: int = 27, **settings: object) -> Trial:
@@ -29,9 +37,10 @@ SEARCHED = (
 
 
 def test_the_best_are_trained_again_with_seeds_that_the_search_did_not_have() -> None:
-    spec = spec_of(retrain={"top": 2, "seeds": 3}, seed=5)
+    """They were trained with the seed of the base, whatever chose their points."""
+    spec = spec_of(retrain={"top": 2, "seeds": 3}, seed=2)
     top = best_of(spec, Study(spec=spec, trials=SEARCHED))
-    again = retraining(spec, top, [])
+    again = retraining(spec, top, [], seed=5)
     assert [(point["train.lr"], point[SEED]) for point in again.first] == [
         (rate, seed) for rate in (0.01, 0.02) for seed in (6, 7, 8)
     ]
@@ -42,11 +51,28 @@ def test_the_best_are_trained_again_with_seeds_that_the_search_did_not_have() ->
     assert best_of(spec, Study(spec=spec)) == []
 
 
+def test_after_the_largest_seed_comes_the_first() -> None:
+    assert seeds_after(2**32 - 2, 3) == (2**32 - 1, 0, 1)
+    assert build_config({}, [f"seed={2**32 - 1}"], where="").seed == 2**32 - 1
+
+
+def test_trials_with_one_point_are_one_candidate() -> None:
+    """With one seed they are one training, made twice."""
+    trials = (*SEARCHED[:3], trial(3, 0.01, 0.80))
+    spec = spec_of(retrain={"top": 2, "seeds": 1})
+    study = Study(spec=spec, trials=trials)
+    assert [each.number for each in best_of(spec, study)] == [1, 2]
+    again = Study(spec=spec, trials=(trial(0, 0.01, 0.81, seed=1), trial(1, 0.02, 0.8, seed=1)))
+    # Also where an earlier start chose both.
+    found = candidates(spec, [trials[1], trials[3], trials[2]], study, again)
+    assert [each.trial for each in found] == [1, 2]
+
+
 def test_a_new_best_is_trained_again_after_those_of_an_earlier_start() -> None:
     spec = spec_of(retrain={"top": 2, "seeds": 2})
-    before = retraining(spec, best_of(spec, Study(spec=spec, trials=SEARCHED)), [])
+    before = retraining(spec, best_of(spec, Study(spec=spec, trials=SEARCHED)), [], seed=0)
     more = Study(spec=spec, trials=(*SEARCHED, trial(4, 0.05, 0.9)))
-    again = retraining(spec, best_of(spec, more), before.first)
+    again = retraining(spec, best_of(spec, more), before.first, seed=0)
     assert again.first[:4] == before.first
     assert [(point["train.lr"], point[SEED]) for point in again.first[4:]] == [(0.05, 1), (0.05, 2)]
     assert again.budget.trials == 6
@@ -119,7 +145,7 @@ def test_a_result_names_its_seeds_and_what_the_search_had() -> None:
 def test_a_seed_goes_by_the_trial_whose_point_it_has() -> None:
     spec = spec_of(retrain={"top": 1, "seeds": 2})
     top = [trial(3, 0.02, 0.8)]
-    again = retraining(spec, top, [], {"train.lr": 0.5, "model.width": 8})
+    again = retraining(spec, top, [], {"train.lr": 0.5, "model.width": 8}, seed=0)
     stream = io.StringIO()
     view = View(console=Console(file=stream, width=200))
     failed = failing(State.FAILED_DIVERGED, {1}, reason="too fast")
