@@ -15,12 +15,10 @@ from typing import IO, Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
 DEADLINE_S = 60.0
-# One process and drawing by the CPU: some builds, and containers, have nothing else.
+# Drawing by the CPU: containers have nothing else.
 OPTIONS = (
     "--headless=shell",
     "--no-sandbox",
-    "--single-process",
-    "--no-zygote",
     "--use-angle=swiftshader",
     "--disable-dev-shm-usage",
     "--remote-debugging-pipe",

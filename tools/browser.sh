@@ -19,6 +19,7 @@ cat > browser <<'END'
 #!/usr/bin/env bash
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export LD_LIBRARY_PATH=$here/lib FONTCONFIG_PATH=$here HOME=$here
-exec "$here/chromium" "$@"
+# This build knows no other way than one process; Debian's crashes with it.
+exec "$here/chromium" --single-process --no-zygote "$@"
 END
 chmod +x browser
