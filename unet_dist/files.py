@@ -55,6 +55,32 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
+def read_bytes(path: Path, *, most: int, beyond: str = "and is not read") -> bytes:
+    """A file that anybody may have made.
+
+    Args:
+        beyond: what to say of a file with more bytes than ``most``.
+
+    Raises:
+        UserError: it is no file, cannot be read, or is larger than that.
+    """
+    try:
+        # A pipe or a device could be waited for without end.
+        if path.exists() and not path.is_file():
+            raise UserError(str(path), "is not a file")
+        with path.open("rb") as opened:
+            content = opened.read(most + 1)
+    except FileNotFoundError as error:
+        raise UserError(str(path), "no such file") from error
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UserError(repr(str(path)), f"is no path: {error}") from error
+    if len(content) > most:
+        raise UserError(str(path), f"is larger than {most:,} bytes, {beyond}")
+    return content
+
+
 def read_json(path: Path, *, max_bytes: int = 50_000_000) -> dict[str, Any]:
     try:
         if path.stat().st_size > max_bytes:

@@ -49,27 +49,13 @@ def quantised_html(
     """
     options = record["options"]
     runtime = options["runtime"]
-    validation = record["validation"]
     image, truth, prediction, _ = column_names(several=classes > 2)
     return render(
         TEMPLATE,
         verdict=headline(record),
         notes=notes_of(record),
         faults=record["faults"],
-        rows=[
-            (
-                f"Dice, mean of {counted(validation['images'], 'validation image')}, "
-                f"{counted(validation['views'], 'view')} of each",
-                f"{record['dice_float32']:.4f}",
-                f"{record['dice'][runtime]:.4f}",
-            ),
-            ("file, bytes", f"{record['bytes_float32']:,}", f"{record['bytes']:,}"),
-            (
-                f"a batch of tiles by {runtime}, ms",
-                f"{1000 * record['seconds_float32']:.1f}",
-                f"{1000 * record['seconds']:.1f}",
-            ),
-        ],
+        rows=_rows(record),
         others=[f"{name}: {dice:.4f}" for name, dice in record["dice"].items() if name != runtime],
         settings=[
             f"{record['calibrated_on']} of {record['training_images']} training images, ranges by "
@@ -89,16 +75,40 @@ def quantised_html(
         differences=_differences(classes),
         full_colour=f"{FULL_COLOUR:g}",
         pictures=[{"caption": caption, **shown_picture(png)} for caption, png in pictures],
-        layers=[
-            {
-                "name": name,
-                "error": f"{error:.2g}",
-                "bits": "float32" if name in record["float_layers"] else "8",
-            }
-            for name, error in list(record["sensitivities"].items())[:MOST_LAYERS]
-        ],
+        layers=_layers(record),
         all_layers=len(record["sensitivities"]),
     )
+
+
+def _rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What is measured, and its values of float32 and of 8 bits."""
+    validation, runtime = record["validation"], record["options"]["runtime"]
+    return [
+        (
+            f"Dice, mean of {counted(validation['images'], 'validation image')}, "
+            f"{counted(validation['views'], 'view')} of each",
+            f"{record['dice_float32']:.4f}",
+            f"{record['dice'][runtime]:.4f}",
+        ),
+        ("file, bytes", f"{record['bytes_float32']:,}", f"{record['bytes']:,}"),
+        (
+            f"a batch of tiles by {runtime}, ms",
+            f"{1000 * record['seconds_float32']:.1f}",
+            f"{1000 * record['seconds']:.1f}",
+        ),
+    ]
+
+
+def _layers(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Those whose rounding moves the output most."""
+    return [
+        {
+            "name": name,
+            "error": f"{error:.2g}",
+            "bits": "float32" if name in record["float_layers"] else "8",
+        }
+        for name, error in list(record["sensitivities"].items())[:MOST_LAYERS]
+    ]
 
 
 def _differences(classes: int) -> list[tuple[Rgb, str]]:

@@ -11,10 +11,11 @@ import pytest
 
 from tests.deployed import untrained_run
 from unet_dist.cli import app
+from unet_dist.deploy.choice import Quantised, Validation, choose
 from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
 from unet_dist.deploy.parity import Refused
 from unet_dist.deploy.ptq import Options, calibrate, evenly, fewest_float_layers
-from unet_dist.deploy.quantize import Quantised, Validation, choose, quantise_run
+from unet_dist.deploy.quantize import quantise_run
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
 from unet_dist.deploy.source import Source, open_source
 from unet_dist.errors import UserError

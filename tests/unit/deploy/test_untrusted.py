@@ -87,9 +87,9 @@ def test_what_is_too_large_or_no_file_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_model(tmp_path / "model.onnx")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         metadata_of_onnx(Path("/dev/zero"))
-    with pytest.raises(UserError, match="cannot be read: No such file"):
+    with pytest.raises(UserError, match="no such file"):
         metadata_of_onnx(tmp_path / "none.onnx")
     path.with_name("empty.onnx").write_bytes(b"")
     with pytest.raises(UserError, match="has no input or no output"):
