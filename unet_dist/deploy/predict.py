@@ -172,7 +172,8 @@ def _predict_each(
             faults.append(str(error))
             continue
         written.append({**image, **record.answer(out)})
-    on_image(len(todo), len(todo))
+    if todo:
+        on_image(len(todo), len(todo))
     return written, faults
 
 
