@@ -115,7 +115,8 @@ def test_a_folder_of_two_runs_is_told(
         arguments = ["deploy", "commands", str(file.mindir), "--soc", "Ascend310P3"]
         told = "model.mindir eeeeeeeeeeee"
     else:
-        write_model(file.int8, replace(source.metadata, derived_from_sha256="e" * 64))
+        other = replace(source.metadata, derived_from_sha256="e" * 64, precision="int8")
+        write_model(file.int8, other, quantised=True)
         if command == "commands":
             arguments = ["deploy", "commands", str(tmp_path), "--soc", "Ascend310P3"]
     with pytest.raises(UserError) as caught:
