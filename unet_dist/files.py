@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def write_files_atomically(contents: Mapping[Path, bytes], *, durable: bool) -> 
         for part in parts.values():
             with contextlib.suppress(OSError):  # the write before told the reason
                 part.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """
+    Raises:
+        UserError: nothing can be written there, which is told before what takes minutes to compute.
+    """
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(str(folder), f"cannot be written: {error.strerror}") from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -55,7 +55,7 @@ def read_request(
     own = _tried(faults, lambda: _own_aipp(aipp_config))
     if source is None:
         raise UserError("deploy commands", [*faults, *card_faults(soc, cann)])
-    usual = default_shape(source.metadata, dynamic_batch=bool(batches), dynamic_size=bool(sizes))
+    usual = default_shape(source, dynamic_batch=bool(batches), dynamic_size=bool(sizes))
     takes_aipp = aipp or aipp_config is not None
     request = AscendRequest(
         model=source,

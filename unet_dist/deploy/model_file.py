@@ -123,6 +123,8 @@ class Metadata:
         """
         if tree.get("format") != FORMAT:
             raise UserError(where, f"its format is {tree.get('format')!r}, not {FORMAT}")
+        if isinstance(names := tree.get("class_names"), str):
+            raise UserError(where, f"its class_names are {names!r:.60}, but must be a list")
         try:
             made = cls(
                 **{
@@ -231,9 +233,10 @@ class ModelFile:
             UserError: it is no such folder.
         """
         if not self.metadata.is_file():
+            form = "mindir" if self.mindir.is_file() else "onnx"
             raise UserError(
                 str(self.folder),
-                "holds no model.json: unet-dist export RUN --to onnx -o " + str(self.folder),
+                f"holds no model.json: unet-dist export RUN --to {form} -o {self.folder}",
             )
         return Metadata.of_json(read_json(self.metadata), where=str(self.metadata))
 

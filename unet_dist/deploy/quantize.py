@@ -26,7 +26,7 @@ from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.files import json_bytes
 from unet_dist.report.panels import PictureRow
-from unet_dist.report.quantised import pair_strip, quantised_html
+from unet_dist.report.quantised import pair_strips, quantised_html
 
 MOST_PICTURES = 6
 
@@ -107,7 +107,7 @@ def _pictures(
     quantised: Quantised,
     options: Options,
     tell: Tell,
-) -> list[tuple[str, bytes]]:
+) -> list[tuple[str, list[bytes]]]:
     """The first validation images: what they are, and image, truth and both predictions."""
     contents = ((plain, source.metadata), (quantised.content, made.metadata))
     predictors = [
@@ -138,5 +138,5 @@ def _pictures(
         ]
         changed = float((np.abs(rows[0].prob_hwk - rows[1].prob_hwk)).max())
         caption = f"{sample.id}: largest difference of a probability {changed:.3f}"
-        found.append((caption, to_png(pair_strip(*rows))))
+        found.append((caption, [to_png(strip) for strip in pair_strips(*rows)]))
     return found

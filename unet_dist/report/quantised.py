@@ -35,7 +35,7 @@ probabilities are shown, and the same in every report, so that two can be compar
 
 def quantised_html(
     record: Mapping[str, Any],
-    pictures: Sequence[tuple[str, bytes]],
+    pictures: Sequence[tuple[str, Sequence[bytes]]],
     *,
     classes: int,
     even_light: bool,
@@ -43,7 +43,7 @@ def quantised_html(
     """
     Args:
         record: of ``quantize.json``.
-        pictures: caption and PNG of each.
+        pictures: caption and PNGs of each, those of ``pair_strips``.
         classes: with the background.
         even_light: the images are shown as the network sees them, their light evened.
     """
@@ -62,19 +62,18 @@ def quantised_html(
             f"{options['calibration']}",
             f"activations {options['activations']}, weights s8 by output channel",
         ],
-        panels=(
-            "input, light evened" if even_light else image,
-            truth,
-            "float32",
-            "8 bits",
-            "errors of 8 bits",
-            "float32 - 8 bits",
+        rows_of_panels=(
+            ("input, light evened" if even_light else image, truth, "errors of 8 bits"),
+            ("float32", "8 bits", "8 bits - float32"),
         ),
         prediction=prediction,
         legend=MEANINGS_OF_SEVERAL if classes > 2 else MEANINGS,
         differences=_differences(classes),
         full_colour=f"{FULL_COLOUR:g}",
-        pictures=[{"caption": caption, **shown_picture(png)} for caption, png in pictures],
+        pictures=[
+            {"caption": caption, "strips": [shown_picture(png) for png in pngs]}
+            for caption, pngs in pictures
+        ],
         layers=_layers(record),
         all_layers=len(record["sensitivities"]),
     )
@@ -182,13 +181,17 @@ def _compact(record: Mapping[str, Any]) -> str:
     )
 
 
-def pair_strip(before: PictureRow, after: PictureRow) -> NDArray[np.uint8]:
-    """Image, truth, prediction before and after, errors after, and what changed, side by side."""
+def pair_strips(before: PictureRow, after: PictureRow) -> list[NDArray[np.uint8]]:
+    """Image, truth and errors after; below them prediction before and after, and what changed.
+    In two rows, since six panels side by side are too small to see a thin vessel."""
     image, truth, first, _ = shown_panels(before)
     _, _, second, errors = shown_panels(after)
-    gap_hwc = np.full((len(image), STRIP_GAP, 3), 255, np.uint8)
     changed = reduced(difference_picture(before, after))
-    shown = (image, truth, first, second, errors, changed)
+    return [_beside((image, truth, errors)), _beside((first, second, changed))]
+
+
+def _beside(shown: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    gap_hwc = np.full((len(shown[0]), STRIP_GAP, 3), 255, np.uint8)
     joined = [part for one in shown for part in (one, gap_hwc)]
     return np.concatenate(joined[:-1], axis=1)
 
