@@ -13,6 +13,8 @@ for name in chromium al2023.tar swiftshader.tar fonts.tar; do
         fs.writeFileSync(name, zlib.brotliDecompressSync(fs.readFileSync(name + ".br")))' "$name"
 done
 for name in al2023.tar swiftshader.tar fonts.tar; do tar xf "$name"; done
+# Its fonts.conf names folders of another machine: without fonts all text would be 0 pixels wide.
+sed -i "s|/opt/fonts|$PWD/fonts|; s|/tmp/fonts-cache/|$PWD/fonts-cache/|" fonts.conf
 chmod +x chromium
 rm ./*.br ./*.tar ./*.tgz
 cat > browser <<'END'

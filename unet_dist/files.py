@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ def write_files_atomically(contents: Mapping[Path, bytes], *, durable: bool) -> 
                 part.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """
+    Raises:
+        UserError: nothing can be written there, which is told before what takes minutes to compute.
+    """
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(str(folder), f"cannot be written: {error.strerror}") from error
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_files_atomically({path: json_bytes(value)}, durable=True)
 
@@ -53,6 +67,32 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def json_bytes(value: Mapping[str, Any]) -> bytes:
     """What ``write_json`` writes, for who writes several files together."""
     return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def read_bytes(path: Path, *, most: int, beyond: str = "and is not read") -> bytes:
+    """A file that anybody may have made.
+
+    Args:
+        beyond: what to say of a file with more bytes than ``most``.
+
+    Raises:
+        UserError: it is no file, cannot be read, or is larger than that.
+    """
+    try:
+        # A pipe or a device could be waited for without end.
+        if path.exists() and not path.is_file():
+            raise UserError(str(path), "is not a file")
+        with path.open("rb") as opened:
+            content = opened.read(most + 1)
+    except FileNotFoundError as error:
+        raise UserError(str(path), "no such file") from error
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UserError(repr(str(path)), f"is no path: {error}") from error
+    if len(content) > most:
+        raise UserError(str(path), f"is larger than {most:,} bytes, {beyond}")
+    return content
 
 
 def read_json(path: Path, *, max_bytes: int = 50_000_000) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import typer
 
 from unet_dist.cli.shared import Json, answer, console_for, refuse, told_phases
 from unet_dist.errors import UserError, counted, one_of
+from unet_dist.files import check_writable
 from unet_dist.runs import RunDir
 
 FORMS = ("onnx", "mindir")
@@ -49,6 +50,9 @@ def export(
     if random and to == "mindir":
         raise UserError("--random", "has no effect on a MindIR file, which is for one shape")
     need_packages()
+    folder = RunDir(run)
+    folder.load_config()  # before MindSpore starts, which takes seconds
+    check_writable(out)
     console = console_for(as_json)
     with told_phases("nothing was written") as phases:
         phases("starting MindSpore", 0, 1)
@@ -58,7 +62,7 @@ def export(
         from unet_dist.deploy.parity import Refused
         from unet_dist.deploy.source import open_source
 
-        source = open_source(RunDir(run), opset=opset).with_options(
+        source = open_source(folder, opset=opset).with_options(
             opset=opset,
             normalises=with_normalisation,
             has_mask=with_threshold,

@@ -11,8 +11,9 @@ import typer
 from unet_dist.cli.qat import train_for_8_bits
 from unet_dist.cli.shared import Json, answer, console_for, refuse, told_phases
 from unet_dist.cli.where import RankTable, SimulateAsRun, placement_of
-from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS
+from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS, ModelFile
 from unet_dist.errors import UserError, one_of
+from unet_dist.files import check_writable
 from unet_dist.progress import Phases
 from unet_dist.runs import RunDir
 
@@ -109,6 +110,8 @@ def quantize(
 
     console = console_for(as_json)
     folder, training = RunDir(run), RunDir(out / "qat")
+    folder.load_config()  # before MindSpore starts, which takes seconds
+    check_writable(out)
     if method == "qat":
         place = placement_of(simulate=simulate, rank_table=rank_table)
         train_for_8_bits(
@@ -148,6 +151,7 @@ def quantize(
     text = f"{out / record['file']}: {headline(record)}"
     text += "".join(f"\nalthough {fault}" for fault in record["faults"])
     text += "".join(f"\nnote: {note}" for note in notes_of(record))
+    text += f"\nboth predictions side by side: {ModelFile(out).report}"
     answer(console, as_json, text, {"state": "done", **record})
 
 

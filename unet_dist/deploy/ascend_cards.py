@@ -71,7 +71,7 @@ def card_faults(soc: str, cann: str) -> list[str]:
     faults = []
     if soc not in CARDS:
         near = difflib.get_close_matches(soc, CARDS, n=3, cutoff=0.5)
-        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        meant = f"; did you mean {' or '.join(near)}?" if near else ":"
         faults.append(
             f"--soc {soc!r} is no card that is known{meant} npu-smi info shows its name, "
             "without Ascend in front"

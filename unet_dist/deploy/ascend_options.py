@@ -18,8 +18,8 @@ from unet_dist.deploy.ascend_request import (
 )
 from unet_dist.deploy.ascend_rules import violations
 from unet_dist.deploy.ascend_source import read_source
-from unet_dist.deploy.untrusted import read_bytes
 from unet_dist.errors import UserError, one_of
+from unet_dist.files import read_bytes
 
 MOST_AIPP_BYTES = 100_000
 Value = TypeVar("Value")
@@ -55,20 +55,18 @@ def read_request(
     own = _tried(faults, lambda: _own_aipp(aipp_config))
     if source is None:
         raise UserError("deploy commands", [*faults, *card_faults(soc, cann)])
-    wanted = tuple(shape for shape in read if shape is not None)
-    usual = default_shape(source.metadata, dynamic_batch=bool(batches), dynamic_size=bool(sizes))
+    usual = default_shape(source, dynamic_batch=bool(batches), dynamic_size=bool(sizes))
     takes_aipp = aipp or aipp_config is not None
-    given: Any = read_type or ("uint8" if takes_aipp else "float32")
     request = AscendRequest(
         model=source,
         soc=soc,
         cann=cann,
-        shapes=wanted or (usual,),
+        shapes=tuple(shape for shape in read if shape is not None) or (usual,),
         precisions=tuple(precisions),
         int8=int8,
         dynamic_batch=batches or (),
         dynamic_sizes=sizes or (),
-        input_type=given,
+        input_type=read_type or ("uint8" if takes_aipp else "float32"),  # type: ignore[arg-type]
         aipp=takes_aipp,
         own_aipp=own,
         tool=read_tool or "auto",  # type: ignore[arg-type]  # checked by one_of

@@ -91,9 +91,10 @@ def parse_sizes(text: str) -> tuple[Size, ...]:
     return tuple((pair[0], pair[1]) for pair in pairs)
 
 
-def default_shape(metadata: Metadata, *, dynamic_batch: bool, dynamic_size: bool) -> Shape:
+def default_shape(model: SourceModel, *, dynamic_batch: bool, dynamic_size: bool) -> Shape:
     """The tiles by which ``predict`` calls the network."""
-    evaluate = build_config(metadata.config, [], where="the model's metadata").evaluate
+    metadata = model.metadata
+    evaluate = build_config(metadata.config, [], where=f"{model.path}: its config").evaluate
     batch = -1 if dynamic_batch else evaluate.batch
     side = -1 if dynamic_size else evaluate.tile
     return batch, metadata.in_channels, side, side

@@ -9,11 +9,11 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Self
+from tempfile import TemporaryFile
+from typing import IO, Any, Self
 
 from unet_dist.data.manifest import read_manifest
 from unet_dist.deploy.model_file import ModelFile
@@ -21,7 +21,7 @@ from unet_dist.deploy.parity import Tell
 from unet_dist.deploy.runtime import SIGNED
 from unet_dist.deploy.untrusted import read_onnx
 from unet_dist.errors import UserError
-from unet_dist.runs import SPLITS, RunDir, read_json, write_json
+from unet_dist.runs import SPLITS, RunDir, read_json
 
 MOST_SCATTER = 1.5
 """Of the fastest round to the slowest; beyond it the order of two forms means little."""
@@ -182,22 +182,19 @@ def measure(
         "tta": tta,
         "tile": tile,
     }
-    with TemporaryDirectory() as scratch:
-        workers: list[_Worker] = []
-        try:
-            for number, form in enumerate(forms):
-                on_form(f"warming up {form.name}: {{}} forms", number, len(forms))
-                spec = Path(scratch) / f"{number}.json"
-                write_json(spec, {**shared, **asdict(form)})
-                workers.append(_Worker.start(form, spec))
-            for number in range(rounds):
-                for place, worker in enumerate(workers):
-                    turn = number * len(forms) + place
-                    on_form("measuring: {} turns", turn, len(forms) * rounds)
-                    worker.go()
-        finally:
-            for worker in workers:
-                worker.end()
+    workers: list[_Worker] = []
+    try:
+        for number, form in enumerate(forms):
+            on_form(f"warming up {form.name}: {{}} forms", number, len(forms))
+            workers.append(_Worker.start(form, {**shared, **asdict(form)}))
+        for number in range(rounds):
+            for place, worker in enumerate(workers):
+                turn = number * len(forms) + place
+                on_form("measuring: {} turns", turn, len(forms) * rounds)
+                worker.go()
+    finally:
+        for worker in workers:
+            worker.end()
     return speeds([worker.measured() for worker in workers], len(ids))
 
 
@@ -243,7 +240,7 @@ def scatter_warnings(found: Sequence[Speed]) -> list[str]:
 class _Worker:
     """A process that holds one form ready."""
 
-    def __init__(self, form: Form, process: "subprocess.Popen[str]", errors: Path) -> None:
+    def __init__(self, form: Form, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
         self._form = form
         self._process = process
         self._errors = errors
@@ -251,33 +248,36 @@ class _Worker:
         self._rounds: list[dict[str, float]] = []
 
     @classmethod
-    def start(cls, form: Form, spec: Path) -> Self:
-        errors = spec.with_suffix(".log")
-        with errors.open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "unet_dist.deploy.bench_worker", str(spec)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+    def start(cls, form: Form, spec: Mapping[str, Any]) -> Self:
+        # Without names, so that nothing is left of them however this process ends.
+        errors = TemporaryFile("w+", errors="replace")  # noqa: SIM115  # closed by end()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "unet_dist.deploy.bench_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
         worker = cls(form, process, errors)
         try:
-            worker._ready = worker._answer()
-        except UserError:
+            worker._ready = worker._asked(json.dumps(spec))
+        except BaseException:  # a Ctrl-C too: warming up takes long
             worker.end()
             raise
         return worker
 
     def go(self) -> None:
         """One round."""
+        self._rounds.append(self._asked("go"))
+
+    def _asked(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write("go\n")
+            self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # its answer, or rather that there is none, tells why
-        self._rounds.append(self._answer())
+        return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -285,20 +285,21 @@ class _Worker:
             if line.startswith(MARK):
                 found: dict[str, Any] = json.loads(line.removeprefix(MARK))
                 return found
-        said = self._errors.read_text(errors="replace").strip().splitlines()
-        reason = said[-1] if said else f"ended with {self._process.wait()}"
+        code = self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().strip().splitlines()
+        reason = said[-1] if said else f"ended with {code}"
         raise UserError(self._form.name, f"could not be measured: {reason}")
 
     def end(self) -> None:
-        if self._process.stdin is not None:
+        # It has told what it measured, and leaves nothing that is to be put away.
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
             # What a dead worker was told is still to be sent.
             with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+                if stream is not None:
+                    stream.close()
 
     def measured(self) -> Measured:
         return Measured(

@@ -1,12 +1,14 @@
 """One form of a network in a process of its own, that times itself whenever it is asked.
 
-    python -m unet_dist.deploy.bench_worker SPEC.json
+    python -m unet_dist.deploy.bench_worker
 
-It says what it is in one line of JSON, then for each line ``go`` how long all images took.
+It reads in one line of JSON what it is to measure, says in one what it is, then for each line
+``go`` how long all images took.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_dist.cluster.guard import die_with_parent
 from unet_dist.config import Config, with_tta
 from unet_dist.data.dataset import Dataset, network_input, read_view, resize_example
 from unet_dist.data.images import Pixels, read_image
@@ -29,7 +32,7 @@ from unet_dist.deploy.untrusted import read_onnx_bytes
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import hard_prediction, quality, score_image
 from unet_dist.evaluate.predictor import Network, Predictor
-from unet_dist.runs import RunDir, read_json
+from unet_dist.runs import RunDir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,8 @@ class Timed:
 
 
 def main() -> None:
-    spec = read_json(Path(sys.argv[1]))
+    die_with_parent(signal.SIGKILL)
+    spec = json.loads(sys.stdin.readline())
     # Before any library sizes its thread pools by the cores it sees.
     os.sched_setaffinity(0, spec["cores"])
     os.environ["OMP_NUM_THREADS"] = str(len(spec["cores"]))

@@ -162,6 +162,8 @@ def comparison_text(found: Comparison) -> str:
         lines.append(
             f"no layer of {len(found.layers)} differs by more than {found.tolerance:g} of its "
             f"largest value; the most does {most}: {most.difference:.3g}"
+            if most.difference
+            else f"all {len(found.layers)} layers are equal"
         )
     elif found.matched_by:
         lines.append("no layers could be matched")

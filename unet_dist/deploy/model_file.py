@@ -16,11 +16,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from unet_dist.deploy.untrusted import config_faults, read_onnx
 from unet_dist.errors import UserError
 from unet_dist.runs import read_json
+
+if TYPE_CHECKING:
+    import onnx
 
 FORMAT = 1
 INPUT = "image"
@@ -120,6 +123,8 @@ class Metadata:
         """
         if tree.get("format") != FORMAT:
             raise UserError(where, f"its format is {tree.get('format')!r}, not {FORMAT}")
+        if isinstance(names := tree.get("class_names"), str):
+            raise UserError(where, f"its class_names are {names!r:.60}, but must be a list")
         try:
             made = cls(
                 **{
@@ -228,9 +233,10 @@ class ModelFile:
             UserError: it is no such folder.
         """
         if not self.metadata.is_file():
+            form = "mindir" if self.mindir.is_file() else "onnx"
             raise UserError(
                 str(self.folder),
-                "holds no model.json: unet-dist export RUN --to onnx -o " + str(self.folder),
+                f"holds no model.json: unet-dist export RUN --to {form} -o {self.folder}",
             )
         return Metadata.of_json(read_json(self.metadata), where=str(self.metadata))
 
@@ -253,8 +259,12 @@ class ModelFile:
     def check_one_run(self) -> None:
         """
         Raises:
-            UserError: its files are of several runs, or of a run before and after more training.
+            UserError: its files are of several runs, or of a run before and after more training;
+                or one has the name of another precision.
         """
+        for file, precision in ((self.onnx, "float32"), (self.int8, "int8")):
+            if file.exists() and (own := metadata_of_onnx(file).precision) != precision:
+                raise UserError(str(file), f"is a model of {own}, which its name does not tell")
         found = self.weights()
         if len(set(found.values())) > 1:
             told = ", ".join(f"{name} {digest[:12]}" for name, digest in found.items())
@@ -269,7 +279,29 @@ def metadata_of_onnx(path: Path) -> Metadata:
     """What an ONNX file says of itself.
 
     Raises:
-        UserError: it cannot be read, or is another program's.
+        UserError: it cannot be read, is another program's, or is not what it says.
     """
-    props = {entry.key: entry.value for entry in read_onnx(path).metadata_props}
-    return Metadata.of_props(props, where=str(path))
+    model = read_onnx(path)
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = Metadata.of_props(props, where=str(path))
+    if faults := _graph_faults(model, metadata):
+        raise UserError(str(path), faults)
+    return metadata
+
+
+def _graph_faults(model: "onnx.ModelProto", metadata: Metadata) -> list[str]:
+    """Where the graph takes or gives something else than its metadata tell."""
+    outputs = 1 if metadata.classes == 2 else metadata.classes
+    faults = []
+    for what, found, name, channels in (
+        ("input", model.graph.input[0], INPUT, metadata.in_channels),
+        ("output", model.graph.output[0], metadata.output, outputs),
+    ):
+        sizes = [axis.dim_value for axis in found.type.tensor_type.shape.dim]
+        if found.name != name or sizes != [0, channels, 0, 0]:
+            shown = ", ".join(str(size or "any") for size in sizes)
+            faults.append(
+                f"its {what} is {found.name} [{shown}], but by its metadata it is {name} "
+                f"[any, {channels}, any, any]"
+            )
+    return faults

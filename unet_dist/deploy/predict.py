@@ -118,10 +118,10 @@ def predict_deployed(
 ) -> dict[str, Any]:
     """Writes the results of each image as ``unet-dist predict`` does for a run; a bad image does
     not stop the rest. What it returns is what that command answers."""
-    settings = _settings(model, inputs, uncertainty)
     listed = inputs.listed
-    todo = listed if force else unfinished(out, listed, settings.made_by)
     with _opened(model) as network:
+        settings = _settings(model, inputs, uncertainty)
+        todo = listed if force else unfinished(out, listed, settings.made_by)
         predictor = Predictor(model.config, [network])
         forward = predictor.forward_with_variance if uncertainty == "std" else predictor.forward
         written, faults = _predict_each(
@@ -172,7 +172,8 @@ def _predict_each(
             faults.append(str(error))
             continue
         written.append({**image, **record.answer(out)})
-    on_image(len(todo), len(todo))
+    if todo:
+        on_image(len(todo), len(todo))
     return written, faults
 
 

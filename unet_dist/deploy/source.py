@@ -29,7 +29,7 @@ class Source:
     metadata: Metadata
     """Of the float32 model, its input normalised by whoever calls it."""
     warnings: tuple[str, ...]
-    """Of damaged checkpoints that were passed over."""
+    """Of damaged checkpoints that were passed over, and of a training that is not done."""
 
     def with_options(
         self, *, opset: int, normalises: bool, has_mask: bool, output: Output
@@ -51,6 +51,9 @@ def open_source(run: RunDir, *, opset: int) -> Source:
         raise UserError(str(run.path), f"is several networks: name one of them ({names})")
     dataset, normalisation = read_manifest(run.dataset, config.data)
     checkpoint, warnings = load_best(run.checkpoints)
+    if (state := run.state()) in ("running", "stopped", "failed"):
+        step = checkpoint.state.step
+        warnings.append(f"the run is {state}, not done: its best weights so far are of step {step}")
     threshold, _ = stored_threshold(checkpoint.state, config)
     numbering = numbering_of(run)
     weights = {**checkpoint.weights, **checkpoint.average}

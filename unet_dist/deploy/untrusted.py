@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_dist.errors import UserError
+from unet_dist.files import read_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -26,27 +27,10 @@ OF_A_MACHINE = ("root", "images", "masks", "mask_suffix", "split", "cache_mb")
 """Keys of ``data`` that do not go with a model: paths, and what was trained on."""
 
 
-def read_bytes(path: Path, *, most: int) -> bytes:
-    """
-    Raises:
-        UserError: it is no file, cannot be read, or is larger than that.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(str(path), "is no file")
-        with path.open("rb") as opened:
-            content = opened.read(most + 1)
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
-    if len(content) > most:
-        raise UserError(str(path), f"is larger than {most:,} bytes, and is not read")
-    return content
-
-
 def read_onnx(path: Path) -> "onnx.ModelProto":
     """
     Raises:
-        UserError: see ``read_bytes``; it is no ONNX model, or not one that is complete in itself.
+        UserError: as ``read_bytes``; it is no ONNX model, or not one that is complete in itself.
     """
     return _read(path)[1]
 

@@ -35,7 +35,7 @@ probabilities are shown, and the same in every report, so that two can be compar
 
 def quantised_html(
     record: Mapping[str, Any],
-    pictures: Sequence[tuple[str, bytes]],
+    pictures: Sequence[tuple[str, Sequence[bytes]]],
     *,
     classes: int,
     even_light: bool,
@@ -43,62 +43,71 @@ def quantised_html(
     """
     Args:
         record: of ``quantize.json``.
-        pictures: caption and PNG of each.
+        pictures: caption and PNGs of each, those of ``pair_strips``.
         classes: with the background.
         even_light: the images are shown as the network sees them, their light evened.
     """
     options = record["options"]
     runtime = options["runtime"]
-    validation = record["validation"]
     image, truth, prediction, _ = column_names(several=classes > 2)
     return render(
         TEMPLATE,
         verdict=headline(record),
         notes=notes_of(record),
         faults=record["faults"],
-        rows=[
-            (
-                f"Dice, mean of {counted(validation['images'], 'validation image')}, "
-                f"{counted(validation['views'], 'view')} of each",
-                f"{record['dice_float32']:.4f}",
-                f"{record['dice'][runtime]:.4f}",
-            ),
-            ("file, bytes", f"{record['bytes_float32']:,}", f"{record['bytes']:,}"),
-            (
-                f"a batch of tiles by {runtime}, ms",
-                f"{1000 * record['seconds_float32']:.1f}",
-                f"{1000 * record['seconds']:.1f}",
-            ),
-        ],
+        rows=_rows(record),
         others=[f"{name}: {dice:.4f}" for name, dice in record["dice"].items() if name != runtime],
         settings=[
             f"{record['calibrated_on']} of {record['training_images']} training images, ranges by "
             f"{options['calibration']}",
             f"activations {options['activations']}, weights s8 by output channel",
         ],
-        panels=(
-            "input, light evened" if even_light else image,
-            truth,
-            "float32",
-            "8 bits",
-            "errors of 8 bits",
-            "float32 - 8 bits",
+        rows_of_panels=(
+            ("input, light evened" if even_light else image, truth, "errors of 8 bits"),
+            ("float32", "8 bits", "8 bits - float32"),
         ),
         prediction=prediction,
         legend=MEANINGS_OF_SEVERAL if classes > 2 else MEANINGS,
         differences=_differences(classes),
         full_colour=f"{FULL_COLOUR:g}",
-        pictures=[{"caption": caption, **shown_picture(png)} for caption, png in pictures],
-        layers=[
-            {
-                "name": name,
-                "error": f"{error:.2g}",
-                "bits": "float32" if name in record["float_layers"] else "8",
-            }
-            for name, error in list(record["sensitivities"].items())[:MOST_LAYERS]
+        pictures=[
+            {"caption": caption, "strips": [shown_picture(png) for png in pngs]}
+            for caption, pngs in pictures
         ],
+        layers=_layers(record),
         all_layers=len(record["sensitivities"]),
     )
+
+
+def _rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What is measured, and its values of float32 and of 8 bits."""
+    validation, runtime = record["validation"], record["options"]["runtime"]
+    return [
+        (
+            f"Dice, mean of {counted(validation['images'], 'validation image')}, "
+            f"{counted(validation['views'], 'view')} of each",
+            f"{record['dice_float32']:.4f}",
+            f"{record['dice'][runtime]:.4f}",
+        ),
+        ("file, bytes", f"{record['bytes_float32']:,}", f"{record['bytes']:,}"),
+        (
+            f"a batch of tiles by {runtime}, ms",
+            f"{1000 * record['seconds_float32']:.1f}",
+            f"{1000 * record['seconds']:.1f}",
+        ),
+    ]
+
+
+def _layers(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Those whose rounding moves the output most."""
+    return [
+        {
+            "name": name,
+            "error": f"{error:.2g}",
+            "bits": "float32" if name in record["float_layers"] else "8",
+        }
+        for name, error in list(record["sensitivities"].items())[:MOST_LAYERS]
+    ]
 
 
 def _differences(classes: int) -> list[tuple[Rgb, str]]:
@@ -172,13 +181,17 @@ def _compact(record: Mapping[str, Any]) -> str:
     )
 
 
-def pair_strip(before: PictureRow, after: PictureRow) -> NDArray[np.uint8]:
-    """Image, truth, prediction before and after, errors after, and what changed, side by side."""
+def pair_strips(before: PictureRow, after: PictureRow) -> list[NDArray[np.uint8]]:
+    """Image, truth and errors after; below them prediction before and after, and what changed.
+    In two rows, since six panels side by side are too small to see a thin vessel."""
     image, truth, first, _ = shown_panels(before)
     _, _, second, errors = shown_panels(after)
-    gap_hwc = np.full((len(image), STRIP_GAP, 3), 255, np.uint8)
     changed = reduced(difference_picture(before, after))
-    shown = (image, truth, first, second, errors, changed)
+    return [_beside((image, truth, errors)), _beside((first, second, changed))]
+
+
+def _beside(shown: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    gap_hwc = np.full((len(shown[0]), STRIP_GAP, 3), 255, np.uint8)
     joined = [part for one in shown for part in (one, gap_hwc)]
     return np.concatenate(joined[:-1], axis=1)
 

@@ -1,5 +1,6 @@
 """What the gate catches, and what a folder holds after an export that failed."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from unet_dist.deploy.parity import Refused
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
 from unet_dist.deploy.source import Source, open_source
 from unet_dist.errors import UserError
-from unet_dist.runs import read_json, write_json
+from unet_dist.runs import RunDir, read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,8 @@ def test_a_folder_of_two_runs_is_told(
         arguments = ["deploy", "commands", str(file.mindir), "--soc", "Ascend310P3"]
         told = "model.mindir eeeeeeeeeeee"
     else:
-        write_model(file.int8, replace(source.metadata, derived_from_sha256="e" * 64))
+        other = replace(source.metadata, derived_from_sha256="e" * 64, precision="int8")
+        write_model(file.int8, other, quantised=True)
         if command == "commands":
             arguments = ["deploy", "commands", str(tmp_path), "--soc", "Ascend310P3"]
     with pytest.raises(UserError) as caught:
@@ -145,3 +147,23 @@ def test_a_mindir_file_that_was_exchanged_is_told(tmp_path: Path) -> None:
         read_source(file.mindir, int8=False)
     file.mindir.write_bytes(b"")
     assert read_source(file.mindir, int8=False).fixed_shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("command", [["export", "--to", "onnx"], ["quantize"]])
+def test_what_cannot_end_well_is_told_before_mindspore_starts(
+    command: list[str], source: Source, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match="file/deployed: cannot be written: Not a directory"):
+        app([*command, str(source.run.path), "-o", f"{file}/deployed"], standalone_mode=False)
+    with pytest.raises(UserError, match="none: not a run folder"):
+        app([*command, f"{tmp_path}/none", "-o", str(tmp_path)], standalone_mode=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_weights_of_a_run_that_is_not_done_are_warned_of(source: Source, tmp_path: Path) -> None:
+    run = RunDir(shutil.copytree(source.run.path, tmp_path / "run"))
+    write_json(run.status, {"state": "running"})
+    [warning] = open_source(run, opset=17).warnings
+    assert warning == "the run is running, not done: its best weights so far are of step 1"

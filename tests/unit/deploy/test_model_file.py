@@ -50,6 +50,11 @@ def test_a_foreign_file_is_told_from_a_damaged_one() -> None:
         Metadata.of_json({**METADATA.to_json(), "format": 2}, where="m.onnx")
 
 
+def test_class_names_are_a_list_and_no_text_of_as_many_letters() -> None:
+    with pytest.raises(UserError, match="its class_names are 'ab', but must be a list"):
+        Metadata.of_json({**METADATA.to_json(), "class_names": "ab"}, where="m")
+
+
 def test_contradictions_are_refused() -> None:
     tree = {**METADATA.to_json(), "std": [1.0], "threshold": None, "precision": "int4"}
     with pytest.raises(UserError) as caught:

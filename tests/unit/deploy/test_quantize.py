@@ -11,10 +11,11 @@ import pytest
 
 from tests.deployed import untrained_run
 from unet_dist.cli import app
+from unet_dist.deploy.choice import Quantised, Validation, choose
 from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
 from unet_dist.deploy.parity import Refused
 from unet_dist.deploy.ptq import Options, calibrate, evenly, fewest_float_layers
-from unet_dist.deploy.quantize import Quantised, Validation, choose, quantise_run
+from unet_dist.deploy.quantize import quantise_run
 from unet_dist.deploy.runtime import DeployedNetwork, OnnxRuntimeSession
 from unet_dist.deploy.source import Source, open_source
 from unet_dist.errors import UserError
@@ -161,17 +162,17 @@ def test_a_refused_model_leaves_nothing_unless_forced(source: Source, tmp_path: 
     assert all(note in page for note in notes_of(record))
     assert "calibrated on" not in page  # 2 of more than 2
     assert "2 of 4 training images, ranges by minmax" in page
-    assert page.count("data:image/png") == len(source.dataset.splits.val)
+    assert page.count("data:image/png") == 2 * len(source.dataset.splits.val)
     assert "Written by --force although its file is" in page
-    shown = re.findall(r'<p class="panels" style="--columns: 6">(.*)</p>', page)
-    assert len(shown) == len(source.dataset.splits.val)
+    shown = re.findall(r'<p class="panels" style="--columns: 3">(.*)</p>', page)
+    assert len(shown) == 2 * len(source.dataset.splits.val)
     assert set(shown) == {
-        "<span>image</span><span>truth</span><span>float32</span><span>8 bits</span>"
-        "<span>errors of 8 bits</span><span>float32 - 8 bits</span>"
+        "<span>image</span><span>truth</span><span>errors of 8 bits</span>",
+        "<span>float32</span><span>8 bits</span><span>8 bits - float32</span>",
     }
     assert "float32 and 8 bits: predicted probability" in page
-    # Six pictures of 48 x 48 with 5 gaps of 6 are 318 wide: twice that fits into the text.
-    assert page.count("width: min(100%, 636px)") == len(shown)
+    # Three pictures of 48 x 48 with 2 gaps of 6 are 156 wide: six times that fits into the text.
+    assert page.count("width: min(100%, 936px)") == len(source.dataset.splits.val)
     assert page.count("missed (false negative)") == 1
     assert np.isfinite(record["speedup"])
 

@@ -87,9 +87,9 @@ def test_what_is_too_large_or_no_file_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_model(tmp_path / "model.onnx")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         metadata_of_onnx(Path("/dev/zero"))
-    with pytest.raises(UserError, match="cannot be read: No such file"):
+    with pytest.raises(UserError, match="no such file"):
         metadata_of_onnx(tmp_path / "none.onnx")
     path.with_name("empty.onnx").write_bytes(b"")
     with pytest.raises(UserError, match="has no input or no output"):
@@ -108,6 +108,30 @@ def test_what_is_too_large_or_no_file_is_told(
     monkeypatch.setattr(untrusted, "MOST_ONNX_BYTES", 100)
     with pytest.raises(UserError, match="is larger than 100 bytes"):
         metadata_of_onnx(path)
+
+
+def test_a_graph_that_is_not_what_its_metadata_tell_is_refused(tmp_path: Path) -> None:
+    """Either runtime would end in an error of its own, or compute something else."""
+    path = write_model(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    model.graph.input[0].name = "x"
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError) as caught:
+        metadata_of_onnx(path)
+    assert caught.value.faults == (
+        "its input is x [1, 3, any, any], but by its metadata it is image [any, 3, any, any]",
+        "its output is probability [any, 3, any, any], but by its metadata it is probability "
+        "[any, 1, any, any]",
+    )
+
+
+def test_a_float32_model_under_the_name_of_8_bits_is_told(tmp_path: Path) -> None:
+    folder = ModelFile(tmp_path)
+    write_model(folder.int8)
+    with pytest.raises(UserError, match=r"model_int8\.onnx: is a model of float32"):
+        folder.check_one_run()
 
 
 @pytest.mark.parametrize(

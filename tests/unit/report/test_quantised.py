@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 
 from unet_dist.report.panels import BLACK, BLUE, GREY, ORANGE, STRIP_GAP, PictureRow
-from unet_dist.report.quantised import difference_picture, pair_strip, quantised_html
+from unet_dist.report.quantised import difference_picture, pair_strips, quantised_html
 
 
 def row(prob: list[list[float]], threshold: float | None = 0.5) -> PictureRow:
@@ -42,11 +43,14 @@ def test_of_several_classes_the_one_that_differs_most_is_shown() -> None:
     assert [tuple(one) for one in found] == [ORANGE, BLACK, GREY]
 
 
-def test_the_difference_is_the_last_of_six_pictures() -> None:
+def test_both_predictions_stand_beside_their_difference() -> None:
     before, after = row([[0.5], [0.9], [0.0]]), row([[0.5], [0.2], [0.0]])
-    strip = pair_strip(before, after)
-    assert strip.shape == (1, 6 * 3 + 5 * STRIP_GAP, 3)
-    np.testing.assert_array_equal(strip[:, -3:], difference_picture(before, after))
+    strips = pair_strips(before, after)
+    assert [strip.shape for strip in strips] == [(1, 3 * 3 + 2 * STRIP_GAP, 3)] * 2
+    np.testing.assert_array_equal(strips[1][:, -3:], difference_picture(before, after))
+    # 0.9 and 0.2 of 255, in grey.
+    assert strips[1][0, 1].tolist() == pytest.approx([230] * 3, abs=1)
+    assert strips[1][0, 3 + STRIP_GAP + 1].tolist() == pytest.approx([51] * 3, abs=1)
 
 
 def record(layers: int) -> dict[str, Any]:
@@ -84,12 +88,12 @@ def test_the_page_says_what_its_columns_and_rows_leave_unsaid() -> None:
     assert "20 of 36 layers shown" in evened
     assert "in full colour from 0.1 on" in evened
     assert "less probable in 8 bits" in evened
-    whole = quantised_html(record(20), [("eye", PNG)], classes=2, even_light=False)
+    whole = quantised_html(record(20), [("eye", [PNG, PNG])], classes=2, even_light=False)
     assert "layers shown" not in whole
     assert "<span>image</span>" in whole
-    pictured = quantised_html(record(20), [("eye", PNG)], classes=2, even_light=True)
+    pictured = quantised_html(record(20), [("eye", [PNG, PNG])], classes=2, even_light=True)
     assert "<span>input, light evened</span>" in pictured
-    assert "<span>float32 - 8 bits</span>" in pictured
+    assert "<span>8 bits - float32</span>" in pictured
 
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (10).to_bytes(4, "big") + (10).to_bytes(4, "big")

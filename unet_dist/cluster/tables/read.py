@@ -11,6 +11,7 @@ from unet_dist.cluster.tables.check import Checked, check_tree, path_problems
 from unet_dist.cluster.tables.model import Chip, RankTable
 from unet_dist.cluster.tables.problems import Problem, errors_of
 from unet_dist.errors import UserError
+from unet_dist.files import read_bytes
 
 MAX_BYTES = 10_000_000
 MAX_DEPTH = 64
@@ -79,7 +80,7 @@ def read_when_ready(
     end = now + wait_s
     before: bytes | None = None
     while True:
-        content = _read_bytes(path)
+        content = read_bytes(path, most=MAX_BYTES, beyond="which no rank table is")
         if content != before:
             before, changed = content, now
         tree, problems = parse(content)
@@ -115,24 +116,6 @@ def parse(content: bytes) -> tuple[Any, list[Problem]]:
     if tree is None:
         return None, [_not_json("it holds only null")]
     return tree, []
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        # A pipe or a device could be waited for without end.
-        if path.exists() and not path.is_file():
-            raise UserError(str(path), "is not a file")
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise UserError(str(path), "no such file") from error
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise UserError(repr(str(path)), f"is no path: {error}") from error
-    if len(content) > MAX_BYTES:
-        raise UserError(str(path), f"is larger than {MAX_BYTES} bytes, which no rank table is")
-    return content
 
 
 def _reason_to_wait(tree: Any, problems: list[Problem], *, still: bool) -> str | None:

@@ -119,7 +119,7 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(UserError, match="larger than 10000000 bytes"):
+    with pytest.raises(UserError, match="larger than 10,000,000 bytes, which no rank table is"):
         check_file(path)
 
 
