@@ -8,10 +8,10 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from unet_dist.profiling.advice import Advice
 from unet_dist.profiling.analysis import PART_NAMES, Analysis, RankSummary
 from unet_dist.profiling.operators import ELSEWHERE, LAYOUT, OperatorGroup
 from unet_dist.profiling.roofline import CHIPS
+from unet_dist.profiling.seen import Advice
 from unet_dist.profiling.steps import PARTS, outlier_text
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.texts import shortened

@@ -141,3 +141,25 @@ def test_of_tables_the_culprit_communicates_least():
     even = [table_of(r, exposed=500e3 + r, free=1000e3) for r in range(8)]
     assert stragglers_of_tables(even) == []
     assert isinstance(culprit, Straggler)
+
+
+def test_what_only_several_late_ranks_together_save_is_divided_among_them():
+    """Late by 12, 10 and once in ten by 2 ms: a step gains 12 ms if the first two are not late, of
+    which the first 10 need both of them."""
+    found = np.zeros((20, 8)) + np.arange(20)[:, None] * 1e9
+    found[:, 1] += 12e6
+    found[:, 6] += 10e6
+    found[::10, 3] += 2e6
+    late = stragglers_of(found, range(8), step_ns=100e6, num_steps=20)
+    assert [(rank, pytest.approx(cost)) for rank, _, cost in late] == [(1, 7e6), (6, 5e6)]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_ranks_that_take_turns_are_not_blamed(ranks):
+    blamed = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        found = begins({}, ranks=ranks, collectives=40, seed=seed)
+        found[np.arange(40), rng.integers(ranks, size=40)] += 5e6
+        blamed += named(found, num_steps=40)
+    assert len(blamed) <= 1
