@@ -14,14 +14,13 @@ TINY_SHARE = 0.5
 """Of all kernels shorter than 10 us: with more of them the work is too small, whatever the host."""
 WASTED = 0.2
 """Of reserved memory that nothing uses."""
-
 SHOWN_RANKS = 8
 OFTEN = 0.5
 """Changes of the pool in a step from which they are no warm-up."""
 
 
 def advise(seen: Seen) -> list[Advice]:
-    """Those worth it, the largest gain first; those of memory last."""
+    """Those worth it, the largest gain first; those of no known gain last."""
     step = seen.parts["step"]
     found = [advice for rule in RULES for advice in rule(seen)]
     worth = [a for a in found if math.isnan(a.gain_ns) or a.gain_ns >= LEAST_SHARE * step]
@@ -31,7 +30,8 @@ def advise(seen: Seen) -> list[Advice]:
 def _late_ranks(seen: Seen) -> Iterator[Advice]:
     remedies = {
         "host": "look what else runs on that host, and leave --bind-cores on",
-        "data": "train.prefetch, data.cache_mb, and where its images lie",
+        "data": "train.prefetch, data.cache_mb, and where its images lie; where the loaders of all "
+        "ranks are as slow, the one that began last looks late",
         "compute": "look at the card's clock and temperature (npu-smi info), and start without it",
         "unknown": "profile longer (--profile steps=A:B) to see what it does meanwhile",
     }
@@ -63,6 +63,8 @@ def _listed(ranks: Sequence[int]) -> str:
 
 def _uneven(seen: Seen) -> Iterator[Advice]:
     """Who is late changes, so no rank is to blame."""
+    if seen.uneven is not None and seen.uneven.cause == "data":
+        return  # of which the advice on input tells
     if seen.uneven is not None:
         yield Advice(
             rule="uneven",
@@ -118,11 +120,12 @@ def _undivided(seen: Seen) -> Iterator[Advice]:
 
 
 def _data(seen: Seen) -> Iterator[Advice]:
+    uneven = seen.uneven.evidence if seen.uneven and seen.uneven.cause == "data" else ()
     yield Advice(
         rule="data",
         what="the device waits for its input",
-        gain_ns=seen.parts["data"],
-        evidence=(f"{_ms(seen.parts['data'])} of a step without work and without an image",),
+        gain_ns=seen.data_ns - sum(one.cost_ns for one in seen.stragglers if one.cause == "data"),
+        evidence=(f"{_ms(seen.data_ns)} of a step without work and without an image", *uneven),
         setting="train.prefetch=4, data.cache_mb as large as the images, or smaller augment.*",
         disproof="a run with its images cached (second epoch) is as slow",
     )
@@ -210,6 +213,21 @@ def _host(seen: Seen) -> Iterator[Advice]:
         "between operators within one compiled graph; larger train.batch",
         disproof="twice the batch takes twice as long",
     )
+
+
+def _idle(seen: Seen) -> Iterator[Advice]:
+    """Of profiles without kernels, such as the table of a cluster."""
+    free = seen.parts["free"]
+    if seen.launches is None and free >= LEAST_SHARE * seen.parts["step"] > 0:
+        yield Advice(
+            rule="untold_idle",
+            what="the device idles, and the profile does not tell for what",
+            gain_ns=math.nan,
+            evidence=(f"{_ms(free)} of a step, {free / seen.parts['step']:.0%} of it",),
+            setting="profile some steps with their timeline (--profile steps=A:B), which tells "
+            "late launches, input, and late ranks apart",
+            disproof="the timeline shows a device that is busy",
+        )
 
 
 def _layout(seen: Seen) -> Iterator[Advice]:
@@ -323,8 +341,8 @@ def _memory(seen: Seen) -> Iterator[Advice]:
 
 
 RULES: Sequence[Callable[[Seen], Iterator[Advice]]] = (
-    _late_ranks, _uneven, _absent_ranks, _undivided, _data, _beside, _exposed, _host, _layout,
-    _float32, _aicpu, _links, _stalls, _memory,
+    _late_ranks, _uneven, _absent_ranks, _undivided, _data, _beside, _exposed, _host, _idle,
+    _layout, _float32, _aicpu, _links, _stalls, _memory,
 )  # fmt: skip
 
 

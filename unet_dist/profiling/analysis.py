@@ -37,7 +37,7 @@ from unet_dist.profiling.stragglers import (
     stragglers_of_tables,
 )
 from unet_dist.profiling.tables import RankProfile
-from unet_dist.profiling.uneven import Uneven, uneven_of
+from unet_dist.profiling.uneven import Uneven, uneven_of, without_data_waits_ns
 
 SCHEMA = 1
 PART_NAMES: Mapping[str, str] = {
@@ -178,6 +178,7 @@ def _seen(
         steps = num_steps(kernels)
         launches = launches_of(kernels, profile.communicating, profile.transferring)
     return Seen(
+        data_ns=late.data_ns,
         parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),
         stragglers=late.stragglers,
         uneven=late.uneven,
@@ -248,6 +249,8 @@ class Lateness:
     uneven: Uneven | None
     """What they wait for each other besides; None where nothing tells who comes when."""
     rows: Sequence[CollectiveRow]
+    data_ns: float
+    """By how much a step would be shorter if no rank waited for its input."""
 
 
 def _lateness(
@@ -256,10 +259,13 @@ def _lateness(
     clocks: Mapping[int, Clock],
     typical: RankSummary,
 ) -> Lateness:
+    # That each of them waits for is gained at the least.
+    data_ns = min((one.median["data"] for one in ranks if one.median), default=0.0)
     aligned = [p for p in profiles if p.collectives and clocks[p.rank].is_known]
     if len(aligned) < 2:
         told = [one.steps[-1] for one in ranks if one.steps and "late" not in one.unknown]
-        return Lateness(stragglers=stragglers_of_tables(told), uneven=None, rows=())
+        late = stragglers_of_tables(told)
+        return Lateness(stragglers=late, uneven=None, rows=(), data_ns=data_ns)
     begins_cr, keys = arrivals(aligned, clocks)
     num_steps = max(1, len(typical.steps))
     chosen = decisive(aligned, begins_cr, keys)
@@ -269,13 +275,15 @@ def _lateness(
         step_ns=typical.median.get("step", 0.0),
         num_steps=num_steps,
     )
-    uneven = uneven_of(
-        aligned, begins_cr, keys, chosen, culprits=[one[0] for one in found], num_steps=num_steps
-    )
+    culprits = [rank for rank, _, _ in found]
     return Lateness(
         stragglers=explained(aligned, found, begins_cr, keys, chosen),
-        uneven=uneven,
+        uneven=uneven_of(aligned, begins_cr, keys, chosen, culprits=culprits, num_steps=num_steps),
         rows=_rows(aligned, begins_cr, keys),
+        data_ns=max(
+            data_ns,
+            without_data_waits_ns(aligned, begins_cr, keys, chosen, num_steps=num_steps),
+        ),
     )
 
 
@@ -327,4 +335,4 @@ def _verdict(seen: Seen, advice: Sequence[Advice], ranks: int) -> str:
             text += " Ranks wait for each other, for several small reasons."
         return f"{text} Nothing was found whose change would gain 3 % of it."
     first = gains[0]
-    return f"{text} First of all: {first.what} (up to {first.gain_ns / step:.0%} of a step)."
+    return f"{text} First of all: {first.what} ({first.gain_text(step)})."

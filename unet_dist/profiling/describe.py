@@ -168,8 +168,8 @@ def _kernel_lines(analysis: Analysis) -> list[str]:
 def advice_lines(advice: Sequence[Advice], step_ns: float) -> list[str]:
     lines = []
     for number, one in enumerate(advice, 1):
-        gain = "" if math.isnan(one.gain_ns) else f", up to {one.gain_ns / step_ns:.0%} of a step"
-        lines.append(f"{number}. {one.what}{gain}")
+        gain = one.gain_text(step_ns)
+        lines.append(f"{number}. {one.what}{f', {gain}' if gain else ''}")
         lines += [f"   seen: {line}" for line in one.evidence]
         lines += [f"   change: {one.setting}", f"   wrong if: {one.disproof}"]
     return lines

@@ -1,5 +1,6 @@
 """What the rules of advice look at, and what each of them says."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,19 @@ class Advice:
     """Its name, for programs."""
     what: str
     gain_ns: float
-    """Of a step, at the most; NaN where it is memory that is gained."""
+    """Of a step, at the most; NaN where it is memory that is gained, or nothing tells how much."""
     evidence: tuple[str, ...]
     setting: str
     """What to change, and where."""
     disproof: str
     """What would show that the advice is wrong."""
+
+    def gain_text(self, step_ns: float) -> str:
+        """``up to 12% of a step``; a mean that some steps lengthen may exceed the median step."""
+        if math.isnan(self.gain_ns):
+            return ""
+        median = "median " if self.gain_ns > step_ns else ""
+        return f"up to {self.gain_ns / step_ns:.0%} of a {median}step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,8 @@ class Seen:
 
     parts: Mapping[str, float]
     """By ``steps.PARTS``, and ``step`` and ``overlapped``."""
+    data_ns: float
+    """By how much a step would be shorter if no rank waited for its input."""
     hidden_transfer_ns: float
     """While it computes, of a mean step."""
     stragglers: Sequence[Straggler]

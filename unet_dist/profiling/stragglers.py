@@ -233,7 +233,7 @@ def explained(
         place = next(i for i, profile in enumerate(profiles) if profile.rank == rank)
         latest = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
         middle = _middle(late_cr[:, place].clip(0))
-        late, excess, usual = float(middle(late_cr[latest, place])), {}, {}
+        late, excess, waits = float(middle(late_cr[latest, place])), {}, {}
         for cause in CAUSES:
             others = [
                 [own[number][cause] for number in latest]
@@ -241,12 +241,12 @@ def explained(
                 if profile.rank not in culprits
             ] or [[0] * len(latest)]
             own = np.array([before[place][number][cause] for number in latest])
-            usual[cause] = float(np.median(np.median(others, axis=0)))
+            waits[cause] = float(np.median(others, axis=1).max())
             excess[cause] = float(middle(own - np.median(others, axis=0)))
         cause, most = max(excess.items(), key=lambda item: item[1])
         named = late > 0 and most >= EXPLAINS * late
-        if named and cause == "data" and usual["data"] >= late:
-            # All of them wait for their loaders, which run ahead of the steps at the same pace: one
+        if named and cause == "data" and waits["data"] >= late / 2:
+            # Others wait for their loaders too, which run ahead of the steps at the same pace: one
             # that began later stays later, and its images sooner would make no step shorter.
             continue
         told.append(

@@ -44,70 +44,83 @@ def uneven_of(
         chosen: as ``stragglers.decisive`` gives them.
         culprits: ranks that are late all the time, or that answer for most of the waiting.
     """
-    places = [place for place, one in enumerate(profiles) if one.rank not in culprits]
-    if not len(chosen) or not places:
+    if not len(chosen):
         return None
-    begins_cr = begins_cr[chosen]
+    places = [place for place, one in enumerate(profiles) if one.rank not in culprits]
+    if len(places) < 2:
+        return Uneven(cost_ns=0.0, cause="unknown", evidence=())
+    begins_cr = begins_cr[np.ix_(chosen, places)]
     late_cr = begins_cr - usual_ns(begins_cr)[:, None]
-    late_c = late_cr[:, places].max(axis=1).clip(0)
-    last_c = np.array(places)[late_cr[:, places].argmax(axis=1)]
+    late_c, last_c = late_cr.max(axis=1), late_cr.argmax(axis=1)
     latest = np.flatnonzero(late_c >= np.quantile(late_c, 0.5))
-    before = ahead_of_collectives(profiles, keys)
-    longer, usual_data_ns, behind_ns = dict.fromkeys(CAUSES, 0.0), 0.0, 0.0
-    for number in latest:
-        key, last = chosen[number], last_c[number]
-        others = [place for place in places if place != last] or [
-            place for place in range(len(profiles)) if place != last
-        ]
-        behind = begins_cr[number, last] - np.median(begins_cr[number, others])
-        behind_ns += float(behind) / len(latest)
-        for cause in CAUSES:
-            usual = float(np.median([before[place][key][cause] for place in others]))
-            longer[cause] += (before[last][key][cause] - usual) / len(latest)
-            usual_data_ns += usual / len(latest) if cause == "data" else 0.0
+    every = ahead_of_collectives(profiles, keys)
+    before = [every[place] for place in places]
+    longer = {
+        cause: float(np.mean([_differs(before, chosen[at], last_c[at], cause) for at in latest]))
+        for cause in CAUSES
+    }
     cause, most = max(longer.items(), key=lambda item: item[1])
-    cost = float(middle_of(late_c)) * len(late_c) / max(1, num_steps)
-    if cause == "data" and usual_data_ns >= behind_ns:
-        cost = 0.0  # all of them wait for their images, and for longer: that is what to change
+    late = float(late_c[latest].mean())
+    who = _who([profiles[place].rank for place in places], last_c, late_c)
     return Uneven(
-        cost_ns=cost,
-        cause=cause if behind_ns > 0 and most >= EXPLAINS * behind_ns else "unknown",
+        cost_ns=middle_of(late_c) * len(late_c) / max(1, num_steps),
+        cause=cause if late > 0 and most >= EXPLAINS * late else "unknown",
         evidence=(
-            _who(profiles, last_c, late_c, [keys[place][0] for place in chosen]),
-            f"before the {len(latest)} collectives where it was latest (by {behind_ns / 1e6:.2f} ms"
-            " on the average) the last rank differs from the median of the others by "
+            f"of {len(chosen)} collectives the last one{' beside those' if culprits else ''} was "
+            f"{who}, by {late_c.max() / 1e6:.2f} ms at the most",
+            f"in the {len(latest)} where it was latest (by {late / 1e6:.2f} ms on the average) it "
+            "differs from the median rank by "
             + ", ".join(f"{name} {ns / 1e6:+.2f} ms" for name, ns in longer.items()),
         ),
     )
 
 
-def _who(
+def _differs(
+    before: Sequence[Sequence[Mapping[str, int]]], place: int, last: int, cause: str
+) -> float:
+    """From the median rank, or of two ranks from the other one."""
+    spent = [own[place][cause] for own in before]
+    usual = spent[1 - last] if len(spent) == 2 else float(np.median(spent))
+    return spent[last] - usual
+
+
+def without_data_waits_ns(
     profiles: Sequence[RankProfile],
-    last_c: NDArray[np.intp],
-    late_c: NDArray[np.float64],
-    names: Sequence[str],
-) -> str:
-    """How often each rank came last, and by how much at the most."""
-    counts = np.bincount(last_c, minlength=len(profiles))
+    begins_cr: NDArray[np.float64],
+    keys: Sequence[tuple[str, int]],
+    chosen: NDArray[np.intp],
+    *,
+    num_steps: int,
+) -> float:
+    """By how much a step would be shorter if no rank waited for its input: the last one would come
+    so much earlier, whoever it is then.
+
+        begins 100 and 60, waits 70 and 20:  the last one would come at 40 in place of 100
+    """
+    if not len(chosen):
+        return 0.0
+    before = ahead_of_collectives(profiles, keys)
+    waits_cr = np.array([[own[place]["data"] for own in before] for place in chosen], np.float64)
+    begins_cr = begins_cr[chosen]
+    saved_c = begins_cr.max(axis=1) - (begins_cr - waits_cr).max(axis=1)
+    return middle_of(saved_c) * len(saved_c) / max(1, num_steps)
+
+
+def _who(ranks: Sequence[int], last_c: NDArray[np.intp], late_c: NDArray[np.float64]) -> str:
+    """How often each rank came last."""
+    counts = np.bincount(last_c[late_c > 0], minlength=len(ranks))
     order = [int(place) for place in np.argsort(-counts, kind="stable") if counts[place]]
-    told = ", ".join(f"rank {profiles[place].rank} in {counts[place]}" for place in order[:SHOWN])
-    more = f", {len(order) - SHOWN} more ranks in the others" if len(order) > SHOWN else ""
-    most = int(late_c.argmax())
-    return (
-        f"of {len(last_c)} collectives the last one was {told}{more}; by {late_c[most] / 1e6:.2f} "
-        f"ms at the most (rank {profiles[last_c[most]].rank}, {names[most]})"
-    )
+    told = ", ".join(f"rank {ranks[place]} in {counts[place]}" for place in order[:SHOWN])
+    return told + (f", {len(order) - SHOWN} more ranks" if len(order) > SHOWN else "")
 
 
 LARGER = "twice the train.batch with train.accumulation=2 waits half as often"
 UNEVEN: Mapping[str, str] = {
     "compute": "images of one size for all ranks (augment.crop), and look for what slows cards or "
     f"cores down at times: other jobs, heat (npu-smi info); {LARGER}",
-    "data": "train.prefetch=4, which evens out images that take unequal time to read, "
-    "data.cache_mb as large as the images, and images in files of one size",
     "host": "look what else runs on those hosts then, leave --bind-cores on, and see in stacks "
     f"(--profile-stack, on cards) whether Python collects garbage; {LARGER}",
     "unknown": "profile more steps (--profile steps=A:B), and look what the last rank does before "
     f"(unet-dist profile timeline); {LARGER}",
 }
-"""What to change, by cause."""
+"""What to change, by cause. Where it is images, the advice on these says so."""

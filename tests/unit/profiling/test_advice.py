@@ -152,17 +152,17 @@ def _beside(rng, name):
 
 
 def uneven_steps(rng):
-    """Each rank in its turn is late, so that none is to blame. Not for its images: those are waited
-    for by all ranks, and each of the two advices names what to change."""
+    """Each rank in its turn is late, so that none is to blame."""
     job = clean(rng)
-    cause, ranks = str(rng.choice(["compute", "host"])), len(job.habits)
+    cause, ranks = str(rng.choice(["compute", "data", "host"])), len(job.habits)
     ms, first = cost(job, rng, 0.1), int(rng.integers(ranks))
     late = [
         [ms * float(rng.uniform(0.9, 1.1)) if (step + first) % ranks == rank else 0.0
          for rank in range(ranks)]
         for step in range(job.steps)
     ]  # fmt: skip
-    return replace(job, uneven={cause: late}), f"their steps are of unequal length ({cause})"
+    named = f"their steps are of unequal length ({cause})"
+    return replace(job, uneven={cause: late}), "waits for its input" if cause == "data" else named
 
 
 FAULTS = (

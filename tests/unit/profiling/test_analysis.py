@@ -10,6 +10,7 @@ from unet_dist.cli import app
 from unet_dist.profiling.advice import LEAST_SHARE
 from unet_dist.profiling.analysis import analyse
 from unet_dist.profiling.intervals import NOTHING, merged, of_pairs
+from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.write import write_text_folder
 from unet_dist.report.profile import profile_html
 
@@ -98,6 +99,23 @@ def test_communication_that_nothing_divides_is_not_passed_over():
     exposed = analyse([bare]).parts["late"]
     assert advice.gain_ns == exposed == 10 * MS
     assert "undivided" not in rules(analyse([profile_of()]))
+
+
+def test_idling_that_a_table_does_not_explain_is_told_after_the_late_rank():
+    """As in the table of eight real ranks (milliseconds)."""
+    exposed = [683.7, 133.4, 530.3, 265.6, 478.5, 756.4, 244.1, 539.0]
+    profiles = [
+        RankProfile(
+            rank=rank, source="", format="cluster table", has_timeline=False,
+            told_steps={0: {"Computing": 80e3, "Communication(Not Overlapped)": ms * 1e3,
+                            "Free": (1620 - ms) * 1e3}},
+        )
+        for rank, ms in enumerate(exposed)
+    ]  # fmt: skip
+    found = analyse(profiles)
+    assert rules(found) == ["late_rank", "untold_idle"]
+    assert "First of all: rank 1 makes the others wait (host)" in found.verdict
+    assert found.advice[1].gain_text(1.0) == ""
 
 
 def test_the_command_tells_writes_and_exits_by_what_it_could_read(tmp_path):
