@@ -275,9 +275,10 @@ def _lateness(
         step_ns=typical.median.get("step", 0.0),
         num_steps=num_steps,
     )
-    culprits = [rank for rank, _, _ in found]
+    stragglers = explained(aligned, found, begins_cr, keys, chosen)
+    culprits = [late.rank for late in stragglers]
     return Lateness(
-        stragglers=explained(aligned, found, begins_cr, keys, chosen),
+        stragglers=stragglers,
         uneven=uneven_of(aligned, begins_cr, keys, chosen, culprits=culprits, num_steps=num_steps),
         rows=_rows(aligned, begins_cr, keys),
         data_ns=max(

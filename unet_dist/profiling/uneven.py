@@ -61,13 +61,14 @@ def uneven_of(
     }
     cause, most = max(longer.items(), key=lambda item: item[1])
     late = float(late_c[latest].mean())
+    apart = ", ".join(map(str, culprits[:SHOWN]))
     who = _who([profiles[place].rank for place in places], last_c, late_c)
     return Uneven(
         cost_ns=middle_of(late_c) * len(late_c) / max(1, num_steps),
         cause=cause if late > 0 and most >= EXPLAINS * late else "unknown",
         evidence=(
-            f"of {len(chosen)} collectives the last one{' beside those' if culprits else ''} was "
-            f"{who}, by {late_c.max() / 1e6:.2f} ms at the most",
+            f"of {len(chosen)} collectives the last one was {who}, by at the most "
+            f"{late_c.max() / 1e6:.2f} ms{f', without rank {apart}' if apart else ''}",
             f"in the {len(latest)} where it was latest (by {late / 1e6:.2f} ms on the average) it "
             "differs from the median rank by "
             + ", ".join(f"{name} {ns / 1e6:+.2f} ms" for name, ns in longer.items()),

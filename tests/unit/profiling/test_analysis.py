@@ -75,6 +75,23 @@ def test_the_same_profiles_give_the_same_bytes():
     assert told[0] == told[1]
 
 
+def test_the_page_holds_ranks_against_each_other():
+    """Of 40 ranks the one that is late is among the 32 and the 8 that are shown."""
+    late_ns = [12 * MS if rank == 38 else 0 for rank in range(40)]
+    profiles = [profile_of(rank, late_ns=ns, steps=10) for rank, ns in enumerate(late_ns)]
+    page = profile_html(analyse(profiles), profiles)
+    assert "32 of 40 ranks are shown." in page
+    assert "8 of 40 ranks are shown." in page
+    bars = re.findall(r'<div class="bar">.*', page)
+    assert len(bars) == 32
+    # Steps of 100 ms, all as long as the longest: what each holds adds up to all of its bar.
+    for bar in bars:
+        assert sum(map(float, re.findall(r"width:([\d.]+)%", bar))) == pytest.approx(100, abs=0.01)
+    assert "rank 38 late" in bars[-1]
+    assert sum("late</span>" in bar for bar in bars) == 1
+    assert 'width:60.000%;background:#0072B2" title="computing: 60.00 ms"' in bars[0]
+
+
 def test_the_page_shortens_names_and_has_no_column_that_says_nothing():
     long = "64,3,11,11;" * 500
     kernels = profile_of().kernels
