@@ -174,8 +174,8 @@ def _exposed(seen: Seen) -> Iterator[Advice]:
         what="gradients travel while nothing is computed",
         gain_ns=min(moved, seen.parts["computing"] / 2),
         evidence=(f"{_ms(moved)} of transfer is exposed, {hidden:.0%} of it is hidden",),
-        setting="fewer and larger steps: train.accumulation=2; with MindSpore's own data parallel "
-        "mode all_reduce_fusion_config, so that parts are sent while others are computed",
+        setting="fewer and larger steps: train.accumulation=2; in MindSpore's data parallel mode "
+        "all_reduce_fusion_config, to hide parts; HCCL_BUFFSIZE (MB) above the largest message",
         disproof="the same step on one card takes as long",
     )
 
