@@ -194,7 +194,7 @@ def _saved(late_cr: NDArray[np.float64], places: Sequence[int]) -> NDArray[np.fl
     order = np.argsort(excess, axis=1)
     rises = np.diff(np.take_along_axis(excess, order, axis=1), axis=1, prepend=0)
     shares = np.cumsum(rises / np.arange(len(places), 0, -1), axis=1)
-    saved = np.empty_like(excess)
+    saved = np.zeros(excess.shape)
     np.put_along_axis(saved, order, shares, axis=1)
     return saved
 

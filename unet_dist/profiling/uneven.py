@@ -49,7 +49,7 @@ def uneven_of(
     places = [place for place, one in enumerate(profiles) if one.rank not in culprits]
     if len(places) < 2:
         return Uneven(cost_ns=0.0, cause="unknown", evidence=())
-    begins_cr = begins_cr[np.ix_(chosen, places)]
+    begins_cr = begins_cr[chosen][:, places]
     late_cr = begins_cr - usual_ns(begins_cr)[:, None]
     late_c, last_c = late_cr.max(axis=1), late_cr.argmax(axis=1)
     latest = np.flatnonzero(late_c >= np.quantile(late_c, 0.5))
