@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from tests.conftest import json_of, run_program
-from unet_dist.profiling.advice import Advice
 from unet_dist.profiling.analysis import Analysis, analyse
 from unet_dist.profiling.load import find_profiles, read_profiles
+from unet_dist.profiling.seen import Advice
 from unet_dist.profiling.steps import PARTS, step_parts
 from unet_dist.runs import RunDir
 

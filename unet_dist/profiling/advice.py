@@ -2,14 +2,11 @@
 would prove it wrong. The most valuable comes first."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
-from unet_dist.profiling.links import Link
-from unet_dist.profiling.memory import MemoryUse
-from unet_dist.profiling.operators import Launches, OperatorGroup
-from unet_dist.profiling.stalls import STALLS, Stall, by_cause, stall_evidence
-from unet_dist.profiling.stragglers import Straggler
+from unet_dist.profiling.seen import Advice, Seen
+from unet_dist.profiling.stalls import STALLS, by_cause, stall_evidence
+from unet_dist.profiling.uneven import UNEVEN
 
 LEAST_SHARE = 0.03
 """Of a step: what gains less is not worth a change."""
@@ -17,57 +14,13 @@ TINY_SHARE = 0.5
 """Of all kernels shorter than 10 us: with more of them the work is too small, whatever the host."""
 WASTED = 0.2
 """Of reserved memory that nothing uses."""
-
+SHOWN_RANKS = 8
 OFTEN = 0.5
 """Changes of the pool in a step from which they are no warm-up."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Advice:
-    rule: str
-    """Its name, for programs."""
-    what: str
-    gain_ns: float
-    """Of a step, at the most; NaN where it is memory that is gained."""
-    evidence: tuple[str, ...]
-    setting: str
-    """What to change, and where."""
-    disproof: str
-    """What would show that the advice is wrong."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What the rules look at: times are nanoseconds of a median step of the median rank."""
-
-    parts: Mapping[str, float]
-    """By ``steps.PARTS``, and ``step`` and ``overlapped``."""
-    hidden_transfer_ns: float
-    """While it computes, of a mean step."""
-    stragglers: Sequence[Straggler]
-    types: Sequence[OperatorGroup]
-    layout_ns: float
-    launches: Launches | None
-    """Of a step."""
-    float32_ns: float
-    """Of convolutions and matrix products in float32."""
-    slow_links: Sequence[tuple[Link, float]]
-    memory: MemoryUse | None
-    beside: Mapping[str, float]
-    """Nanoseconds of a mean step by name: validation, checkpoint."""
-    absent: Sequence[int]
-    """Ranks that these exchange data with, and that have no profile."""
-    stalls: Sequence[Stall]
-    undivided_ns: float
-    """Exposed communication of which the profile tells no part."""
-    num_steps: int
-    simulated: bool
-    amp: str = ""
-    """Of the run's configuration, if it is known."""
-
-
 def advise(seen: Seen) -> list[Advice]:
-    """Those worth it, the largest gain first; those of memory last."""
+    """Those worth it, the largest gain first; those of no known gain last."""
     step = seen.parts["step"]
     found = [advice for rule in RULES for advice in rule(seen)]
     worth = [a for a in found if math.isnan(a.gain_ns) or a.gain_ns >= LEAST_SHARE * step]
@@ -77,30 +30,77 @@ def advise(seen: Seen) -> list[Advice]:
 def _late_ranks(seen: Seen) -> Iterator[Advice]:
     remedies = {
         "host": "look what else runs on that host, and leave --bind-cores on",
-        "data": "train.prefetch, data.cache_mb, and where its images lie",
+        "data": "train.prefetch, data.cache_mb, and where its images lie; where the loaders of all "
+        "ranks are as slow, the one that began last looks late",
         "compute": "look at the card's clock and temperature (npu-smi info), and start without it",
         "unknown": "profile longer (--profile steps=A:B) to see what it does meanwhile",
     }
-    for late in seen.stragglers:
+    for cause in dict.fromkeys(late.cause for late in seen.stragglers):
+        found = [late for late in seen.stragglers if late.cause == cause]
+        several = len(found) > 1
+        shown = _listed([late.rank for late in found])
+        evidence = [
+            f"rank {late.rank}: {late.evidence}" if several else late.evidence
+            for late in found[:SHOWN_RANKS]
+        ]
+        if others := _listed([late.rank for late in seen.stragglers if late.cause != cause]):
+            evidence.append(f"late as well: {others}; what only all of them gain is divided evenly")
         yield Advice(
             rule="late_rank",
-            what=f"rank {late.rank} makes the others wait ({late.cause})",
-            gain_ns=late.cost_ns,
-            evidence=(late.evidence,),
-            setting=remedies[late.cause],
+            what=f"{f'ranks {shown} make' if several else f'rank {shown} makes'} the others wait "
+            f"({cause})",
+            gain_ns=sum(late.cost_ns for late in found),
+            evidence=tuple(evidence),
+            setting=remedies[cause],
             disproof="another rank is as late in the next profile",
         )
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    more = ", ..." if len(ranks) > SHOWN_RANKS else ""
+    return ", ".join(map(str, ranks[:SHOWN_RANKS])) + more
+
+
+def _uneven(seen: Seen) -> Iterator[Advice]:
+    """Who is late changes, so no rank is to blame."""
+    if seen.uneven is not None and seen.uneven.cause == "data":
+        return  # of which the advice on input tells
+    if seen.uneven is not None:
+        yield Advice(
+            rule="uneven",
+            what="ranks wait for each other, each time for another one: their steps are of unequal "
+            f"length ({seen.uneven.cause})",
+            gain_ns=seen.uneven.cost_ns,
+            evidence=seen.uneven.evidence,
+            setting=UNEVEN[seen.uneven.cause],
+            disproof="a longer profile names one rank that is late all the time",
+        )
+    elif not seen.absent:
+        yield Advice(
+            rule="unnamed_wait",
+            what="ranks wait for others, and nothing tells for which",
+            gain_ns=seen.parts["waiting"] - _slow_link_ns(seen),
+            evidence=(f"{_ms(seen.parts['waiting'])} of a step wait for signals of other ranks",),
+            setting="profile all ranks (--profile-ranks all) and more steps (--profile steps=A:B): "
+            "from 3 collectives that all have in common the late one is named",
+            disproof="all ranks wait as long",
+        )
+
+
+def _late_ns(seen: Seen) -> float:
+    """What waiting is explained by ranks that come late."""
+    uneven = seen.uneven.cost_ns if seen.uneven else 0.0
+    return sum(late.cost_ns for late in seen.stragglers) + uneven
 
 
 def _absent_ranks(seen: Seen) -> Iterator[Advice]:
     """What is waited for without a culprit among the profiled."""
     if not seen.absent:
         return
-    shown = ", ".join(map(str, seen.absent[:8])) + (", ..." if len(seen.absent) > 8 else "")
     yield Advice(
         rule="absent_rank",
-        what=f"these ranks wait for others that have no profile (among {shown})",
-        gain_ns=seen.parts["waiting"] - sum(late.cost_ns for late in seen.stragglers),
+        what=f"these ranks wait for others that have no profile (among {_listed(seen.absent)})",
+        gain_ns=seen.parts["waiting"] - _late_ns(seen),
         evidence=(f"{_ms(seen.parts['waiting'])} of a step wait for signals of other ranks",),
         setting="profile all ranks (--profile-ranks all), which names the late one",
         disproof="all ranks wait as long",
@@ -109,11 +109,10 @@ def _absent_ranks(seen: Seen) -> Iterator[Advice]:
 
 def _undivided(seen: Seen) -> Iterator[Advice]:
     """The largest part of a step must not stay without a word."""
-    late = sum(one.cost_ns for one in seen.stragglers)
     yield Advice(
         rule="undivided",
         what="the profile does not tell whether ranks communicate or wait for each other",
-        gain_ns=seen.undivided_ns - late,
+        gain_ns=seen.undivided_ns - _late_ns(seen),
         evidence=(f"{_ms(seen.undivided_ns)} of a step are communication without its pieces",),
         setting="profile all ranks (--profile-ranks all), on cards at profiler level 1",
         disproof="the profile of all ranks shows as little waiting",
@@ -121,11 +120,12 @@ def _undivided(seen: Seen) -> Iterator[Advice]:
 
 
 def _data(seen: Seen) -> Iterator[Advice]:
+    uneven = seen.uneven.evidence if seen.uneven and seen.uneven.cause == "data" else ()
     yield Advice(
         rule="data",
         what="the device waits for its input",
-        gain_ns=seen.parts["data"],
-        evidence=(f"{_ms(seen.parts['data'])} of a step without work and without an image",),
+        gain_ns=seen.data_ns - sum(one.cost_ns for one in seen.stragglers if one.cause == "data"),
+        evidence=(f"{_ms(seen.data_ns)} of a step without work and without an image", *uneven),
         setting="train.prefetch=4, data.cache_mb as large as the images, or smaller augment.*",
         disproof="a run with its images cached (second epoch) is as slow",
     )
@@ -155,8 +155,7 @@ def _slow_link_ns(seen: Seen) -> float:
     link, usual = seen.slow_links[0]
     exposed = seen.parts["transfer"]
     if not seen.absent:
-        late = sum(one.cost_ns for one in seen.stragglers)
-        exposed += max(0.0, seen.parts["waiting"] - late)
+        exposed += max(0.0, seen.parts["waiting"] - _late_ns(seen))
     whole = exposed + seen.hidden_transfer_ns
     return min(exposed, whole * (1 - link.gb_per_s / usual))
 
@@ -175,8 +174,8 @@ def _exposed(seen: Seen) -> Iterator[Advice]:
         what="gradients travel while nothing is computed",
         gain_ns=min(moved, seen.parts["computing"] / 2),
         evidence=(f"{_ms(moved)} of transfer is exposed, {hidden:.0%} of it is hidden",),
-        setting="fewer and larger steps: train.accumulation=2; with MindSpore's own data parallel "
-        "mode all_reduce_fusion_config, so that parts are sent while others are computed",
+        setting="fewer and larger steps: train.accumulation=2; in MindSpore's data parallel mode "
+        "all_reduce_fusion_config, to hide parts; HCCL_BUFFSIZE (MB) above the largest message",
         disproof="the same step on one card takes as long",
     )
 
@@ -214,6 +213,21 @@ def _host(seen: Seen) -> Iterator[Advice]:
         "between operators within one compiled graph; larger train.batch",
         disproof="twice the batch takes twice as long",
     )
+
+
+def _idle(seen: Seen) -> Iterator[Advice]:
+    """Of profiles without kernels, such as the table of a cluster."""
+    free = seen.parts["free"]
+    if seen.launches is None and free >= LEAST_SHARE * seen.parts["step"] > 0:
+        yield Advice(
+            rule="untold_idle",
+            what="the device idles, and the profile does not tell for what",
+            gain_ns=math.nan,
+            evidence=(f"{_ms(free)} of a step, {free / seen.parts['step']:.0%} of it",),
+            setting="profile some steps with their timeline (--profile steps=A:B), which tells "
+            "late launches, input, and late ranks apart",
+            disproof="the timeline shows a device that is busy",
+        )
 
 
 def _layout(seen: Seen) -> Iterator[Advice]:
@@ -327,8 +341,8 @@ def _memory(seen: Seen) -> Iterator[Advice]:
 
 
 RULES: Sequence[Callable[[Seen], Iterator[Advice]]] = (
-    _late_ranks, _absent_ranks, _undivided, _data, _beside, _exposed, _host, _layout, _float32,
-    _aicpu, _links, _stalls, _memory,
+    _late_ranks, _uneven, _absent_ranks, _undivided, _data, _beside, _exposed, _host, _idle,
+    _layout, _float32, _aicpu, _links, _stalls, _memory,
 )  # fmt: skip
 
 

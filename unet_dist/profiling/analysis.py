@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unet_dist.profiling.advice import LEAST_SHARE, Advice, Seen, advise
+from unet_dist.profiling.advice import LEAST_SHARE, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
 from unet_dist.profiling.finite import finite
 from unet_dist.profiling.intervals import common, total_ns
@@ -24,6 +24,7 @@ from unet_dist.profiling.operators import (
     num_steps,
 )
 from unet_dist.profiling.roofline import CHIPS
+from unet_dist.profiling.seen import Advice, Seen
 from unet_dist.profiling.stalls import stalls_of
 from unet_dist.profiling.steps import PARTS, StepParts, median_parts, parts_of, steady
 from unet_dist.profiling.stragglers import (
@@ -36,6 +37,7 @@ from unet_dist.profiling.stragglers import (
     stragglers_of_tables,
 )
 from unet_dist.profiling.tables import RankProfile
+from unet_dist.profiling.uneven import Uneven, uneven_of, without_data_waits_ns
 
 SCHEMA = 1
 PART_NAMES: Mapping[str, str] = {
@@ -132,13 +134,13 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B
     profiles = divided_by_arrival(profiles, clocks)
     ranks = tuple(_summary(profile) for profile in profiles)
     typical = _typical(ranks, ())
-    stragglers, rows = _stragglers(profiles, ranks, clocks, typical)
-    typical = _typical(ranks, [late.rank for late in stragglers])
+    late = _lateness(profiles, ranks, clocks, typical)
+    typical = _typical(ranks, [one.rank for one in late.stragglers])
     links = links_of(profiles)
     profile = next(one for one in profiles if one.rank == typical.rank)
     kernels, peaks = profile.kernels, CHIPS[chip]
     types = by_type(kernels, peaks) if kernels else []
-    seen = _seen(profiles, profile, typical, stragglers, types, slow_links(links), amp)
+    seen = _seen(profiles, profile, typical, late, types, slow_links(links), amp)
     advice = advise(seen)
     return Analysis(
         simulated=seen.simulated,
@@ -146,8 +148,8 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B
         ranks=ranks,
         typical=typical.rank,
         clocks=tuple(clocks.values()),
-        stragglers=tuple(stragglers),
-        collectives=tuple(rows),
+        stragglers=tuple(late.stragglers),
+        collectives=tuple(late.rows),
         links=tuple(links),
         slow_links=tuple(seen.slow_links),
         types=tuple(types),
@@ -164,7 +166,7 @@ def _seen(
     profiles: Sequence[RankProfile],
     profile: RankProfile,
     typical: RankSummary,
-    stragglers: Sequence[Straggler],
+    late: "Lateness",
     types: Sequence[OperatorGroup],
     slow: Sequence[tuple[Link, float]],
     amp: str,
@@ -176,8 +178,10 @@ def _seen(
         steps = num_steps(kernels)
         launches = launches_of(kernels, profile.communicating, profile.transferring)
     return Seen(
+        data_ns=late.data_ns,
         parts=typical.median or dict.fromkeys(("step", "overlapped", *PARTS), 0.0),
-        stragglers=stragglers,
+        stragglers=late.stragglers,
+        uneven=late.uneven,
         types=[group.of_one_step(steps) for group in types],
         layout_ns=layout_ns(kernels) / steps if kernels else 0.0,
         launches=launches and launches.of_one_step(steps),
@@ -237,26 +241,51 @@ def _summary(profile: RankProfile) -> RankSummary:
     )
 
 
-def _stragglers(
+@dataclass(frozen=True, kw_only=True)
+class Lateness:
+    """Which ranks come late to collectives."""
+
+    stragglers: Sequence[Straggler]
+    uneven: Uneven | None
+    """What they wait for each other besides; None where nothing tells who comes when."""
+    rows: Sequence[CollectiveRow]
+    data_ns: float
+    """By how much a step would be shorter if no rank waited for its input."""
+
+
+def _lateness(
     profiles: Sequence[RankProfile],
     ranks: Sequence[RankSummary],
     clocks: Mapping[int, Clock],
     typical: RankSummary,
-) -> tuple[list[Straggler], list[CollectiveRow]]:
+) -> Lateness:
+    # That each of them waits for is gained at the least.
+    data_ns = min((one.median["data"] for one in ranks if one.median), default=0.0)
     aligned = [p for p in profiles if p.collectives and clocks[p.rank].is_known]
     if len(aligned) < 2:
         told = [one.steps[-1] for one in ranks if one.steps and "late" not in one.unknown]
-        return stragglers_of_tables(told), []
+        late = stragglers_of_tables(told)
+        return Lateness(stragglers=late, uneven=None, rows=(), data_ns=data_ns)
     begins_cr, keys = arrivals(aligned, clocks)
-    step_ns = typical.median.get("step", 0.0)
+    num_steps = max(1, len(typical.steps))
     chosen = decisive(aligned, begins_cr, keys)
     found = stragglers_of(
         begins_cr[chosen],
         [profile.rank for profile in aligned],
-        step_ns=step_ns,
-        num_steps=max(1, len(typical.steps)),
+        step_ns=typical.median.get("step", 0.0),
+        num_steps=num_steps,
     )
-    return explained(aligned, found, begins_cr, keys, chosen), _rows(aligned, begins_cr, keys)
+    stragglers = explained(aligned, found, begins_cr, keys, chosen)
+    culprits = [late.rank for late in stragglers]
+    return Lateness(
+        stragglers=stragglers,
+        uneven=uneven_of(aligned, begins_cr, keys, chosen, culprits=culprits, num_steps=num_steps),
+        rows=_rows(aligned, begins_cr, keys),
+        data_ns=max(
+            data_ns,
+            without_data_waits_ns(aligned, begins_cr, keys, chosen, num_steps=num_steps),
+        ),
+    )
 
 
 def _rows(
@@ -304,7 +333,7 @@ def _verdict(seen: Seen, advice: Sequence[Advice], ranks: int) -> str:
     gains = [one for one in advice if not math.isnan(one.gain_ns)]
     if not gains:
         if seen.parts["waiting"] >= LEAST_SHARE * step:
-            text += " Ranks wait for each other, and each time another one is late."
+            text += " Ranks wait for each other, for several small reasons."
         return f"{text} Nothing was found whose change would gain 3 % of it."
     first = gains[0]
-    return f"{text} First of all: {first.what} (up to {first.gain_ns / step:.0%} of a step)."
+    return f"{text} First of all: {first.what} ({first.gain_text(step)})."

@@ -8,16 +8,19 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from unet_dist.profiling.advice import Advice
 from unet_dist.profiling.analysis import PART_NAMES, Analysis, RankSummary
+from unet_dist.profiling.clocks import Clock
 from unet_dist.profiling.operators import ELSEWHERE, LAYOUT, OperatorGroup
 from unet_dist.profiling.roofline import CHIPS
+from unet_dist.profiling.seen import Advice
 from unet_dist.profiling.steps import PARTS, outlier_text
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.texts import shortened
 
 SIMULATED = "Simulated ranks share one CPU: nothing here is a speed of cards."
 SHOWN_RANKS = 16
+SHOWN_CLOCKS = 8
+"""That are told one by one."""
 SHOWN_GROUPS = 10
 FEWEST_FOR_GROWTH = 3
 NAME_WIDTH = 14
@@ -61,23 +64,7 @@ def gb_per_s_text(group: OperatorGroup) -> str:
 
 def lines_of(analysis: Analysis) -> list[str]:
     """What no table holds: clocks, late ranks, links, memory."""
-    lines = []
-    reference = next((clock for clock in analysis.clocks if clock.is_known), analysis.clocks[0])
-    for clock in analysis.clocks[:SHOWN_RANKS]:
-        if clock is reference:
-            continue
-        if clock.is_known:
-            drift = f", drift {clock.drift * 1e6:+.1f} us/s" if clock.drift else ""
-            lines.append(
-                f"clock of rank {clock.rank}: {clock.offset_ns / 1e3:+.1f} +- "
-                f"{clock.spread_ns / 1e3:.1f} us against rank {reference.rank}{drift} "
-                f"({clock.collectives} collectives)"
-            )
-        elif analysis.ranks[0].format != "cluster table":
-            lines.append(
-                f"clock of rank {clock.rank}: not aligned, {clock.collectives} collectives in "
-                f"common with rank {reference.rank}"
-            )
+    lines = _clock_lines(analysis)
     for late in analysis.stragglers:
         lines.append(
             f"rank {late.rank} is late ({late.cause}), at a cost of {late.cost_ns / 1e6:.2f} ms a "
@@ -90,6 +77,41 @@ def lines_of(analysis: Analysis) -> list[str]:
             f"usual {usual:.1f}"
         )
     return [*lines, *_memory_lines(analysis), *_mean_lines(analysis), *_kernel_lines(analysis)]
+
+
+def _clock_lines(analysis: Analysis) -> list[str]:
+    lines = []
+    reference = next((clock for clock in analysis.clocks if clock.is_known), analysis.clocks[0])
+    others = [clock for clock in analysis.clocks if clock is not reference]
+    if analysis.simulated and others and all(map(_is_same, others)):
+        return ["clocks of ranks: the one of their host"]
+    known = [clock for clock in others if clock.is_known]
+    if len(known) > SHOWN_CLOCKS:
+        offsets = [clock.offset_ns / 1e3 for clock in known]
+        lines.append(
+            f"clocks of {len(known)} ranks: {min(offsets):+.1f} to {max(offsets):+.1f} us against "
+            f"rank {reference.rank}, each +- {max(one.spread_ns for one in known) / 1e3:.1f} us "
+            "at the most"
+        )
+        others = [clock for clock in others if not clock.is_known]
+    for clock in others[:SHOWN_RANKS]:
+        if clock.is_known:
+            drift = f", drift {clock.drift * 1e6:+.1f} us/s" if clock.drift else ""
+            lines.append(
+                f"clock of rank {clock.rank}: {clock.offset_ns / 1e3:+.1f} +- "
+                f"{clock.spread_ns / 1e3:.1f} us against rank {reference.rank}{drift} "
+                f"({clock.collectives} collectives)"
+            )
+        elif analysis.ranks[0].format != "cluster table":
+            lines.append(
+                f"clock of rank {clock.rank}: not aligned, {clock.collectives} collectives in "
+                f"common with rank {reference.rank}"
+            )
+    return lines
+
+
+def _is_same(clock: Clock) -> bool:
+    return clock.offset_ns == clock.spread_ns == clock.drift == 0 and clock.is_known
 
 
 def _link_lines(analysis: Analysis) -> list[str]:
@@ -168,22 +190,22 @@ def _kernel_lines(analysis: Analysis) -> list[str]:
 def advice_lines(advice: Sequence[Advice], step_ns: float) -> list[str]:
     lines = []
     for number, one in enumerate(advice, 1):
-        gain = "" if math.isnan(one.gain_ns) else f", up to {one.gain_ns / step_ns:.0%} of a step"
-        lines.append(f"{number}. {one.what}{gain}")
+        gain = one.gain_text(step_ns)
+        lines.append(f"{number}. {one.what}{f', {gain}' if gain else ''}")
         lines += [f"   seen: {line}" for line in one.evidence]
         lines += [f"   change: {one.setting}", f"   wrong if: {one.disproof}"]
     return lines
 
 
 def missing_lines(profiles: Sequence[RankSummary | RankProfile]) -> list[str]:
-    return _by_ranks({one.rank: one.missing for one in profiles})
+    return by_ranks({one.rank: one.missing for one in profiles})
 
 
 def untold_lines(profiles: Sequence[RankSummary | RankProfile]) -> list[str]:
-    return _by_ranks({one.rank: one.untold for one in profiles})
+    return by_ranks({one.rank: one.untold for one in profiles})
 
 
-def _by_ranks(told: Mapping[int, Sequence[str]]) -> list[str]:
+def by_ranks(told: Mapping[int, Sequence[str]]) -> list[str]:
     """The same of several ranks once."""
     ranks: dict[str, list[int]] = {}
     for rank, faults in told.items():
@@ -191,7 +213,7 @@ def _by_ranks(told: Mapping[int, Sequence[str]]) -> list[str]:
             ranks.setdefault(fault, []).append(rank)
     return [
         f"rank{'s' if len(found) > 1 else ''} {', '.join(map(str, found[:8]))}"
-        f"{' ...' if len(found) > 8 else ''}: {fault}"
+        f"{f' and {len(found) - 8} more' if len(found) > 8 else ''}: {fault}"
         for fault, found in ranks.items()
     ]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from unet_dist.profiling.clocks import Clock, occurrences
 from unet_dist.profiling.intervals import common, measured_ns, merged, of_pairs, without
@@ -28,7 +29,11 @@ is a jitter of half a standard deviation; by chance it happens once in 100,000 r
 LEAST_SHARE = 0.01
 """Of the step: culprits that cost less are not named."""
 SELDOM_SHARE = 0.01
-"""Of the step, and half of all waiting: what a rank must cost that is late seldom."""
+"""Of the step: what a rank must cost that is late seldom."""
+FEWEST = 10
+"""Collectives that make a rule."""
+CHANCE = 0.02
+CAUSES = ("compute", "data", "host")
 OFTEN = 0.1
 """Of the mean: a median above it is no chance, and tells more than a mean that one stall moves."""
 EXPLAINS = 0.8
@@ -41,7 +46,8 @@ class Straggler:
     late_ns: float
     """Median over the collectives, against the median rank."""
     cost_ns: float
-    """By how much a step would be shorter if the rank came when the median rank does."""
+    """By how much a step would be shorter if the rank came when the median rank does; where several
+    are late, its share of what is gained if none of them is."""
     cause: str
     """compute, host, data, or unknown."""
     evidence: str
@@ -117,7 +123,7 @@ def decisive(
     apart = np.append(False, np.diff(steps) != 0)[: len(keys)]
     apart[1:] |= np.array(_levels(profiles, keys)[:-1], np.bool_)
     groups = np.cumsum(apart)
-    spread = (begins_cr - _usual(begins_cr)[:, None]).max(axis=1)
+    spread = (begins_cr - usual_ns(begins_cr)[:, None]).max(axis=1)
     order = np.lexsort((-spread, groups))
     _, firsts = np.unique(groups[order], return_index=True)
     return np.asarray(order[firsts])
@@ -133,26 +139,38 @@ def stragglers_of(
     """
     if len(begins_cr) < 1 or len(ranks) < 2:
         return []
-    late_cr = begins_cr - _usual(begins_cr)[:, None]
+    late_cr = begins_cr - usual_ns(begins_cr)[:, None]
     medians = np.median(late_cr, axis=0)
     # Each rank's own jitter: two late ranks do not widen that of the others.
     jitter = NORMAL_MAD * np.median(np.abs(late_cr - medians), axis=0)
     error = MEDIAN_ERROR * np.median(jitter) / np.sqrt(len(late_cr))
-    costs = np.array([_saved(late_cr, place).sum() for place in range(len(ranks))])
+    costs = np.array([_saved(late_cr, [place]).sum() for place in range(len(ranks))])
     costs /= max(1, num_steps)
     waiting = float(late_cr.max(axis=1).clip(0).sum()) / max(1, num_steps)
-    found = []
-    for place, rank in enumerate(ranks):
-        often = medians[place] > LATE_BY * error and medians[place] > 0 and len(late_cr) >= 10
-        seldom = costs[place] > max(SELDOM_SHARE * step_ns, waiting / 2)
+    # Half of what is more than its even share: of two ranks one always costs the half.
+    most = waiting * (1 + 1 / len(ranks)) / 2
+    named = []
+    for place in range(len(ranks)):
+        often = medians[place] > LATE_BY * error and _is_rule(late_cr[:, place] > 0)
+        seldom = costs[place] > max(SELDOM_SHARE * step_ns, most)
         if (often and _worth(medians[place], len(late_cr), num_steps, step_ns)) or seldom:
-            saved = _saved(late_cr, place)
-            cost = float(_middle(saved)(saved)) * len(saved) / max(1, num_steps)
-            found.append((rank, float(medians[place]), cost))
+            named.append(place)
+    per_step = len(late_cr) / max(1, num_steps)
+    found = [
+        (ranks[place], float(medians[place]), middle_of(saved) * per_step)
+        for place, saved in zip(named, _saved(late_cr, named).T, strict=True)
+    ]
     return sorted(found, key=lambda one: -one[2])
 
 
-def _usual(begins_cr: NDArray[np.float64]) -> NDArray[np.float64]:
+def _is_rule(late_c: NDArray[np.bool_]) -> bool:
+    """Whether it is late so often that it is no chance: two ranks that take turns are late half of
+    the time each, and the median of the one that is so once more tells nothing of its jitter."""
+    count = len(late_c)
+    return count >= FEWEST and float(stats.binom.sf(late_c.sum() - 1, count, 0.5)) < CHANCE
+
+
+def usual_ns(begins_cr: NDArray[np.float64]) -> NDArray[np.float64]:
     """When the usual rank comes: the median, or of two ranks the earlier one."""
     if begins_cr.shape[1] == 2:
         return np.asarray(begins_cr.min(axis=1))
@@ -164,10 +182,25 @@ def _worth(late_ns: float, collectives: int, num_steps: int, step_ns: float) -> 
     return late_ns * collectives / max(1, num_steps) > LEAST_SHARE * step_ns
 
 
-def _saved(late_cr: NDArray[np.float64], place: int) -> NDArray[np.float64]:
-    """Of each collective, how much earlier the last rank would come."""
-    others = np.delete(late_cr, place, axis=1).max(axis=1)
-    return np.asarray((late_cr.max(axis=1) - np.maximum(others, 0)).clip(0))
+def _saved(late_cr: NDArray[np.float64], places: Sequence[int]) -> NDArray[np.float64]:
+    """Of each collective and each of these ranks, how much earlier the last one would come if they
+    came when the usual rank does. Where several of them are late, what only all of them together
+    save is divided evenly among those that are as late:
+
+        late by 12, 10 and 2, the last not among them: 7 and 5
+    """
+    others = np.delete(late_cr, places, axis=1).max(axis=1, initial=0)
+    excess = (late_cr[:, places] - others[:, None]).clip(0)
+    order = np.argsort(excess, axis=1)
+    rises = np.diff(np.take_along_axis(excess, order, axis=1), axis=1, prepend=0)
+    shares = np.cumsum(rises / np.arange(len(places), 0, -1), axis=1)
+    saved = np.zeros(excess.shape)
+    np.put_along_axis(saved, order, shares, axis=1)
+    return saved
+
+
+def middle_of(values: NDArray[np.float64]) -> float:
+    return float(_middle(values)(values))
 
 
 def _middle(values: NDArray[np.float64]) -> Callable[..., Any]:
@@ -192,30 +225,28 @@ def explained(
     """
     if not found:
         return []
-    levels = _levels(profiles, keys)
-    before = [_since_level(profile, keys, levels) for profile in profiles]
-    before = [[own[place] for place in chosen] for own in before]
-    late_cr = (begins_cr - _usual(begins_cr)[:, None])[chosen]
+    before = [[own[place] for place in chosen] for own in ahead_of_collectives(profiles, keys)]
+    late_cr = (begins_cr - usual_ns(begins_cr)[:, None])[chosen]
     culprits = {rank for rank, _, _ in found}
     told = []
     for rank, late_ns, cost_ns in found:
         place = next(i for i, profile in enumerate(profiles) if profile.rank == rank)
         latest = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
         middle = _middle(late_cr[:, place].clip(0))
-        late, excess, usual = float(middle(late_cr[latest, place])), {}, {}
-        for cause in ("compute", "data", "host"):
+        late, excess, waits = float(middle(late_cr[latest, place])), {}, {}
+        for cause in CAUSES:
             others = [
                 [own[number][cause] for number in latest]
                 for own, profile in zip(before, profiles, strict=True)
                 if profile.rank not in culprits
             ] or [[0] * len(latest)]
             own = np.array([before[place][number][cause] for number in latest])
-            usual[cause] = float(np.median(np.median(others, axis=0)))
+            waits[cause] = float(np.median(others, axis=1).max())
             excess[cause] = float(middle(own - np.median(others, axis=0)))
         cause, most = max(excess.items(), key=lambda item: item[1])
         named = late > 0 and most >= EXPLAINS * late
-        if named and cause == "data" and usual["data"] >= late:
-            # All of them wait for their loaders, which run ahead of the steps at the same pace: one
+        if named and cause == "data" and waits["data"] >= late / 2:
+            # Others wait for their loaders too, which run ahead of the steps at the same pace: one
             # that began later stays later, and its images sooner would make no step shorter.
             continue
         told.append(
@@ -228,6 +259,14 @@ def explained(
             )
         )
     return told
+
+
+def ahead_of_collectives(
+    profiles: Sequence[RankProfile], keys: Sequence[tuple[str, int]]
+) -> list[list[dict[str, int]]]:
+    """Of each rank, what it did before each collective, since all were level the last time."""
+    levels = _levels(profiles, keys)
+    return [_since_level(profile, keys, levels) for profile in profiles]
 
 
 def _levels(profiles: Sequence[RankProfile], keys: Sequence[tuple[str, int]]) -> list[bool]:

@@ -1,15 +1,15 @@
 """One file that tells what a profile says: no network, no script, no other file."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unet_dist.errors import counted
-from unet_dist.profiling.analysis import PART_NAMES, Analysis
+from unet_dist.profiling.analysis import PART_NAMES, Analysis, RankSummary
 from unet_dist.profiling.describe import (
     NUMBERS,
     SIMULATED,
+    by_ranks,
     has_scopes,
     lines_of,
     missing_lines,
@@ -23,15 +23,20 @@ from unet_dist.profiling.stragglers import divided_by_arrival
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.texts import shortened
 from unet_dist.report.profile_charts import (
+    COLOURS,
+    LANES,
     kernels_png,
     lateness_png,
-    parts_png,
+    shown_ranks,
     timeline_png,
+    told_ranks,
 )
 from unet_dist.report.template import data_uri, render
 
 TEMPLATE = Path(__file__).with_name("profile.html.j2")
 ROWS = 20
+BARS = 32
+"""Ranks whose steps are held against each other."""
 LONGEST_NAME = 120
 """Kernels over lists of tensors name all their shapes."""
 
@@ -47,7 +52,7 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         advice=[
             {
                 "what": one.what,
-                "gain": "" if math.isnan(one.gain_ns) else f"up to {one.gain_ns / step_ns:.0%}",
+                "gain": one.gain_text(step_ns),
                 "evidence": one.evidence,
                 "setting": one.setting,
                 "disproof": one.disproof,
@@ -65,18 +70,51 @@ def profile_html(analysis: Analysis, profiles: Sequence[RankProfile]) -> str:
         ],
         step_ms=f"{step_ns / 1e6:.2f}",
         typical=analysis.typical,
+        bars=_bars(analysis),
         charts=_charts(analysis, profiles),
         lines=lines_of(analysis),
         tables=_tables(analysis),
         missing=missing_lines(analysis.ranks),
         untold=untold_lines(analysis.ranks),
-        sources=[
-            f"rank {one.rank}: {counted(len(one.steps), 'step')}"
-            + (f" ({one.left_out} more warmed up)" if one.left_out else "")
-            + f", {one.format}"
-            for one in analysis.ranks
-        ],
+        sources=by_ranks({one.rank: [_source(one)] for one in analysis.ranks}),
     )
+
+
+def _source(one: RankSummary) -> str:
+    warmed = f" ({one.left_out} more warmed up)" if one.left_out else ""
+    return f"{counted(len(one.steps), 'step')}{warmed}, {one.format}"
+
+
+def _bars(analysis: Analysis) -> dict[str, Any]:
+    """Median steps of the ranks, each as long as its share of the longest; empty without any."""
+    known = {one.rank: one.median for one in analysis.ranks if one.median}
+    if not known:
+        return {}
+    late = [one.rank for one in analysis.stragglers]
+    shown = shown_ranks(list(known), BARS, first=[*late, analysis.typical])
+    longest = max(known[rank]["step"] for rank in shown) or 1.0
+    parts = [name for name in PARTS if any(known[rank][name] for rank in shown)]
+    return {
+        "legend": [{"name": PART_NAMES[name], "colour": COLOURS[name]} for name in parts],
+        "more": told_ranks(len(shown), len(known)),
+        "rows": [
+            {
+                "rank": f"rank {rank}",
+                "late": rank in late,
+                "ms": f"{known[rank]['step'] / 1e6:.1f}",
+                "parts": [
+                    {
+                        "colour": COLOURS[name],
+                        "percent": f"{100 * known[rank][name] / longest:.3f}",
+                        "told": f"{PART_NAMES[name]}: {known[rank][name] / 1e6:.2f} ms",
+                    }
+                    for name in parts
+                    if known[rank][name]
+                ],
+            }
+            for rank in shown
+        ],
+    }
 
 
 def _tables(analysis: Analysis) -> list[dict[str, Any]]:
@@ -108,11 +146,14 @@ def _charts(analysis: Analysis, profiles: Sequence[RankProfile]) -> list[dict[st
     clocks = {clock.rank: clock for clock in analysis.clocks}
     divided = divided_by_arrival(profiles, clocks)
     charts = []
-    if analysis.parts:
-        charts.append(("Where a step goes", "Every moment is in one part.", parts_png(analysis)))
-    if any(len(profile.computing) for profile in profiles):
+    drawn = {profile.rank: profile for profile in divided if len(profile.computing)}
+    if drawn:
+        late = [one.rank for one in analysis.stragglers]
+        shown = shown_ranks(list(drawn), LANES, first=[*late, analysis.typical])
         caption = "By one clock; colours as above, and white where the device does nothing."
-        charts.append(("Timeline of the last step", caption, timeline_png(divided, clocks)))
+        caption += told_ranks(len(shown), len(drawn))
+        picture = timeline_png([drawn[rank] for rank in shown], clocks)
+        charts.append(("Timeline of the last step", caption, picture))
     if analysis.collectives:
         caption = "A collective ends for all when the last rank has come."
         charts.append(("Who comes late", caption, lateness_png(analysis)))

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dist.profiling.analysis import PART_NAMES, Analysis
+from unet_dist.profiling.analysis import Analysis
 from unet_dist.profiling.clocks import Clock
 from unet_dist.profiling.intervals import clipped, merged, without
-from unet_dist.profiling.steps import PARTS, whole_of
+from unet_dist.profiling.steps import whole_of
 from unet_dist.profiling.tables import RankProfile
 from unet_dist.report.page import axes_at, figure_png, name_axes, new_figure, shorten
 
@@ -28,28 +28,21 @@ COLOURS: Mapping[str, str] = {
     "unattributed": "#666666",
 }
 """Of the parts of a step."""
-MOST_RANKS = 32
+LINES = ("#0072B2", "#009E73", "#56B4E9", "#CC79A7", "#8C564B", "#666666", "#000000", "#B8A900")
+"""Of ranks that are not late, beside the orange of those that are."""
 LANES = 8
 """Ranks of the timeline."""
 
 
-def parts_png(analysis: Analysis) -> bytes:
-    """Milliseconds of a median step, a bar for each rank."""
-    ranks = [one for one in analysis.ranks if one.median][:MOST_RANKS]
-    figure = new_figure(1.5 + 0.32 * len(ranks) + 0.6)
-    axes = axes_at(figure, 0.9, 1.1, 10.6, 0.32 * len(ranks) + 0.2)
-    left = np.zeros(len(ranks))
-    for name in PARTS:
-        lengths = np.array([one.median[name] / 1e6 for one in ranks])
-        if lengths.any():
-            axes.barh(range(len(ranks)), lengths, left=left, color=COLOURS[name], height=0.75,
-                      label=PART_NAMES[name])  # fmt: skip
-        left += lengths
-    axes.set_yticks(range(len(ranks)), [f"rank {one.rank}" for one in ranks], fontsize=8)
-    axes.invert_yaxis()
-    name_axes(axes, "milliseconds of a median step", "")
-    axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
-    return figure_png(figure)
+def shown_ranks(ranks: Sequence[int], most: int, *, first: Sequence[int]) -> list[int]:
+    """So many of them in their order, those that come first among them."""
+    chosen = [*(rank for rank in first if rank in ranks), *ranks]
+    return sorted(list(dict.fromkeys(chosen))[:most])
+
+
+def told_ranks(shown: int, ranks: int) -> str:
+    """That there are more than are shown; empty if there are not."""
+    return f" {shown} of {ranks} ranks are shown." if shown < ranks else ""
 
 
 def lateness_png(analysis: Analysis) -> bytes:
@@ -61,14 +54,17 @@ def lateness_png(analysis: Analysis) -> bytes:
     figure = new_figure(3.4)
     axes = axes_at(figure, 0.9, 0.3, 8.6, 2.5)
     culprits = {late.rank for late in analysis.stragglers}
-    for rank, row in zip(ranks, late_rc, strict=True):
+    grey = False
+    for place, (rank, row) in enumerate(zip(ranks, late_rc, strict=True)):
         named = rank in culprits or len(ranks) <= LANES
         axes.plot(
             range(1, len(row) + 1), row, marker="." if len(row) < 60 else "",
             linewidth=1.5 if rank in culprits else 0.8,
-            color="#D55E00" if rank in culprits else None,
-            label=f"rank {rank}" if named else None,
+            color="#D55E00" if rank in culprits else LINES[place] if named else "#AAAAAA",
+            zorder=3 if rank in culprits else 2,
+            label=f"rank {rank}" if named else None if grey else "others",
         )  # fmt: skip
+        grey = grey or not named
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     name_axes(axes, "collectives, numbered in their order", "ms after the first rank")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -78,8 +74,8 @@ def lateness_png(analysis: Analysis) -> bytes:
 def kernels_png(analysis: Analysis) -> bytes:
     """The types of kernels that take longest."""
     groups = analysis.types[:12]
-    figure = new_figure(0.7 + 0.3 * len(groups) + 0.6)
-    axes = axes_at(figure, 2.6, 0.2, 8.8, 0.3 * len(groups) + 0.2)
+    figure = new_figure(0.8 + 0.3 * len(groups))
+    axes = axes_at(figure, 2.6, 0.1, 8.8, 0.3 * len(groups) + 0.2)
     places = range(len(groups))
     axes.barh(places, [group.total_ns / 1e6 for group in groups], color="#0072B2", height=0.7)
     axes.set_yticks(places, [shorten(group.name, 28) for group in groups], fontsize=8)
@@ -94,12 +90,11 @@ def kernels_png(analysis: Analysis) -> bytes:
     return figure_png(figure)
 
 
-def timeline_png(profiles: Sequence[RankProfile], clocks: Mapping[int, Clock]) -> bytes:
-    """The last marked step of some ranks, by one clock."""
-    shown = [profile for profile in profiles if len(profile.computing)][:LANES]
+def timeline_png(shown: Sequence[RankProfile], clocks: Mapping[int, Clock]) -> bytes:
+    """The last marked step of these ranks, by one clock."""
     windows = {p.rank: (p.steps or whole_of(p))[-1] for p in shown}
-    figure = new_figure(1.2 + 0.5 * len(shown))
-    axes = axes_at(figure, 0.9, 0.6, 10.6, 0.5 * len(shown) + 0.1)
+    figure = new_figure(0.75 + 0.5 * len(shown))
+    axes = axes_at(figure, 0.9, 0.1, 10.6, 0.5 * len(shown) + 0.1)
     start = min(clocks[p.rank].common_ns(windows[p.rank].begin_ns) for p in shown)
     for lane, profile in enumerate(shown):
         window = windows[profile.rank]

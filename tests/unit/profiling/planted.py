@@ -62,6 +62,8 @@ class Job:
     """Milliseconds by step, which the host marks."""
     stalls: Mapping[int, float] = field(default_factory=dict)
     """Milliseconds by step, which nothing marks."""
+    uneven: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    """Further milliseconds of each step and rank, by what it does for so long."""
     resizes: Mapping[int, float] = field(default_factory=dict)
     """Before which kernels the pool gives memory back and asks for it again, which the device must
     be idle for, and for how long."""
@@ -120,9 +122,10 @@ def _computes(job: Job, rank: _Rank, step: int, rng: np.random.Generator) -> lis
     """When each part of the gradients is ready; the rank is left at the end of its kernels."""
     habits = job.habits[rank.number]
     jitter = rng.uniform(0.99, 1.01, len(job.works) + 2)
-    host = rank.now + habits.data_ms * jitter[-1]
+    more = {cause: ms[step][rank.number] for cause, ms in job.uneven.items()}
+    host = rank.now + habits.data_ms * jitter[-1] + more.get("data", 0.0)
     rank.waits.append((rank.now, host))
-    host += habits.prepare_ms * jitter[-2] + job.stalls.get(step, 0.0)
+    host += habits.prepare_ms * jitter[-2] + job.stalls.get(step, 0.0) + more.get("host", 0.0)
     if step in job.compiles:
         rank.compiling.append((host, host + job.compiles[step]))
         host += job.compiles[step]
@@ -136,6 +139,7 @@ def _computes(job: Job, rank: _Rank, step: int, rng: np.random.Generator) -> lis
                             (host - 0.1 * job.resizes[place], 860.0, 1000.0)]  # fmt: skip
         begin = max(host, device)
         device = begin + work.ms * habits.slowness * jitter[place]
+        device += more.pop("compute", 0.0)
         rank.begins.append((place, begin, device))
         rank.step_of.append(step)
         rank.memory.append((begin, 860.0 + 10 * (place % 7), 1000.0))

@@ -151,10 +151,24 @@ def _beside(rng, name):
     return replace(job, beside={name: {int(rng.integers(1, job.steps)): each}})
 
 
+def uneven_steps(rng):
+    """Each rank in its turn is late, so that none is to blame."""
+    job = clean(rng)
+    cause, ranks = str(rng.choice(["compute", "data", "host"])), len(job.habits)
+    ms, first = cost(job, rng, 0.1), int(rng.integers(ranks))
+    late = [
+        [ms * float(rng.uniform(0.9, 1.1)) if (step + first) % ranks == rank else 0.0
+         for rank in range(ranks)]
+        for step in range(job.steps)
+    ]  # fmt: skip
+    named = f"their steps are of unequal length ({cause})"
+    return replace(job, uneven={cause: late}), "waits for its input" if cause == "data" else named
+
+
 FAULTS = (
     slow_data, slow_card, slow_host, slow_data_of_one, slow_link, no_overlap, tiny_batch,
     host_bound, recompiles, memory_churn, layout_changes, float32, straggling_validation,
-    stalling_checkpoint, stall_of_the_machine,
+    stalling_checkpoint, stall_of_the_machine, uneven_steps,
 )  # fmt: skip
 
 

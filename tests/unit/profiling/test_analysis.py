@@ -10,6 +10,7 @@ from unet_dist.cli import app
 from unet_dist.profiling.advice import LEAST_SHARE
 from unet_dist.profiling.analysis import analyse
 from unet_dist.profiling.intervals import NOTHING, merged, of_pairs
+from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.write import write_text_folder
 from unet_dist.report.profile import profile_html
 
@@ -74,6 +75,23 @@ def test_the_same_profiles_give_the_same_bytes():
     assert told[0] == told[1]
 
 
+def test_the_page_holds_ranks_against_each_other():
+    """Of 40 ranks the one that is late is among the 32 and the 8 that are shown."""
+    late_ns = [12 * MS if rank == 38 else 0 for rank in range(40)]
+    profiles = [profile_of(rank, late_ns=ns, steps=10) for rank, ns in enumerate(late_ns)]
+    page = profile_html(analyse(profiles), profiles)
+    assert "32 of 40 ranks are shown." in page
+    assert "8 of 40 ranks are shown." in page
+    bars = re.findall(r'<div class="bar">.*', page)
+    assert len(bars) == 32
+    # Steps of 100 ms, all as long as the longest: what each holds adds up to all of its bar.
+    for bar in bars:
+        assert sum(map(float, re.findall(r"width:([\d.]+)%", bar))) == pytest.approx(100, abs=0.01)
+    assert "rank 38 late" in bars[-1]
+    assert sum("late</span>" in bar for bar in bars) == 1
+    assert 'width:60.000%;background:#0072B2" title="computing: 60.00 ms"' in bars[0]
+
+
 def test_the_page_shortens_names_and_has_no_column_that_says_nothing():
     long = "64,3,11,11;" * 500
     kernels = profile_of().kernels
@@ -98,6 +116,23 @@ def test_communication_that_nothing_divides_is_not_passed_over():
     exposed = analyse([bare]).parts["late"]
     assert advice.gain_ns == exposed == 10 * MS
     assert "undivided" not in rules(analyse([profile_of()]))
+
+
+def test_idling_that_a_table_does_not_explain_is_told_after_the_late_rank():
+    """As in the table of eight real ranks (milliseconds)."""
+    exposed = [683.7, 133.4, 530.3, 265.6, 478.5, 756.4, 244.1, 539.0]
+    profiles = [
+        RankProfile(
+            rank=rank, source="", format="cluster table", has_timeline=False,
+            told_steps={0: {"Computing": 80e3, "Communication(Not Overlapped)": ms * 1e3,
+                            "Free": (1620 - ms) * 1e3}},
+        )
+        for rank, ms in enumerate(exposed)
+    ]  # fmt: skip
+    found = analyse(profiles)
+    assert rules(found) == ["late_rank", "untold_idle"]
+    assert "First of all: rank 1 makes the others wait (host)" in found.verdict
+    assert found.advice[1].gain_text(1.0) == ""
 
 
 def test_the_command_tells_writes_and_exits_by_what_it_could_read(tmp_path):
