@@ -25,7 +25,7 @@ def shown(path: Path, *records: tuple[str, dict[str, object]], on_terminal: bool
     with RecordWriter(path) as old:
         old.write("step", step=1, step_s=1.0, **STEP)  # of an earlier attempt
     console = Console(file=stream, width=300, force_terminal=on_terminal)
-    progress = Progress(path, console, "starting [2] ranks")
+    progress = Progress(path, console, "starting [a] rank")
     with RecordWriter(path) as writer:
         for kind, fields in records:
             writer.write(kind, **fields)
@@ -90,7 +90,7 @@ def test_a_resumed_run_says_from_where(tmp_path: Path) -> None:
 def test_nobody_waits_for_the_first_step_without_a_word(tmp_path: Path, on_terminal: bool) -> None:
     started = ("start", {"step": 7, **START})
     text = shown(tmp_path / "r.jsonl", on_terminal=on_terminal)
-    assert "starting [2] ranks" in text
+    assert "starting [a] rank" in text
     text = shown(tmp_path / "r.jsonl", started, on_terminal=on_terminal)
     assert text.count("compiling the network for step 8/24") == 1
     # Nothing is left to compile for.
