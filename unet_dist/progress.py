@@ -38,36 +38,60 @@ def counter(console: Console, what: str) -> Iterator[Callable[[int, int], None]]
         yield show
 
 
+class _Line:
+    """A line that changes: in its place on a terminal; elsewhere it is printed when there is
+    something new in it, and now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last_plain = 0.0
+        self._live = Status("", console=console) if console.is_terminal else None
+
+    @property
+    def is_live(self) -> bool:
+        return self._live is not None
+
+    def start(self) -> None:
+        if self._live:
+            self._live.start()
+
+    def stop(self) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, text: str, *, is_new: bool) -> bool:
+        """Whether it is there to stay, as a plain line."""
+        now = time.monotonic()
+        if self._live:
+            self._live.update(escape(text))
+        elif is_new or now - self._last_plain >= PLAIN_EVERY_S:
+            self._last_plain = now
+            self._console.print(text, markup=False)
+            return True
+        return False
+
+
 class Phases:
-    """How far a long computation in this process is: a live line on a terminal, elsewhere a line
-    for each phase and some between."""
+    """How far a long computation in this process is, with a plain line for each phase at least."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._phase = ""
-        self._last_plain = 0.0
-        self._live = Status("", console=console) if console.is_terminal else None
+        self._line = _Line(console)
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
+        self._line.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._live:
-            self._live.stop()
+        self._line.stop()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """
         Args:
             phase: with {} in the place of the numbers.
         """
-        text, now = phase.format(f"{done} of {total}"), time.monotonic()
-        if self._live:
-            self._live.update(escape(text))
-        elif phase != self._phase or now - self._last_plain >= PLAIN_EVERY_S:
-            self._last_plain = now
-            self._console.print(text, markup=False)
+        self._line.show(phase.format(f"{done} of {total}"), is_new=phase != self._phase)
         self._phase = phase
 
     def say(self, line: str) -> None:
@@ -107,14 +131,13 @@ class Progress:
         self._total_steps = 0
         self._started = False
         self._rates: list[float] = []
-        self._last_plain = 0.0
-        self._live = Status(waiting_for, console=console) if console.is_terminal else None
+        self._line = _Line(console)
         # Single steps differ too much to tell a speed.
-        self._since_line = deque[Mapping[str, Any]](maxlen=LIVE_STEPS if self._live else None)
-        if self._live:
-            self._live.start()
-        else:
-            console.print(waiting_for)
+        self._since_line = deque[Mapping[str, Any]](
+            maxlen=LIVE_STEPS if self._line.is_live else None
+        )
+        self._line.start()
+        self._line.show(waiting_for, is_new=True)
 
     def poll(self) -> None:
         for record in self._records.new_records() if self._records else ():
@@ -126,17 +149,20 @@ class Progress:
 
     def close(self) -> None:
         self.poll()
-        if self._live:
-            self._live.stop()
+        self._line.stop()
 
     def _show(self, record: dict[str, Any]) -> None:
         kind = record["kind"]
         if kind == "start":
             self._total_steps = record["total_steps"]
             self._console.print(describe_arithmetic(record))
+            if record["step"] < record["total_steps"]:
+                compiling = f"compiling the network for step {record['step'] + 1}"
+                self._line.show(f"{compiling}/{record['total_steps']}", is_new=True)
         elif kind == "step":
             # The first step holds the compilation, and would foretell hours.
-            if self._started:
+            is_first = not self._started
+            if not is_first:
                 if not self._rates:
                     self._since_line.clear()
                 self._rates = [*self._rates[-19:], record["step_s"]]
@@ -147,7 +173,9 @@ class Progress:
                     f"step {record['step']}: fp16 overflow, skipped on all ranks; loss scale "
                     f"{record['loss_scale']:g}"
                 )
-            self._line(self._step_line(record), last=record["step"] == self._total_steps)
+            is_last = record["step"] == self._total_steps
+            if self._line.show(self._step_line(record), is_new=is_first or is_last):
+                self._since_line.clear()
         elif kind == "eval":
             best = ""
             if record["best"] and record["dice"] != 0:  # the best of nothing found is none
@@ -163,7 +191,8 @@ class Progress:
             self._console.print(profile_line(record), markup=False)
         elif kind == "progress":
             done, total = record["done"], record["total"]
-            self._line(f"{record['phase']}: {done} of {total} images", last=done == total)
+            text = f"{record['phase']}: {done} of {total} images"
+            self._line.show(text, is_new=done == total)
 
     def _step_line(self, record: dict[str, Any]) -> str:
         left = ""
@@ -178,15 +207,6 @@ class Progress:
             f"Dice {decimals(record['dice'])}  {images / took_s:.1f} images/s  "
             f"waiting for data {waited_s / took_s:.0%}{left}"
         )
-
-    def _line(self, text: str, *, last: bool) -> None:
-        now = time.monotonic()
-        if self._live:
-            self._live.update(text)
-        elif last or now - self._last_plain >= PLAIN_EVERY_S:
-            self._last_plain = now
-            self._since_line.clear()
-            self._console.print(text)
 
 
 class LogTail:

@@ -14,6 +14,9 @@ LINE_WIDTH, POINT_RADIUS = 10.0, 5.0
 """As Labelme itself draws them."""
 TOLERANCE = 0.75
 """Smooths the stairs of slanted lines, whose corners are 0.71 aside, and little else."""
+SPECK = 10
+"""Pixels. What is smaller in a prediction is noise rather than a structure that somebody would
+correct. Objects that were told apart, and masks that somebody drew, are kept."""
 
 Source = Annotated[
     Path,
@@ -80,6 +83,16 @@ Tolerance = Annotated[
         help=f"Pixels that a polygon may be off; 0 for exact.  [default: {TOLERANCE:g}]",
     ),
 ]
+MinArea = Annotated[
+    int | None,
+    typer.Option(
+        "--min-area",
+        metavar="PIXELS",
+        min=0,
+        help="Leave out pieces and holes of fewer pixels; 0 keeps all.  "
+        f"[default: {SPECK} of predictions, 0 of other masks and with --instances]",
+    ),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace OUT, if this command has written it.")
 ]
@@ -100,6 +113,7 @@ class Request:
     point_radius: float | None
     shape: Literal["polygon", "mask"] | None
     tolerance: float | None
+    min_area: int | None
     force: bool
     as_json: bool
 
@@ -117,6 +131,7 @@ def convert(
     point_radius: PointRadius = None,
     shape: ShapeKind = None,
     tolerance: Tolerance = None,
+    min_area: MinArea = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -147,6 +162,7 @@ def convert(
         point_radius=point_radius,
         shape=shape,
         tolerance=tolerance,
+        min_area=min_area,
         force=force,
         as_json=as_json,
     )
@@ -162,7 +178,11 @@ def convert(
 def _refuse_idle(request: Request, to: str) -> None:
     """Options that would have no effect."""
     options: dict[str, dict[str, object]] = {
-        "folder": {"--shape": request.shape, "--tolerance": request.tolerance},
+        "folder": {
+            "--shape": request.shape,
+            "--tolerance": request.tolerance,
+            "--min-area": request.min_area,
+        },
         "labelme": {
             "--others": request.others,
             "--line-width": request.line_width,
@@ -257,21 +277,33 @@ def _to_labelme(request: Request) -> None:
         tolerance=TOLERANCE if request.tolerance is None else request.tolerance,
         names=names or ("background", "object" if instances else "foreground"),
         instances=instances,
+        min_area=_usual_min_area(request) if request.min_area is None else request.min_area,
     )
     record = {"source": str(source.resolve()), "format": "masks", **asdict(drawing)}
     record["names"] = list(drawing.names)
     console = console_for(request.as_json)
     with counter(console, "drawing shapes") as on_progress:
-        shapes = write_labelme(masked, out, drawing, record=record, on_progress=on_progress)
+        drawn = write_labelme(masked, out, drawing, record=record, on_progress=on_progress)
     listed = ",".join(drawing.names[1:])
     again = f"unet-dist data convert {out} NEW --labels '{listed}'" + " --instances" * instances
-    text = (
-        f"{counted(len(masked), 'image')} with {counted(shapes, 'shape')} in {out}; "
-        "correct them by\n"
-        f"  labelme {out} --labels {out / 'labels.txt'} --nodata\nand read them back by\n  {again}"
-    )
-    value = {"directory": str(out), "images": len(masked), "shapes": shapes, "names": drawing.names}
-    answer(console, request.as_json, text, value)
+    lines = [f"{counted(len(masked), 'image')} with {counted(drawn.shapes, 'shape')} in {out}"]
+    if drawn.left_out:
+        what = counted(drawn.left_out, "piece or hole", "pieces or holes")
+        lines.append(
+            f"{what} of fewer than {drawing.min_area} pixels left out; --min-area 0 keeps all"
+        )
+    lines += ["correct them by", f"  labelme {out} --labels {out / 'labels.txt'} --nodata"]
+    lines += ["and read them back by", f"  {again}"]
+    value = {"directory": str(out), "images": len(masked), **asdict(drawn), "names": drawing.names}
+    answer(console, request.as_json, "\n".join(lines), value)
+
+
+def _usual_min_area(request: Request) -> int:
+    from unet_dist.data.convert.masks_to_edit import is_predicted
+
+    if request.instances or not request.source.is_dir():
+        return 0
+    return SPECK if is_predicted(request.source) else 0
 
 
 def _names_of_predictions(request: Request) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Pages that need no other file: templates with the style of all reports."""
 
 import base64
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ TEXT_WIDTH = 944
 
 def render(template: Path, **values: Any) -> str:
     """Raises jinja2.UndefinedError for what the template asks for and nobody gave."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([template.parent, HERE]),
+    return _environment(template.parent).get_template(template.name).render(**values)
+
+
+@cache
+def _environment(folder: Path) -> jinja2.Environment:
+    """Kept, since it takes longer to compile a template than to fill it in."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, HERE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(template.name).render(**values)
 
 
 def data_uri(png: bytes) -> str:

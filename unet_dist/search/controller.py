@@ -128,8 +128,9 @@ class Controller:
 
     def _wanting(self) -> list[Trial]:
         """Trials that want cards and could get them, once others have left."""
-        wanting = wanting_cards(self.study, self.halving)
-        return [trial for trial in wanting if self.cards.possible(self._width(trial))]
+        wanting = [(self._width(t), t) for t in wanting_cards(self.study, self.halving)]
+        possible = {width for width in {w for w, _ in wanting} if self.cards.possible(width)}
+        return [trial for width, trial in wanting if width in possible]
 
     def _startable(self) -> list[Trial]:
         """Those of them that need not wait for what failed to be mended."""

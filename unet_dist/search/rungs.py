@@ -61,20 +61,15 @@ class Halving:
         """Trials that should go on: those that are among the best ``1 / reduction`` of their rung
         and wait there, of the highest rung first, and of a rung the best first."""
         found: list[Trial] = []
+        paused = [trial for trial in trials if trial.state is State.PAUSED]
         for index in range(len(self.rungs) - 2, -1, -1):
-            found += [
-                trial
-                for trial in self._chosen(trials, index)
-                if trial.state is State.PAUSED and trial.epochs == self.rungs[index]
-            ]
+            there = [trial for trial in paused if trial.epochs == self.rungs[index]]
+            if not there:
+                continue
+            waits = {trial.number for trial in there}
+            found += [trial for trial in self._chosen(trials, index) if trial.number in waits]
             # A bracket that is not judged here yet paused for other reasons, and just goes on.
-            found += [
-                trial
-                for trial in trials
-                if trial.state is State.PAUSED
-                and trial.epochs == self.rungs[index]
-                and trial.first_rung > index
-            ]
+            found += [trial for trial in there if trial.first_rung > index]
         return found
 
     def goes_on(self, trial: Trial, trials: Sequence[Trial]) -> bool:

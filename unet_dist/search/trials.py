@@ -163,15 +163,17 @@ class Ranking:
 
     def best_first(self, trials: Iterable[Trial], epoch: int) -> list[Trial]:
         """The trials with a result at this epoch."""
-        judged = [(t, result) for t in trials if (result := t.result_at(epoch)) is not None]
-        costs = {trial.number: self._costs_of(result) for trial, result in judged}
-        broken = {trial.number: self._violation_of(result) for trial, result in judged}
-        kept = [trial for trial, _ in judged if broken[trial.number] == 0]
-        others = [trial for trial, _ in judged if broken[trial.number] > 0]
-        others.sort(key=lambda t: (broken[t.number], costs[t.number], t.number))
+        judged = [
+            (self._violation_of(result), self._costs_of(result), trial.number, trial)
+            for trial in trials
+            if (result := trial.result_at(epoch)) is not None
+        ]
+        judged.sort(key=lambda each: each[:3])
         if len(self.spec.objectives) == 1:
-            kept.sort(key=lambda t: (costs[t.number], t.number))
-            return kept + others
+            return [trial for *_, trial in judged]
+        costs = {number: cost for _, cost, number, _ in judged}
+        kept = [trial for broken, *_, trial in judged if broken == 0]
+        others = [trial for broken, *_, trial in judged if broken > 0]
         ordered: list[Trial] = []
         for front in fronts(kept, costs):
             ordered += _spread_first(front, costs)
@@ -194,6 +196,8 @@ class Ranking:
         return self._violation_of(trial.result_at(epoch))
 
     def _violation_of(self, result: RungResult | None) -> float:
+        if not self.spec.constraints:
+            return 0
         metrics = result.metrics if result else {}
         return sum(
             each.violation(metrics[each.metric]) if each.metric in metrics else math.inf

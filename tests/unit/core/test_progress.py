@@ -20,11 +20,12 @@ START = {
 STEP = {"loss": 0.5, "dice": 0.75, "images_per_s": 4.0, "data_wait_s": 0.5, "overflow": False}
 
 
-def shown(path: Path, *records: tuple[str, dict[str, object]]) -> str:
+def shown(path: Path, *records: tuple[str, dict[str, object]], on_terminal: bool = False) -> str:
     stream = io.StringIO()
     with RecordWriter(path) as old:
         old.write("step", step=1, step_s=1.0, **STEP)  # of an earlier attempt
-    progress = Progress(path, Console(file=stream, width=300), "starting")
+    console = Console(file=stream, width=300, force_terminal=on_terminal)
+    progress = Progress(path, console, "starting [a] rank")
     with RecordWriter(path) as writer:
         for kind, fields in records:
             writer.write(kind, **fields)
@@ -89,6 +90,27 @@ def test_a_resumed_run_says_from_where(tmp_path: Path) -> None:
     assert "going on from step 7" in text
 
 
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_nobody_waits_for_the_first_step_without_a_word(tmp_path: Path, on_terminal: bool) -> None:
+    started = ("start", {"step": 7, **START})
+    text = shown(tmp_path / "r.jsonl", on_terminal=on_terminal)
+    assert "starting [a] rank" in text
+    text = shown(tmp_path / "r.jsonl", started, on_terminal=on_terminal)
+    assert text.count("compiling the network for step 8/24") == 1
+    # Nothing is left to compile for.
+    started = ("start", {**START, "step": 24})
+    assert "compiling" not in shown(tmp_path / "done.jsonl", started, on_terminal=on_terminal)
+
+
+def test_the_first_step_is_told_at_once_although_a_line_was_just_before_it(tmp_path: Path) -> None:
+    steps = [("step", {"step": number, "step_s": 1.0, **STEP}) for number in (1, 2)]
+    lines = shown(tmp_path / "r.jsonl", ("start", {"step": 0, **START}), *steps).splitlines()
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        "compiling the network for step 1/24",
+        "step 1/24",
+    ]
+
+
 def test_time_left_comes_from_steps_after_the_first_which_compiles(tmp_path: Path) -> None:
     text = shown(
         tmp_path / "r.jsonl",
@@ -109,7 +131,7 @@ def test_the_speed_is_the_mean_of_the_steps_since_the_line_before(
 ) -> None:
     """Of 8 images in 0.5 s, 8 in 1.5 s and 8 in 6 s, after a first step that compiles: 3 images a
     second, and a fifth of the time waiting; the last step alone has 1.3, and no wait."""
-    clock = iter([100.0, 101.0, 102.0, 106.0])
+    clock = iter([90.0, 99.0, 100.0, 101.0, 102.0, 106.0])
     monkeypatch.setattr("unet_dist.progress.time.monotonic", lambda: next(clock))
     steps = [
         ("step", {**STEP, "step": number, "step_s": s, "images_per_s": 8 / s, "data_wait_s": w})

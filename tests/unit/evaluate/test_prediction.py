@@ -451,14 +451,15 @@ def test_an_overlay_larger_than_a_screen_is_reduced_and_keeps_thin_structures(
 
 
 @pytest.mark.usefixtures("large")
-def test_memory_grows_with_the_width_of_an_image_not_with_its_area(tmp_path):
+def test_memory_grows_with_the_width_of_an_image_not_with_its_area(tmp_path, monkeypatch):
+    monkeypatch.setattr(overlays, "MAX_SIDE", 2048)
     peaks = {}
-    for height in (750, 6000):
+    for height in (375, 3000):
         path = tmp_path / f"{height}.tif"
         tifffile.imwrite(
             path,
-            (np.full((256, 256), 50, np.uint8) for _ in range(-(-height // 256) * 24)),
-            shape=(height, 6000),
+            (np.full((256, 256), 50, np.uint8) for _ in range(-(-height // 256) * 12)),
+            shape=(height, 3000),
             dtype=np.uint8,
             tile=(256, 256),
             compression="zlib",
@@ -468,10 +469,10 @@ def test_memory_grows_with_the_width_of_an_image_not_with_its_area(tmp_path):
         predict_file(grey_is_the_probability, task_of(path), tmp_path / "out", settings)
         peaks[height] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    # 6000 x 6000 as float32 are 144 MB for the image and as much for the probabilities. What grows
-    # is the overlay, at most 4096 pixels on a side.
-    assert peaks[6000] - peaks[750] < 160e6
-    assert peaks[750] < 60e6
+    # 3000 x 3000 as float32 are 36 MB for the image and as much for the probabilities. What grows
+    # is the overlay, at most 2048 pixels on a side.
+    assert peaks[3000] - peaks[375] < 24e6
+    assert peaks[375] < 30e6
 
 
 NUMBERING = Numbering(structure="objects", threshold=0.3, min_object=9, cell_smoothing=2.0)

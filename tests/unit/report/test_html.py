@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from functools import partial
 from html.parser import HTMLParser
@@ -130,10 +131,17 @@ def evaluation(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    write_synthetic("vessels", tmp_path / "v", count=6, size=32, seed=0)
-    config = load_config(tmp_path / "v" / "config.yaml", ["train.lr=0.0123"])
-    run = RunDir(tmp_path / "a run")
+def run(trained: Path, tmp_path: Path) -> RunDir:
+    """Each test's own; its images are those of all."""
+    return RunDir(shutil.copytree(trained, tmp_path / "a run"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    write_synthetic("vessels", folder / "v", count=6, size=32, seed=0)
+    config = load_config(folder / "v" / "config.yaml", ["train.lr=0.0123"])
+    run = RunDir(folder / "a run")
     run.path.mkdir()
     run.config.write_text(dump_config(config))
     dataset = open_dataset(config.data, seed=0)
@@ -146,7 +154,7 @@ def run(tmp_path: Path) -> RunDir:
     lines = [json.dumps(record) for record in ({**start, "steps_per_epoch": 3}, *steps, chosen)]
     run.records(0).parent.mkdir()
     run.records(0).write_text("\n".join(lines) + "\n")
-    return run
+    return run.path
 
 
 def page(run: RunDir, **changes: Any) -> tuple[str, Page]:

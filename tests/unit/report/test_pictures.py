@@ -73,9 +73,9 @@ HEADING = Heading(
 )
 
 
-def page_of(rows, path, name):
+def page_of(rows, path, name="eyes", heading=HEADING):
     """Without curves, which other tests look at and which take the longest to draw."""
-    report_picture(rows, [], [], path, heading=replace(HEADING, run=name))
+    report_picture(rows, [], [], path, heading=replace(heading, run=name))
 
 
 def pixels_of(path):
@@ -275,13 +275,13 @@ def test_page_of_several_classes_has_their_matrix_bars_and_legend(tmp_path):
     )  # fmt: skip
     plain = replace(HEADING, threshold=None)
     for shown, heading in (("several", several), ("plain", plain)):
-        report_picture([], step_records(5), EVALS, tmp_path / f"{shown}.png", heading=heading)
+        page_of([], tmp_path / f"{shown}.png", heading=heading)
     page, before = pixels_of(tmp_path / "several.png"), pixels_of(tmp_path / "plain.png")
     assert page.shape[0] > before.shape[0] + 300
     areas = [(page == np.array(colour)).all(axis=2).sum() for colour in class_colours(4)]
     assert areas[1] == pytest.approx(9 * areas[3], rel=0.1)  # bars of 0.9 and 0.1
     assert areas[2] < 100  # a class in no image has none
-    report_picture(rows, step_records(5), EVALS, tmp_path / "rows.png", heading=several)
+    page_of(rows, tmp_path / "rows.png", heading=several)
     for colour in class_colours(4)[1:]:
         assert has_colour(pixels_of(tmp_path / "rows.png")[-120:], colour)
 

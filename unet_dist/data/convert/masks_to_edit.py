@@ -21,6 +21,8 @@ from unet_dist.files import read_json
 
 PREDICTED, NUMBERED = ("_mask",), ("_objects", "_cells")
 """How the stems of the files end that ``unet-dist predict`` writes of classes and of objects."""
+RECORDS = "*_prediction.json"
+"""Files of its that tell what the masks are."""
 
 
 def masks_of_dataset(file: Path) -> tuple[list[MaskedImage], DataConfig, bool]:
@@ -82,11 +84,16 @@ def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[Maske
     return result
 
 
+def is_predicted(folder: Path) -> bool:
+    """Whether ``unet-dist predict`` wrote its masks."""
+    return any(folder.glob(RECORDS))
+
+
 def predicted_names(folder: Path) -> list[tuple[str, ...]]:
     """The classes' names, background first, that the records of ``unet-dist predict`` tell; more
     than one tuple if they differ."""
     told: dict[tuple[str, ...], None] = {}
-    for path in sorted(folder.glob("*_prediction.json")):
+    for path in sorted(folder.glob(RECORDS)):
         record = read_json(path)
         made_by = record.get("made_by")
         # Older records tell them among the settings alone.

@@ -57,6 +57,17 @@ class Drawing:
     """Of the classes, background first."""
     instances: bool
     """Masks hold object numbers, all of the class 1."""
+    min_area: int = 0
+    """Pieces and holes of fewer pixels are left out; of objects, whole ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What became of masks."""
+
+    shapes: int
+    left_out: int
+    """Pieces and holes that were too small."""
 
 
 def write_labelme(
@@ -66,42 +77,49 @@ def write_labelme(
     *,
     record: dict[str, Any],
     on_progress: Callable[[int, int], None],
-) -> int:
-    """Writes the images, a JSON for each and labels.txt; returns the number of shapes.
+) -> Drawn:
+    """Writes the images, a JSON for each and labels.txt.
 
     Raises:
         UserError: with every mask that cannot be read, is of another size than its image or has
             a class without a name; before anything is written.
     """
     _check(images, drawing)
-    shapes = 0
+    shapes = left_out = 0
     with staged_folder(out) as folder:
         for index, item in enumerate(images):
-            shapes += _write_one(folder, item, drawing)
+            drawn = _write_one(folder, item, drawing)
+            shapes, left_out = shapes + drawn.shapes, left_out + drawn.left_out
             on_progress(index + 1, len(images))
         labels = [IGNORED, BACKGROUND, *drawing.names[1:]]
         (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
         comment = (
             "# Written by `unet-dist data convert`, which may replace this folder by --force.\n"
         )
-        write_yaml(folder / RECORD, comment, {**record, "shapes": shapes})
-    return shapes
+        counts = {"shapes": shapes, "left_out": left_out}
+        write_yaml(folder / RECORD, comment, {**record, **counts})
+    return Drawn(shapes=shapes, left_out=left_out)
 
 
-def draw_shapes(mask_hw: NDArray[np.integer], drawing: Drawing) -> list[dict[str, Any]]:
-    """The shapes of one mask as Labelme keeps them."""
+def draw_shapes(mask_hw: NDArray[np.integer], drawing: Drawing) -> tuple[list[dict[str, Any]], int]:
+    """The shapes of one mask as Labelme keeps them, and how many were too small."""
     drawn: list[tuple[float, dict[str, Any]]] = []
-    group = 0
+    group = left_out = 0
     for value, top, left, piece_hw in _pieces(mask_hw, by_value=drawing.instances):
+        area = np.count_nonzero(piece_hw)
+        if area < drawing.min_area:
+            left_out += 1
+            continue
         label = _label_of(value, drawing)
         number = value if drawing.instances else None
         if drawing.kind == "mask":
             shape = _mask_shape(label, number, top, left, piece_hw)
-            drawn.append((float(piece_hw.sum()), shape))
+            drawn.append((float(area), shape))
             continue
-        outlines = trace_outlines(
-            piece_hw, drawing.tolerance, origin=(top, left), size=mask_hw.shape
-        )
+        traced = trace_outlines(piece_hw, drawing.tolerance, origin=(top, left), size=mask_hw.shape)
+        # Without its polygon a hole is filled; what else lies in it is painted over that later.
+        outlines = [one for one in traced if not (one.is_hole and one.area < drawing.min_area)]
+        left_out += len(traced) - len(outlines)
         if number is None and any(outline.is_hole for outline in outlines):
             group += 1
             number = group
@@ -111,7 +129,7 @@ def draw_shapes(mask_hw: NDArray[np.integer], drawing: Drawing) -> list[dict[str
             shape = _shape(name, number, "polygon", points)
             # A hole comes before what fills it exactly.
             drawn.append((outline.area + 0.5 * outline.is_hole, shape))
-    return [shape for _, shape in sorted(drawn, key=lambda item: -item[0])]
+    return [shape for _, shape in sorted(drawn, key=lambda item: -item[0])], left_out
 
 
 def _check(images: Sequence[MaskedImage], drawing: Drawing) -> None:
@@ -141,9 +159,9 @@ def _check(images: Sequence[MaskedImage], drawing: Drawing) -> None:
     raise_faults("masks", faults)
 
 
-def _write_one(folder: Path, item: MaskedImage, drawing: Drawing) -> int:
+def _write_one(folder: Path, item: MaskedImage, drawing: Drawing) -> Drawn:
     mask_hw = item.read_mask()
-    shapes = draw_shapes(mask_hw, drawing)
+    shapes, left_out = draw_shapes(mask_hw, drawing)
     if page_count(item.image.path) > 1:
         image = f"{item.name}.png"
         _write_png(folder / image, read_image(item.image))
@@ -161,7 +179,7 @@ def _write_one(folder: Path, item: MaskedImage, drawing: Drawing) -> int:
     }
     text = json.dumps(tree, indent=2, ensure_ascii=False)
     (folder / f"{item.name}.json").write_text(text, encoding="utf-8")
-    return len(shapes)
+    return Drawn(shapes=len(shapes), left_out=left_out)
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:

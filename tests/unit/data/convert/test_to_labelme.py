@@ -114,7 +114,8 @@ def test_instances_survive_the_round_trip(tmp_path: Path) -> None:
 
 def drawn(mask: np.ndarray, **changes: Any) -> list[dict[str, Any]]:
     asked = {"kind": "polygon", "tolerance": 0, "names": NAMES, "instances": False}
-    return draw_shapes(mask, Drawing(**(asked | changes)))
+    shapes, _ = draw_shapes(mask, Drawing(**(asked | changes)))
+    return shapes
 
 
 def test_a_hole_follows_its_piece_and_shares_its_group() -> None:
@@ -188,9 +189,9 @@ def to_labelme(tmp_path: Path, *options: object) -> Any:
 def predictions(tmp_path: Path, names: dict[str, list[str]]) -> None:
     """Of two foreground classes, with the records of ``unet-dist predict``."""
     for stem, classes in names.items():
-        mask = np.zeros((8, 8), np.uint8)
-        mask[1:3, 1:3], mask[5:7, 5:7] = 1, 2
-        save(tmp_path / "i" / f"{stem}.png", np.zeros((8, 8), np.uint8))
+        mask = np.zeros((10, 10), np.uint8)
+        mask[1:5, 1:4], mask[5:9, 5:8] = 1, 2
+        save(tmp_path / "i" / f"{stem}.png", np.zeros((10, 10), np.uint8))
         save(tmp_path / "m" / f"{stem}_mask.png", mask)
         record = {"schema": 1, "made_by": {}, "class_names": classes}
         (tmp_path / "m" / f"{stem}_prediction.json").write_text(json.dumps(record))
@@ -237,6 +238,54 @@ def test_listed_names_that_contradict_the_predictions_are_refused(
         to_labelme(tmp_path, "--labels", labels)
     assert list(caught.value.faults) == told
     assert not (tmp_path / "out").exists()
+
+
+def predicted_specks(tmp_path: Path) -> np.ndarray:
+    """Discs of 75 (a ring; its hole has 6), 9 and 1 pixels, cups of 10 and 1."""
+    predictions(tmp_path, {"a": ["background", "disc", "cup"]})
+    mask = np.zeros((20, 20), np.uint8)
+    mask[1:10, 1:10], mask[4:6, 4:7] = 1, 0
+    mask[12:15, 1:4], mask[18, 1] = 1, 1
+    mask[12:17, 10:12], mask[18, 18] = 2, 2
+    save(tmp_path / "i" / "a.png", mask)
+    save(tmp_path / "m" / "a_mask.png", mask)
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "told"),
+    [
+        ([], "disc cup", "4 pieces or holes of fewer than 10 pixels left out"),
+        (["--shape", "mask"], "disc cup", "3 pieces or holes"),  # which keeps its hole
+        (["--min-area", 7], "disc cup disc", "3 pieces or holes of fewer than 7 pixels left out"),
+        (["--min-area", 2], "disc cup disc _background_", "2 pieces or holes of fewer than 2"),
+        (["--min-area", 0], "disc cup disc _background_ disc cup", None),
+    ],
+)
+def test_specks_of_predictions_become_no_shapes_and_are_counted(
+    tmp_path: Path, options: list[object], labels: str, told: str | None
+) -> None:
+    predicted_specks(tmp_path)
+    output = to_labelme(tmp_path, *options).output
+    shapes = json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]
+    assert sorted(shape["label"] for shape in shapes) == sorted(labels.split())
+    assert told in output if told else "left out" not in output
+
+
+def test_pieces_left_out_come_back_as_background_and_holes_as_filled(tmp_path: Path) -> None:
+    expected = predicted_specks(tmp_path)
+    expected[4:6, 4:7] = 1
+    expected[12:15, 1:4] = expected[18] = 0
+    to_labelme(tmp_path, "--tolerance", "0")
+    run(tmp_path / "out", tmp_path / "back", "--labels", "disc,cup")
+    np.testing.assert_array_equal(masks_of(tmp_path / "back")[0], expected)
+
+
+def test_specks_that_somebody_drew_are_kept(tmp_path: Path) -> None:
+    predicted_specks(tmp_path)
+    (tmp_path / "m" / "a_prediction.json").unlink()
+    to_labelme(tmp_path, "--labels", "disc,cup")
+    assert len(json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]) == 6
 
 
 def test_predictions_of_different_classes_need_names(tmp_path: Path) -> None:
@@ -298,6 +347,8 @@ def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path, ending
     with pytest.raises(UserError, match="number no objects"):
         to_labelme(tmp_path, "--instances", "--labels", "cell")
     save(tmp_path / "m" / f"a_{ending}.png", numbers)
+    record = {"schema": 1, "class_names": ["background", "cell"]}
+    (tmp_path / "m" / "a_prediction.json").write_text(json.dumps(record))
     to_labelme(tmp_path, "--instances", "--labels", "cell")
     shapes = json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]
     assert sorted(shape["group_id"] for shape in shapes) == [1, 2]
@@ -308,6 +359,7 @@ def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path, ending
     [
         (["--shape", "mask"], "--shape has no effect with --to folder"),
         (["--tolerance", "0"], "--tolerance has no effect with --to folder"),
+        (["--min-area", "0"], "--min-area has no effect with --to folder"),
         (["--to", "labelme", "--line-width", "2"], "--line-width has no effect"),
         (["--to", "labelme", "--others", "ignore"], "--others has no effect"),
         (["--to", "labelme", "--shape", "mask", "--tolerance", "1"], "which is exact"),
