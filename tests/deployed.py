@@ -40,13 +40,14 @@ def _shapes(
         found = [(f"{prefix}{name}.weight", (out, into, side, side))]
         return [*found, (f"{prefix}{name}.bias", (out,))] if bias else found
 
+    norm_parts = ["gamma", "beta"]
+    if model.norm in ("batch", "sync_batch"):
+        norm_parts += ["moving_mean", "moving_variance"]
+
     def block(name: str, into: int, out: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        parts = ["gamma", "beta"]
-        if model.norm in ("batch", "sync_batch"):
-            parts += ["moving_mean", "moving_variance"]
         for number, width in ((0, into), (3, out)):
             yield from conv(f"{name}.body.{number}", width, out, 3, bias=False)
-            yield from [(f"{prefix}{name}.body.{number + 1}.{part}", (out,)) for part in parts]
+            yield from [(f"{prefix}{name}.body.{number + 1}.{part}", (out,)) for part in norm_parts]
 
     def transposed(name: str, into: int, out: int, side: int) -> list:  # type: ignore[type-arg]
         return [
@@ -67,6 +68,11 @@ def _shapes(
         else:
             yield from conv(f"upsampling.{level}.conv", 2 * width, width, 3, bias=True)
         yield from block(f"decoder.{level}", 2 * width, width)
+        if model.attention == "gate":
+            inner, gate = max(1, width // 2), f"attention.{level}.body"
+            yield from conv(f"{gate}.0", 2 * width, inner, 1, bias=False)
+            yield from [(f"{prefix}{gate}.1.{part}", (inner,)) for part in norm_parts]
+            yield from conv(f"{gate}.3", inner, 1, 1, bias=True)
     if stride == 1:
         yield from conv("head", model.width, outputs, 1, bias=True)
     else:

@@ -66,6 +66,9 @@ class ModelConfig(Section):
     """Share of the deepest level's channels that are dropped in training."""
     upsample: Literal["transpose", "resize"] = "transpose"
     """Transposed convolution, or nearest neighbour and a convolution."""
+    attention: Literal["none", "gate"] = "none"
+    """gate: what an encoder hands on is weighted, pixel by pixel, by what it and the decoder see
+    there (Attention U-Net of Oktay et al., arXiv:1804.03999)."""
 
 
 class LossConfig(Section):

@@ -38,6 +38,8 @@ def _eager() -> Iterator[None]:
         ({"norm": "batch"}, 1, 2, 13, (1, 17, 23)),
         ({"norm": "sync_batch", "upsample": "resize", "stride": 2}, 3, 2, 17, (2, 31, 18)),
         ({"norm": "group", "passes": 2, "stride": 4, "width": 5}, 3, 2, 15, (3, 33, 21)),
+        ({"norm": "batch", "attention": "gate", "width": 3}, 1, 2, 13, (1, 17, 23)),
+        ({"norm": "group", "attention": "gate", "passes": 2, "width": 5}, 1, 2, 17, (1, 9, 14)),
         ({"norm": "instance", "passes": 2, "upsample": "resize"}, 1, 4, 13, (4, 16, 11)),
     ],
 )
@@ -89,7 +91,7 @@ def as_kernel_of_three(auto_pad: str):  # type: ignore[no-untyped-def]
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Member]:
-    run, _ = untrained_run(tmp_path_factory.mktemp("exported"))
+    run, _ = untrained_run(tmp_path_factory.mktemp("exported"), "model.attention=gate")
     source = open_source(run, opset=17)
     return source, native_network(source)
 
@@ -108,6 +110,16 @@ def test_a_padding_on_the_wrong_side_leaves_no_file(
     monkeypatch.setattr(onnx_graph, "_transposed", as_kernel_of_three("SAME_LOWER"))
     with pytest.raises(Refused, match="differ by up to"):
         export_onnx(source, file.folder, native, random=False)
+    assert not file.onnx.exists()
+
+
+def test_a_gate_that_lets_all_through_leaves_no_file(
+    tmp_path: Path, exported: tuple[Source, Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_graph, "_gated", lambda graph, skip, *others: skip)
+    file = ModelFile(tmp_path / "deployed")
+    with pytest.raises(Refused, match="differ by up to"):
+        export_onnx(exported[0], file.folder, exported[1], random=False)
     assert not file.onnx.exists()
 
 

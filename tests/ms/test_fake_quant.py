@@ -86,14 +86,19 @@ def test_channels_of_tiny_weights_are_rounded_and_those_of_none_stay() -> None:
     assert not rounded[3].any()
 
 
-@pytest.mark.parametrize("settings", [{"upsample": "transpose"}, {"upsample": "resize"}])
-def test_every_convolution_of_the_network_is_rounded(settings: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "of_gates"),
+    [({"upsample": "transpose"}, 0), ({"upsample": "resize"}, 0), ({"attention": "gate"}, 4)],
+)
+def test_every_convolution_of_the_network_is_rounded(
+    settings: dict[str, str], of_gates: int
+) -> None:
     config = ModelConfig(width=4, depth=2, norm="none", fake_quant=True, stride=2, **settings)
     net = build_unet(config, in_channels=1, classes=2, seed=0)
     kinds = [type(cell) for _, cell in net.cells_and_names()]
     assert not {nn.Conv2d, nn.Conv2dTranspose} & set(kinds)
     # Two in each of 5 blocks, two upsamplings, the strided stem and the head.
-    assert sum(kind in (QuantConv2d, QuantConv2dTranspose) for kind in kinds) == 14
+    assert sum(kind in (QuantConv2d, QuantConv2dTranspose) for kind in kinds) == 14 + of_gates
 
 
 def test_half_precision_is_refused() -> None:

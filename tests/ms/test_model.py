@@ -1,9 +1,27 @@
+from collections.abc import Iterator
+
 import mindspore as ms
 import numpy as np
 import pytest
 
 from unet_dist.config import ModelConfig
-from unet_dist.model.unet import UNet, build_unet, parameter_count, probabilities, set_precision
+from unet_dist.model.unet import (
+    AttentionGate,
+    UNet,
+    build_unet,
+    parameter_count,
+    probabilities,
+    put,
+    set_precision,
+)
+
+
+@pytest.fixture
+def _eager() -> Iterator[None]:
+    """Operator by operator, without compiling."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def net_of(*, in_channels: int = 3, classes: int = 2, **settings: object) -> UNet:
@@ -75,6 +93,57 @@ def test_parameter_count_is_what_arithmetic_says() -> None:
 
     expected = block(1, 2) + block(2, 4) + (4 * 2 * 4 + 2) + block(4, 2) + (2 * 1 + 1)
     assert parameter_count(net_of(in_channels=1, width=2, depth=1)) == expected
+    # A gate: 2 + 2 channels to one, its norm, one to one with bias.
+    gated = net_of(in_channels=1, width=2, depth=1, attention="gate")
+    assert parameter_count(gated) == expected + 4 * 1 + 2 + (1 + 1)
+    three = net_of(in_channels=1, width=2, depth=1, attention="gate", passes=2)
+    assert parameter_count(three) == 2 * (expected + 8) + 2 * 9  # sees one channel more
+
+
+@pytest.mark.usefixtures("_eager")
+def test_an_attention_gate_is_the_formula_of_the_paper() -> None:
+    gate = AttentionGate(4, ModelConfig(norm="none"), None)
+    gate.set_train(False)
+    skip, up = image(2, 3, channels=4), image(3, 2, channels=4).reshape(1, 4, 2, 3)
+    draw = np.random.default_rng(1)
+    w_x, w_g = draw.standard_normal((2, 2, 4)).astype(np.float32)
+    b, psi, b_psi = np.float32([0.5, -0.25]), np.float32([1.5, -2.0]), np.float32(0.125)
+    by_name = dict(gate.parameters_and_names())
+    put(by_name["body.0.weight"], np.concatenate((w_x, w_g), 1)[:, :, None, None])
+    put(by_name["body.0.bias"], b)
+    put(by_name["body.3.weight"], psi[None, :, None, None])
+    put(by_name["body.3.bias"], b_psi[None])
+    expected = np.empty_like(skip)
+    for row in range(2):
+        for column in range(3):
+            x, g = skip[0, :, row, column], up[0, :, row, column]
+            logit = psi @ np.maximum(w_x @ x + w_g @ g + b, 0) + b_psi
+            expected[0, :, row, column] = x / (1 + np.exp(-logit))
+    found = gate(ms.Tensor(skip), ms.Tensor(up)).asnumpy()
+    assert (found / skip).std() > 0.1  # so that equality says something
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.usefixtures("_eager")
+def test_open_gates_are_none_and_shut_ones_hide_the_skips() -> None:
+    plain, gated = (net_of(depth=1, attention=kind) for kind in ("none", "gate"))
+    parameters = gated.parameters_dict()
+    for name, parameter in plain.parameters_dict().items():
+        put(parameters[name], parameter.asnumpy())
+    x, keep = ms.Tensor(image(8, 8)), ms.Tensor(np.ones((1, 8), np.float32))
+    expected, first = plain(x, keep).asnumpy(), gated(x, keep).asnumpy()
+    # At first they are nearly open.
+    assert 1e-3 < np.abs(first - expected).max() < 0.3 * np.abs(expected).max()
+    outputs = []
+    for bias in (100, -100):
+        put(parameters["attention.0.body.3.bias"], np.float32([bias]))
+        outputs.append(gated(x, keep).asnumpy())
+    np.testing.assert_allclose(outputs[0], expected, atol=1e-6)
+    # The decoder's first convolution reads the skip's four channels, then the other four.
+    weight = np.array(plain.decoder[0].body[0].weight.asnumpy())
+    weight[:, :4] = 0
+    put(plain.decoder[0].body[0].weight, weight)
+    np.testing.assert_allclose(outputs[1], plain(x, keep).asnumpy(), atol=1e-6)
 
 
 def test_dropout_scales_the_deepest_channels() -> None:

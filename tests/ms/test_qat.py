@@ -21,7 +21,7 @@ from unet_dist.runs import write_json, write_text_atomically
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    run, _ = untrained_run(tmp_path_factory.mktemp("qat"), "model.passes=2")
+    run, _ = untrained_run(tmp_path_factory.mktemp("qat"), "model.passes=2", "model.attention=gate")
     return open_source(run, opset=17)
 
 
@@ -50,6 +50,20 @@ def trained_as_started(source: Source, folder: Path) -> Source:
     start = folder / "start.safetensors"
     write_start(source, start, images=2)
     return replace(source, config=qat_config(source.config, start, 1), weights=load_file(start))
+
+
+def test_a_gate_and_its_decoder_read_the_same_features_at_one_scale(
+    source: Source, tmp_path: Path
+) -> None:
+    """As deployed, where one tensor of 8 bits serves both."""
+    started = trained_as_started(source, tmp_path).weights
+    for name in ("attention.0", "refine.attention.1"):
+        gate, decoder = (
+            [started[f"{cell}.body.0.rounded_input.{end}"].item() for end in ("low", "high")]
+            for cell in (name, name.replace("attention", "decoder"))
+        )
+        assert gate == decoder
+        assert gate[0] < 0 < gate[1]
 
 
 def test_mindspore_rounds_as_the_model_of_8_bits_does(source: Source, tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ def test_the_loss_scale_doubles_after_its_window() -> None:
     assert (state.step, state.updates) == (5, 4)
 
 
-def test_both_passes_are_trained_alike() -> None:
-    _, net, step = setting("model.passes=2")
+def test_both_passes_are_trained_alike_and_their_gates_too() -> None:
+    _, net, step = setting("model.passes=2", "model.attention=gate")
     config = LossConfig()
     one = batch(net)
     x, keep = ms.Tensor(one.x_nchw), ms.Tensor(one.keep_nc)

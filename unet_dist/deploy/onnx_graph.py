@@ -69,7 +69,9 @@ def _one_pass_of(model: ModelConfig) -> list[str]:
     names = ["stem"] if model.stride > 1 else []
     names += [f"{block}.body.{number}" for block in blocks for number in (0, 3)]
     for level in range(model.depth - 1, -1, -1):
-        names += [f"upsampling.{level}{up}", f"decoder.{level}.body.0", f"decoder.{level}.body.3"]
+        gated = ["attention"] if model.attention == "gate" else []
+        names.append(f"upsampling.{level}{up}")
+        names += [f"{p}.{level}.body.{number}" for p in [*gated, "decoder"] for number in (0, 3)]
     return [*names, "head"]
 
 
@@ -139,7 +141,10 @@ def _one_pass(
     x = _block(graph, x, f"{prefix}encoder.{model.depth}.body", model.norm)
     for level in range(model.depth - 1, -1, -1):
         up = _upsampled(graph, x, f"{prefix}upsampling.{level}", model.upsample)
-        x = graph.add("Concat", [skips[level], up], f"{prefix}concat.{level}", axis=1)
+        skip = skips[level]
+        if model.attention == "gate":
+            skip = _gated(graph, skip, up, f"{prefix}attention.{level}", model.norm)
+        x = graph.add("Concat", [skip, up], f"{prefix}concat.{level}", axis=1)
         x = _block(graph, x, f"{prefix}decoder.{level}.body", model.norm)
     head = f"{prefix}head"
     x = _conv(graph, x, head) if model.stride == 1 else _transposed(graph, x, head, model.stride)
@@ -163,11 +168,23 @@ def _padded(graph: _Graph, x: str, size: str, multiple: int, prefix: str) -> str
 def _block(graph: _Graph, x: str, name: str, norm: str) -> str:
     """Two times convolution, norm, ReLU: numbers 0, 1, 2 and 3, 4, 5 of the sequence."""
     for number in (0, 3):
-        x = _conv(graph, x, f"{name}.{number}")
-        if norm in ("group", "instance"):
-            x = _group_norm(graph, x, f"{name}.{number + 1}", each_channel=norm == "instance")
-        x = graph.add("Relu", [x], f"{name}.{number + 2}")
+        x = _conv_norm_relu(graph, x, name, number, norm)
     return x
+
+
+def _conv_norm_relu(graph: _Graph, x: str, name: str, number: int, norm: str) -> str:
+    x = _conv(graph, x, f"{name}.{number}")
+    if norm in ("group", "instance"):
+        x = _group_norm(graph, x, f"{name}.{number + 1}", each_channel=norm == "instance")
+    return graph.add("Relu", [x], f"{name}.{number + 2}")
+
+
+def _gated(graph: _Graph, skip: str, up: str, name: str, norm: str) -> str:
+    """As ``AttentionGate``."""
+    x = graph.add("Concat", [skip, up], f"{name}.joined", axis=1)
+    x = _conv_norm_relu(graph, x, f"{name}.body", 0, norm)
+    x = graph.add("Sigmoid", [_conv(graph, x, f"{name}.body.3")], f"{name}.body.4")
+    return graph.add("Mul", [skip, x], name)
 
 
 def _conv(graph: _Graph, x: str, name: str, *, strides: list[int] | None = None) -> str:

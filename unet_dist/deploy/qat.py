@@ -24,7 +24,7 @@ from unet_dist.deploy.observe import Observer, observe
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.parity import Tell, untold
 from unet_dist.deploy.ptq import Calibrated, Options, calibrate, evenly
-from unet_dist.deploy.qdq import Layer, groups_of, layers_of
+from unet_dist.deploy.qdq import Layer, groups_of, joint_ranges, layers_of
 from unet_dist.deploy.ranges import Range
 from unet_dist.deploy.source import Source
 from unet_dist.errors import UserError
@@ -79,8 +79,10 @@ def write_start(source: Source, path: Path, *, images: int) -> None:
     training images."""
     made = calibrate(source, Options(calibrate=images))
     start = dict(fold_batch_norms(source.weights))
+    # As deployed: a gate and its decoder read the same upsampled features at one scale.
+    ranges = joint_ranges(groups_of(made.model, [one.input for one in made.layers]), made.ranges)
     for cell, tensor in _rounding_cells(made.layers):
-        seen = made.ranges[tensor]
+        seen = ranges[tensor]
         start[f"{cell}.low"] = np.array([seen.low], np.float32)
         start[f"{cell}.high"] = np.array([seen.high], np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,14 +129,8 @@ def learned(trained: Source, *, tell: Tell = untold) -> Calibrated:
         )
         for cell, tensor in _rounding_cells(layers)
     }
-    ranges: dict[str, Range] = {}
-    for group in groups_of(model, [layer.input for layer in layers]):
-        # Training saw what convolutions read; what is passed on to them is within.
-        seen = [known[tensor] for tensor in group if tensor in known]
-        joint = seen[0]
-        for other in seen[1:]:
-            joint = joint.joined(other)
-        ranges.update(dict.fromkeys(group, joint))
+    # Training saw what convolutions read; what is passed on to them is within.
+    ranges = joint_ranges(groups_of(model, [layer.input for layer in layers]), known)
     observer = Observer(model, trained.metadata, [])
     samples = trained.dataset.splits.train
     seen_images = evenly(samples, SEEN_IMAGES)

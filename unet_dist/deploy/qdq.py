@@ -9,11 +9,13 @@ DequantizeLinear (DQ).
 Weights are int8, one scale for each output channel, without offset. An activation has one scale
 and offset, which it shares with what pooling and resizing make of it, so that these need no
 arithmetic; a concatenation shares those of its part that has negative values. Biases stay float32:
-runtimes scale them themselves.
+runtimes scale them themselves. An attention gate's convolutions are layers like all others; its
+sigmoid and its product stay float32, of a skip that is rounded and to be rounded again.
 """
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +28,8 @@ from unet_dist.deploy.ranges import Range
 LAYERS = ("Conv", "ConvTranspose")
 PASSING = ("MaxPool", "Concat", "Resize")
 """Operators that make no new values."""
+GATING = ("Mul",)
+"""Of gates; other products read nothing that is rounded."""
 
 LEAST_SCALE = 2.0**-24
 """Of weights: float16's least number."""
@@ -128,6 +132,15 @@ def groups_of(model: onnx.ModelProto, inputs: Sequence[str]) -> list[list[str]]:
     return [sorted(group) for group in distinct.values()]
 
 
+def joint_ranges(groups: Sequence[Sequence[str]], ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """Of each tensor that of its group: of those of its members whose range is known."""
+    joint = {}
+    for group in groups:
+        known = [ranges[tensor] for tensor in group if tensor in ranges]
+        joint.update(dict.fromkeys(group, reduce(Range.joined, known)))
+    return joint
+
+
 def has_signed_activations(model: onnx.ModelProto) -> bool:
     """Whether a tensor is rounded to 8 bits with a sign; functions must be written out."""
     types = {one.name: one.data_type for one in model.graph.initializer}
@@ -183,7 +196,10 @@ def quantise(
         if layer is not None:
             changed.input[0] = pairs.read(node.input[0])
             changed.input[1] = pairs.weight(layer, nodes)
-        elif node.op_type in PASSING and node.output[0] in pairs.members:
+        elif node.op_type in GATING or (
+            node.op_type in PASSING and node.output[0] in pairs.members
+        ):
+            # Else the skip would be kept as floats too, and its ReLU in 8 bits have two readers.
             changed.input[:] = [pairs.read(name) for name in node.input]
         nodes.append(changed)
         for output in node.output:
@@ -221,11 +237,9 @@ class _Pairs:
         self._split: set[str] = set()
         self._parameters: dict[str, list[str]] = {}
         dtype = np.uint8 if activations == "u8" else np.int8
+        joint = joint_ranges(groups, ranges)
         for number, group in enumerate(groups):
-            joint = ranges[group[0]]
-            for tensor in group[1:]:
-                joint = joint.joined(ranges[tensor])
-            scale, offset = joint.scale_and_offset(activations)
+            scale, offset = joint[group[0]].scale_and_offset(activations)
             names = [
                 self._constant(f"scale.{number}", np.array(scale, np.float32)),
                 self._constant(f"offset.{offset}", np.array(offset, dtype)),

@@ -1,20 +1,24 @@
 """The U-Net of Ronneberger et al. (MICCAI 2015, arXiv:1505.04597), with "same" convolutions.
 
 Differences from the paper: padding keeps the size, a norm follows each convolution, and width,
-depth, norm and upsampling are settings. Any height and width is accepted: the input is padded
-at its lower and right edge to a multiple of ``stride * 2 ** depth``, and the output is
+depth, norm, upsampling and attention are settings. Any height and width is accepted: the input is
+padded at its lower and right edge to a multiple of ``stride * 2 ** depth``, and the output is
 cropped back.
 """
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
-from mindspore.common.initializer import HeNormal
+from mindspore.common.initializer import Constant, HeNormal
 from numpy.typing import NDArray
 
 from unet_dist.config import ModelConfig
 from unet_dist.model.fake_quant import QuantConv2d, QuantConv2dTranspose, RoundedInput
 from unet_dist.model.norm import make_norm
+
+OPEN_GATE = 3.0
+"""psi's first bias: a gate lets nearly all through at first (sigmoid(3) is 0.95), as the paper asks
+for; 3 is the number in its authors' code."""
 
 
 def _conv(
@@ -24,6 +28,7 @@ def _conv(
     *,
     bias: bool,
     stride: int = 1,
+    bias_init: float = 0.0,
     fake_quant: bool = False,
 ) -> nn.Cell:
     kind = QuantConv2d if fake_quant else nn.Conv2d
@@ -36,7 +41,7 @@ def _conv(
         padding=kernel // 2 if stride == 1 else 0,
         has_bias=bias,
         weight_init=HeNormal(mode="fan_in", nonlinearity="relu"),
-        bias_init="zeros",
+        bias_init=Constant(bias_init),
     )
 
 
@@ -72,6 +77,31 @@ class ResizeConv(nn.Cell):
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         height, width = x.shape[2] * 2, x.shape[3] * 2
         return self.conv(ops.ResizeNearestNeighbor((height, width))(x))
+
+
+class AttentionGate(nn.Cell):
+    """The additive gate on a skip connection of Oktay et al. (arXiv:1804.03999): ``skip * weight``
+    with ``weight = sigmoid(psi(relu(norm(W_x skip + W_g up + b))))``, one number for each pixel.
+
+    ``up``, the decoder's features after upsampling, is the paper's gating signal g, which comes
+    from before it: both inputs are then of one resolution, and nothing need be resampled, neither
+    the skip down to g nor the weights up again. ``W_x`` and ``W_g`` are one convolution 1x1 of
+    both joined, which is the same sum; its norm, of the configured kind, has the shift ``b``.
+    """
+
+    def __init__(self, channels: int, config: ModelConfig, all_reduce: nn.Cell | None) -> None:
+        super().__init__()
+        inner, quant = max(1, channels // 2), config.fake_quant
+        self.body = nn.SequentialCell(
+            _conv(2 * channels, inner, 1, bias=config.norm == "none", fake_quant=quant),
+            make_norm(config.norm, inner, all_reduce),
+            nn.ReLU(),
+            _conv(inner, 1, 1, bias=True, bias_init=OPEN_GATE, fake_quant=quant),
+            nn.Sigmoid(),
+        )
+
+    def construct(self, skip: ms.Tensor, up: ms.Tensor) -> ms.Tensor:
+        return skip * self.body(ops.concat((skip, up), 1))
 
 
 def _upsampling(config: ModelConfig, in_channels: int, out_channels: int) -> nn.Cell:
@@ -143,6 +173,11 @@ class UNet(nn.Cell):
         self.skips = nn.CellList(
             [RoundedInput() if config.fake_quant else nn.Identity() for _ in range(config.depth)]
         )
+        self.attention = (
+            nn.CellList([AttentionGate(width, config, all_reduce) for width in widths[:-1]])
+            if config.attention == "gate"
+            else None
+        )
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
         outputs = 1 if classes == 2 else classes
         self.head = (
@@ -184,8 +219,10 @@ class UNet(nn.Cell):
         x = self.encoder[self.depth](x)
         x = x * ops.cast(keep, x.dtype).reshape(keep.shape[0], keep.shape[1], 1, 1)
         for level in range(self.depth - 1, -1, -1):
-            x = ops.concat((skips[level], self.upsampling[level](x)), 1)
-            x = self.decoder[level](x)
+            skip, up = skips[level], self.upsampling[level](x)
+            if self.attention is not None:
+                skip = self.attention[level](skip, up)
+            x = self.decoder[level](ops.concat((skip, up), 1))
         return self.head(x)[:, :, :height, :width]
 
 

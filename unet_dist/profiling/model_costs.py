@@ -57,7 +57,14 @@ def costs_of(config: Config) -> ModelCosts:
         deepest = level == model.depth
         convolutions = 2 if deepest else 4
         weights = channels**2 * 9 * (convolutions + (0 if deepest else 1.5))
-        values += pixels * channels * (convolutions * MAPS_PER_CONVOLUTION + (0 if deepest else 2))
+        maps = channels * (convolutions * MAPS_PER_CONVOLUTION + (0 if deepest else 2))
+        if model.attention == "gate" and not deepest:
+            # A convolution to half of the channels, one to a single number; and with a gradient
+            # each: both inputs joined, the number, its sigmoid, the weighted skip.
+            inner = max(1, channels // 2)
+            weights += 2 * channels * inner + inner
+            maps += inner * MAPS_PER_CONVOLUTION + 2 * (2 * channels + 2 + channels)
+        values += pixels * maps
         parameters += weights
         multiplications += pixels * weights
     bytes_per_value = 4 if config.train.amp == "off" else 2

@@ -29,7 +29,7 @@ BUSY = 0.8
 """Share of a kernel's time in a pipe from which that pipe bounds it: msprof's rule for the cube."""
 SCOPE = re.compile(
     r"(?:^|[/.])(?P<part>encoder|enc|down|decoder|dec|upsampling|up|bottom|bottleneck|bridge|stem|"
-    r"head|pool)s?(?:-(?:CellList|SequentialCell|ModuleList|Sequential)|_(?:block|stage|level|layer))?"
+    r"attention|head|pool)s?(?:-(?:CellList|SequentialCell|ModuleList|Sequential)|_(?:block|stage|level|layer))?"
     r"(?:[_./-]*(?P<level>\d+))?(?=[-_./]|$)",
     re.IGNORECASE,
 )
@@ -39,7 +39,7 @@ PARTS: Mapping[str, str] = {
     "enc": "encoder", "down": "encoder", "dec": "decoder", "up": "decoder", "upsampling": "decoder",
     "bottleneck": "bottom", "bridge": "bottom",
 }  # fmt: skip
-LEVELS = ("encoder", "decoder")
+LEVELS = ("encoder", "decoder", "attention")
 SECOND_PASS = re.compile(r"[/.]refine[-/.]")
 """Of a network that looks at its own first answer."""
 ELSEWHERE = "elsewhere"

@@ -68,6 +68,7 @@ def test_logits_become_probabilities_outside(classes: int) -> None:
         MODEL,
         ModelConfig(width=4, depth=2, norm="group", stride=2, passes=2),
         ModelConfig(width=4, depth=2, norm="instance", upsample="resize", passes=2),
+        ModelConfig(width=4, depth=2, norm="batch", attention="gate", passes=2),
     ],
 )
 def test_layers_are_named_in_the_order_of_the_graph(model: ModelConfig) -> None:

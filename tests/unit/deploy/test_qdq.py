@@ -10,6 +10,7 @@ import pytest
 
 from tests.deployed import metadata_for, random_weights
 from unet_dist.config import ModelConfig
+from unet_dist.deploy.amct_form import amct_faults, to_amct_form
 from unet_dist.deploy.bench import Form, computed_rightly
 from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.functions import folded, inlined
@@ -52,6 +53,31 @@ def test_pooling_shares_a_scale_and_a_concatenation_that_of_its_signed_part() ->
     assert ["concat.0", "upsampling.0"] in groups
     # The padded image, 7 of convolutions' outputs with ReLU (one of them with its pool), concat.
     assert sorted(map(len, groups)) == [1] * 6 + [2, 2]
+
+
+GATED = ModelConfig(width=4, depth=1, norm="batch", attention="gate")
+
+
+def test_a_gate_reads_the_rounded_skip_and_its_convolutions_are_of_8_bits() -> None:
+    model = plain(GATED)
+    groups = groups_of(model, [layer.input for layer in layers_of(model)])
+    # The gate's own convolution and the decoder's read the upsampled features at one scale.
+    assert ["attention.0", "attention.0.joined", "concat.0", "upsampling.0"] in groups
+    small = quantise(model, observed(model), activations="u8")
+    onnx.checker.check_model(small, full_check=True)
+    [product] = [node for node in small.graph.node if node.name == "attention.0"]
+    assert list(product.input) == ["encoder.0.body.5.dq", "attention.0.body.4"]
+    content = shorten(folded(small)).SerializeToString()
+    before, after = (
+        onnxruntime.InferenceSession(one).run(None, {"image": IMAGE})[0]
+        for one in (model.SerializeToString(), content)
+    )
+    assert before.std() > 0.05
+    assert 0 < np.abs(before - after).max() < 0.05
+    by_openvino = OpenVinoSession(content, threads=1)
+    np.testing.assert_allclose(by_openvino.run(IMAGE), after, atol=0.03)
+    assert by_openvino.executed_precisions() == {"u8": 10}
+    assert amct_faults(to_amct_form(small)) == []
 
 
 @pytest.mark.parametrize("activations", ["u8", "s8"])

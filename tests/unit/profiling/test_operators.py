@@ -143,6 +143,8 @@ def test_the_roofline_survives_files_and_is_shown(tmp_path):
         ("Gradients/Default/net/up_2/gradConv2D/Conv2DBackpropFilter-op4", "backward decoder 2"),
         ("Default/down2-DownBlock/0-Conv2d/Conv2D-op1", "encoder 2"),
         ("Default/net/decoder_block_1/Conv2D-op1", "decoder 1"),
+        ("Default/net-UNet/attention-CellList/1-AttentionGate/body-SequentialCell/0-Conv2d/"
+         "Conv2D-op9", "attention 1"),
         ("Default/net-UNet/head-Conv2d/Conv2D-op3", "head"),
         ("Default/bottom-SequentialCell/0-Conv2d/Conv2D-op3", "bottom"),
         ("Default/net-UNet/refine-UNet/encoder-CellList/1-ConvBlock/ReLU-op1",

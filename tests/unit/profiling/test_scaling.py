@@ -156,6 +156,21 @@ def test_costs_of_a_network_are_those_of_its_convolutions():
     assert twice.parameters == costs.parameters
 
 
+def test_gates_cost_two_small_convolutions_and_the_maps_they_keep():
+    plain, gated = (
+        costs_of(Config(model={"width": 16, "depth": 1, "attention": kind}, augment={"crop": 64}))
+        for kind in ("none", "gate")
+    )
+    # 32 channels to 8, and 8 to one.
+    weights = 32 * 8 + 8
+    assert gated.parameters - plain.parameters == weights
+    assert gated.forward_flop - plain.forward_flop == 2 * 64**2 * weights
+    # Four maps of 8 channels; twice both joined, the number and its sigmoid, the weighted skip.
+    values = 64**2 * (4 * 8 + 2 * (32 + 2 + 16))
+    assert gated.activation_bytes - plain.activation_bytes == 4 * values
+    assert (gated.halo_bytes, gated.exchanges) == (plain.halo_bytes, plain.exchanges)
+
+
 CUT = Workload(**{**vars(WORK), "halo_bytes": 1e6, "exchanges": 20, "rows": 16})
 
 

@@ -46,6 +46,7 @@ def test_the_search_files_that_come_along_are_good() -> None:
         (SPACE + "  train.batch: {int: [0, 8]}\n", "train.batch"),
         (SPACE + "  train.optimizer: {choice: [adamw, lamb]}\n", "lamb"),
         (SPACE + "  train.momentum: {float: [0.5, 1.5]}\n", "train.momentum"),
+        (SPACE + "  model.attention: {choice: [none, squeeze]}\n", "squeeze"),
         (SPACE + "  data.root: {choice: [a, b]}\n", "could not be compared"),
         (SPACE + "  seed: {int: [0, 3]}\n", "could not be compared"),
         (SPACE + "  cards: {float: [1, 2]}\n", "whole numbers"),
@@ -103,20 +104,22 @@ def test_values_reach_the_configuration_as_they_are(tmp_path: Path) -> None:
             tmp_path,
             SPACE + "  loss.class_weights: {choice: [[1, 2], [1.0, 3.0]]}\n"
             "  augment.flip: {choice: [true, false]}\n  train.amp: {choice: ['off', fp16]}\n"
-            "  model.width: {int: [4, 8]}\n",
+            "  model.width: {int: [4, 8]}\n  model.attention: {choice: [none, gate]}\n",
         )
     )
     text = (tmp_path / "search.yaml").read_text()
     text += "first: [{train.lr: 0.01, loss.class_weights: [1, 2], augment.flip: true, "
-    first = load_spec(written(tmp_path, text + "train.amp: fp16, model.width: 4}]\n")).first[0]
+    first = load_spec(
+        written(tmp_path, text + "train.amp: fp16, model.width: 4, model.attention: none}]\n")
+    ).first[0]
     assert first["loss.class_weights"] == (1, 2)
-    point = spec.searched.at([0.3, 0.9, 0.9, 0.9, 0.9])
+    point = spec.searched.at([0.3, 0.9, 0.9, 0.9, 0.9, 0.9])
     config = build_config({}, overrides_of(point), where="")
     assert config.train.lr == point["train.lr"]
     assert config.loss.class_weights == (1.0, 3.0)
     assert config.augment.flip is False
     assert config.train.amp == "fp16"
-    assert config.model.width == 8
+    assert (config.model.width, config.model.attention) == (8, "gate")
 
 
 def test_the_command_line_comes_after_the_file(tmp_path: Path) -> None:
