@@ -19,7 +19,7 @@ import numpy as np
 from unet_dist.comm.mpi_comm import MpiCommunicator
 from unet_dist.heartbeat import Heartbeat
 from unet_dist.profiling.ascend_text import OUTPUT
-from unet_dist.profiling.capture import CapturePlan
+from unet_dist.profiling.capture import CapturePlan, Window
 from unet_dist.records import RecordWriter
 from unet_dist.runs import RunDir
 from unet_dist.train.capture import Capture, captured
@@ -31,12 +31,18 @@ WARM_UP = 3
 class SleepProfiler:
     """In place of MindSpore's: it writes when the rank computed."""
 
-    def __init__(self, folder: Path, stacks: bool) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
+        self.folder = Path()
         self.spans: list[tuple[int, int]] = []
+        self.warmup = 0
+        """Steps that are left of it."""
 
     def start(self) -> None:
         self.spans = []
+
+    def step(self) -> None:
+        if self.warmup > 0:
+            self.spans, self.warmup = [], self.warmup - 1
 
     def compute(self, seconds: float) -> None:
         begin = time.time_ns()
@@ -88,10 +94,10 @@ def main() -> None:
     plan = CapturePlan.parse(
         f"steps={WARM_UP + 1}:{length},every={length},repeat={len(asked.phases)}", "all"
     )
-    profiler = SleepProfiler(Path(), False)
+    profiler = SleepProfiler()
 
-    def make_profiler(folder: Path, _: bool) -> SleepProfiler:
-        profiler.folder = folder
+    def make_profiler(folder: Path, window: Window, _: bool) -> SleepProfiler:
+        profiler.folder, profiler.warmup = folder, window.warmup
         return profiler
 
     with (

@@ -9,29 +9,38 @@ import pytest
 from tests.light import Alone
 from unet_dist.heartbeat import Heartbeat
 from unet_dist.profiling.ascend_text import OUTPUT
-from unet_dist.profiling.capture import CapturePlan, CaptureRequest
+from unet_dist.profiling.capture import CapturePlan, CaptureRequest, Window
 from unet_dist.profiling.load import find_profiles, read_profiles
 from unet_dist.progress import profile_line
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.runs import RunDir
-from unet_dist.train.capture import Capture, mindspore_profiler
+from unet_dist.train.capture import Capture
+from unet_dist.train.profiler import mindspore_profiler
 
 
 class Traced:
-    """Writes a trace with one operator, as MindSpore's profiler does on the CPU."""
+    """Writes a trace with an operator for each step that is recorded, as MindSpore's profiler does
+    on the CPU."""
 
-    def __init__(self, folder: Path, stacks: bool, *, fails: bool = False) -> None:
-        self.folder, self.fails, self.begin_ns = folder, fails, 0
+    def __init__(self, folder: Path, window: Window, _: bool, *, fails: bool = False) -> None:
+        self.folder, self.fails, self.warmup = folder, fails, window.warmup
+        self.at_ns: list[int] = []
 
     def start(self) -> None:
-        self.begin_ns = time.time_ns()
+        pass
+
+    def step(self) -> None:
+        self.warmup -= 1
+
+    def compute(self) -> None:
+        if self.warmup <= 0:
+            self.at_ns.append(time.time_ns())
 
     def stop(self) -> None:
         if self.fails:
             return  # MindSpore logs its errors and raises none
         path = self.folder / "mindspore_1_ascend_ms" / OUTPUT / "trace_view.json"
         path.parent.mkdir(parents=True)
-        us = f"{self.begin_ns // 1000}.{self.begin_ns % 1000:03d}"
         process = {
             "ph": "M",
             "name": "process_name",
@@ -39,9 +48,12 @@ class Traced:
             "tid": 0,
             "args": {"name": "CPU OP"},
         }
-        operator = {"ph": "X", "name": "Default/net/Conv2D-op7", "pid": 2, "tid": 0, "ts": us,
-                    "dur": "2000"}  # fmt: skip
-        path.write_text(json.dumps([process, operator]))
+        operators = [
+            {"ph": "X", "name": "Default/net/Conv2D-op7", "pid": 2, "tid": 0, "dur": "2000",
+             "ts": f"{at_ns // 1000}.{at_ns % 1000:03d}"}
+            for at_ns in self.at_ns
+        ]  # fmt: skip
+        path.write_text(json.dumps([process, *operators]))
 
 
 def capture_of(folder: Path, plan: CapturePlan | None, records: RecordWriter) -> Capture:
@@ -57,18 +69,26 @@ def capture_of(folder: Path, plan: CapturePlan | None, records: RecordWriter) ->
     )
 
 
+def compute(capture: Capture) -> None:
+    if isinstance(capture._profiler, Traced):
+        capture._profiler.compute()
+
+
 def train(capture: Capture, steps: int) -> None:
     for number in range(1, steps + 1):
         time.sleep(0.002)
         capture.step_begins(number, waited_s=0.001)
+        compute(capture)
         with capture.comm.heartbeat.waiting("the sum of gradients"):
             time.sleep(0.001)
         capture.step_ends(number)
 
 
-def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path, warmup: int) -> None:
     with RecordWriter(tmp_path / "records.jsonl") as records:
-        capture = capture_of(tmp_path, CapturePlan.parse("steps=3:5", "all"), records)
+        plan = CapturePlan.parse(f"steps=3:5,warmup={warmup}", "all")
+        capture = capture_of(tmp_path, plan, records)
         train(capture, 8)
     [profile] = read_profiles(find_profiles([tmp_path / "profile"]))
     assert (profile.rank, profile.simulated, profile.world) == (0, True, 1)
@@ -78,8 +98,8 @@ def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path) -> None:
         assert step.begin_ns < call.begin_ns < call.end_ns < step.end_ns
         assert call.duration_ns > 900_000
     assert profile.kernels is not None
-    assert profile.kernels.of(profile.kernels.type) == ["Conv2D"]
-    assert profile.kernels.step.tolist() == [3]
+    assert profile.kernels.of(profile.kernels.type) == ["Conv2D"] * 3
+    assert profile.kernels.step.tolist() == [3, 4, 5]
     assert len(profile.data_waits) == 3
     assert profile.memory[0].allocated_mb.min() > 10
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
@@ -90,10 +110,12 @@ def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path) -> None:
 
 def test_the_cost_of_a_capture_is_told_against_steps_that_do_not_compile(tmp_path: Path) -> None:
     with RecordWriter(tmp_path / "records.jsonl") as records:
-        capture = capture_of(tmp_path, CapturePlan.parse("steps=5:8", "all"), records)
+        plan = CapturePlan.parse("steps=6:8,warmup=1", "all")
+        capture = capture_of(tmp_path, plan, records)
         for number in range(1, 9):
             capture.step_begins(number, waited_s=0)
-            time.sleep({1: 0.5}.get(number, 0.02 if number < 5 else 0.06))
+            # Neither the step that compiles nor the warm-up is a usual one.
+            time.sleep({1: 0.3, 5: 0.3}.get(number, 0.02 if number < 5 else 0.06))
             capture.step_ends(number)
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
     assert 1.2 < record["overhead"] < 3  # three times as long; -88 % with the first step
@@ -116,8 +138,10 @@ def test_stacks_are_asked_of_the_profiler_of_cards(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("unet_dist.model.target.on_cpu", lambda: False)
     monkeypatch.setattr(profiler, "profile", lambda **settings: asked.append(settings))
     for stacks in (True, False):
-        mindspore_profiler(Path("x"), stacks)
+        mindspore_profiler(Path("x"), Window(begin=18, first=20, last=25), stacks)
     assert [settings["with_stack"] for settings in asked] == [True, False]
+    actions = [asked[0]["schedule"](step).name for step in range(9)]
+    assert actions == ["WARM_UP"] * 2 + ["RECORD"] * 5 + ["RECORD_AND_SAVE", "NONE"]
     assert profiler.ProfilerActivity.CPU in asked[0]["activities"]  # without it stacks are empty
 
 
@@ -158,7 +182,7 @@ def test_all_ranks_answer_a_request_at_the_step_that_rank_0_chose(tmp_path: Path
         for number in range(1, 9):
             captures[0].step_begins(number, waited_s=0)
             if number == 3:
-                request = CaptureRequest(number=time.time_ns(), steps=2)
+                request = CaptureRequest(number=time.time_ns(), steps=2, warmup=1)
                 captures[0].run.profile_request.write_text(request.to_text())
             captures[1].step_begins(number, waited_s=0)
             for capture in captures:
@@ -167,9 +191,9 @@ def test_all_ranks_answer_a_request_at_the_step_that_rank_0_chose(tmp_path: Path
                 capture.step_ends(number)
     [folder] = (tmp_path / "profile").iterdir()
     profiles = read_profiles(find_profiles([folder]))
-    assert [[step.number for step in one.steps] for one in profiles] == [[5, 6], [5, 6]]
+    assert [[step.number for step in one.steps] for one in profiles] == [[6, 7], [6, 7]]
     names = [[call.name for call in one.collectives] for one in profiles]
-    assert names == [["hcom_allReduce_all-reduce_5_0", "hcom_allReduce_all-reduce_6_0"]] * 2
+    assert names == [["hcom_allReduce_all-reduce_6_0", "hcom_allReduce_all-reduce_7_0"]] * 2
 
 
 def test_steps_that_do_not_come_are_told(tmp_path: Path) -> None:
@@ -186,10 +210,31 @@ def test_a_profiler_that_writes_nothing_is_told(tmp_path: Path) -> None:
     with RecordWriter(tmp_path / "records.jsonl") as records:
         capture = capture_of(tmp_path, CapturePlan.parse("steps=1:2", "all"), records)
         capture.simulated = False
-        capture.make_profiler = lambda folder, stacks: Traced(folder, stacks, fails=True)
+        capture.make_profiler = lambda *asked: Traced(*asked, fails=True)
         train(capture, 3)
     [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
     assert record["fault"] == "MindSpore's profiler wrote no files"
+
+
+def test_a_simulated_rank_without_operators_is_told(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, CapturePlan.parse("steps=1:2", "all"), records)
+        capture.make_profiler = lambda *asked: Traced(*asked, fails=True)
+        train(capture, 3)
+    [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert (record["steps"], record["fault"]) == (2, "")
+    assert record["note"].startswith("no operators")
+
+
+def test_a_training_that_ends_in_the_warm_up_leaves_no_profile_and_says_so(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        capture = capture_of(tmp_path, CapturePlan.parse("steps=6:9,warmup=3", "all"), records)
+        train(capture, 4)
+        capture.close()
+    [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert (record["step"], record["steps"]) == (4, 0)
+    assert record["fault"] == "the training ended in its warm-up, before step 6"
+    assert list((tmp_path / "profile").iterdir()) == []
 
 
 def test_rank_0_tells_of_a_profile_that_it_takes_no_part_in(tmp_path: Path) -> None:
@@ -202,6 +247,7 @@ def test_rank_0_tells_of_a_profile_that_it_takes_no_part_in(tmp_path: Path) -> N
         for number in range(1, 7):
             for capture in captures:
                 capture.step_begins(number, waited_s=0)
+                compute(capture)
             for capture in reversed(captures):
                 capture.step_ends(number)
     records = list(read_records(run.records(0)))

@@ -45,7 +45,7 @@ def test_a_training_is_profiled_and_a_rank_that_is_held_up_is_named(
     try:
         done = run_program(
             "train", *tiny, "train.batch=4", "train.epochs=6", "--simulate", 2, "--run", run.path,
-            "--profile", "steps=5:14",
+            "--profile", "warmup=2,steps=5:14",
         )  # fmt: skip
     finally:
         ended.set()
@@ -57,7 +57,16 @@ def test_a_training_is_profiled_and_a_rank_that_is_held_up_is_named(
     for profile in profiles:
         assert [step.number for step in profile.steps] == list(range(5, 15))
         assert profile.kernels is not None
-        assert "Conv2D" in profile.kernels.of(profile.kernels.type)
+        # As many in each step, and none of the warm-up.
+        convolutions = [
+            step
+            for kind, step in zip(
+                profile.kernels.of(profile.kernels.type), profile.kernels.step, strict=True
+            )
+            if kind == "Conv2D"
+        ]
+        assert set(profile.kernels.step) == set(range(5, 15))
+        assert len({convolutions.count(step) for step in range(5, 15)}) == 1
         for parts in step_parts(profile):
             assert sum(getattr(parts, f"{name}_ns") for name in PARTS) == parts.step_ns
     answer = json_of(run_program("profile", "analyze", run.profiles, "--json"))

@@ -93,8 +93,8 @@ def train(
         str,
         typer.Option(
             metavar="steps=A:B",
-            help="Profile these steps (such as steps=20:25, or steps=20:25,every=500,repeat=3) "
-            "into RUN/profile.",
+            help="Profile these steps into RUN/profile: such as steps=20:25, or "
+            "steps=20:25,warmup=2,every=500,repeat=3 (warmup: steps before, not kept).",
         ),
     ] = "",
     profile_ranks: Annotated[str, typer.Option(help="all, or like 0,3.")] = "all",

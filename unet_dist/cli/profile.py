@@ -10,7 +10,7 @@ import typer
 
 from unet_dist.cli.shared import Json, answer, console_for, new_app
 from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError, one_of
-from unet_dist.profiling.capture import MOST_STEPS, CapturePlan, CaptureRequest
+from unet_dist.profiling.capture import MOST_STEPS, USUAL_WARMUP, CapturePlan, CaptureRequest
 from unet_dist.profiling.finite import finite
 from unet_dist.runs import RunDir, write_text_atomically
 
@@ -39,7 +39,15 @@ app = new_app("Analyse profiles of ranks: where the time goes, who is late, what
 @app.command()
 def start(
     run: Annotated[Path, typer.Argument(help="Run folder of a training that runs.")],
-    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="From the next one on.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="That are kept.")] = 5,
+    warmup: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_STEPS,
+            help="Steps before them, from the next one on, with the profiler set up but not kept.",
+        ),
+    ] = USUAL_WARMUP,
     ranks: Annotated[str, typer.Option(help="all, or like 0,3.")] = "all",
     stack: Annotated[
         bool, typer.Option("--stack", help="With stacks of Python, on cards alone.")
@@ -55,7 +63,9 @@ def start(
 
     folder, console = RunDir(run), console_for(False)
     plan = CapturePlan.parse(f"steps=1:{steps}", ranks)
-    request = CaptureRequest(number=time.time_ns(), steps=steps, ranks=plan.ranks, stacks=stack)
+    request = CaptureRequest(
+        number=time.time_ns(), steps=steps, warmup=warmup, ranks=plan.ranks, stacks=stack
+    )
     note = ask(folder, request)
     if note:
         console.print(f"warning: {note}", markup=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_dist.errors import UserError
+from unet_dist.errors import UserError, counted
 from unet_dist.profiling.capture import CaptureRequest
 from unet_dist.records import read_records
 from unet_dist.runs import RunDir, write_text_atomically
@@ -59,8 +59,10 @@ def ask(run: RunDir, request: CaptureRequest) -> str:
         raise UserError(str(run.path), faults)
     write_text_atomically(run.profile_request, request.to_text())
     left = found.total_steps - found.step
-    if found.total_steps and request.steps >= left:
-        return f"no more than {left - 1} steps are left after this one, so it ends with them"
+    kept = left - 1 - request.warmup
+    if found.total_steps and request.steps > kept:
+        warm = f" and {counted(request.warmup, 'step')} of warm-up" if request.warmup else ""
+        return f"no more than {kept} steps are left after this one{warm}, so it ends with them"
     return ""
 
 
@@ -70,8 +72,9 @@ def _against(run: RunDir, request: CaptureRequest, found: Running) -> list[str]:
     if beyond:
         shown = ", ".join(map(str, beyond))
         faults.append(f"--ranks names rank {shown}, but ranks are 0 to {found.world - 1}")
-    if found.total_steps and found.step + 1 >= found.total_steps:
-        faults.append(f"step {found.step} of {found.total_steps}: no step is left to profile")
+    if found.total_steps and found.step + 1 + request.warmup >= found.total_steps:
+        warm = f" after {counted(request.warmup, 'step')} of warm-up" if request.warmup else ""
+        faults.append(f"step {found.step} of {found.total_steps}: no step is left to profile{warm}")
     if found.capture_until > found.step:
         faults.append(f"is being profiled up to step {found.capture_until}: ask again after it")
     elif _is_waiting(run):

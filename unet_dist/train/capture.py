@@ -1,49 +1,34 @@
 """Profiles of some steps of a training.
 
 Simulated ranks write the layout of Ascend's profiler themselves: MindSpore's profiler shows the
-operators of the CPU, and this module adds steps, collectives and waits. On cards MindSpore's
-profiler writes all of it.
+operators of the CPU, and ``recording`` adds steps, collectives and waits. On cards MindSpore's
+profiler writes all of it. Either keeps nothing of the steps of a warm-up.
 """
 
 import contextlib
-import os
 import shutil
-import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from unet_dist.comm import Communicator
-from unet_dist.errors import UserError
 from unet_dist.profiling.ascend_text import OUTPUT
-from unet_dist.profiling.capture import CapturePlan, CaptureRequest
-from unet_dist.profiling.chrome import read_chrome
-from unet_dist.profiling.intervals import merged, of_pairs
-from unet_dist.profiling.tables import Collective, Kernels, MemoryCurve, RankProfile, Step
-from unet_dist.profiling.trace_tables import times_of
-from unet_dist.profiling.write import write_text_folder
+from unet_dist.profiling.capture import CapturePlan, CaptureRequest, Window
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.runs import RunDir, write_text_atomically
+from unet_dist.train.profiler import Profiler
+from unet_dist.train.recording import Recording, write_simulated
 
-MB = 1024 * 1024
 NO_STACKS = "no stacks of Python: MindSpore's profiler has them on cards alone"
+NO_OPERATORS = "no operators: MindSpore's profiler wrote none, its reason is in the rank's log"
 USUAL_FROM = 3
 """Steps that a usual length needs."""
 USUAL_OF = 20
 """Steps before a capture whose median it is compared with."""
-
-
-class Profiler(Protocol):
-    """MindSpore's own, as far as it is used here."""
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -56,10 +41,10 @@ class Capture:
     records: RecordWriter
     simulated: bool
     """Whether this rank is no card."""
-    make_profiler: Callable[[Path, bool], Profiler]
-    """Into a folder, with stacks of Python or without."""
-    _until: int = 0
-    """The last step of the capture that runs here; 0 without one."""
+    make_profiler: Callable[[Path, Window, bool], Profiler]
+    """Into a folder, for these steps, with stacks of Python or without."""
+    _window: Window | None = None
+    """Of the capture that runs here."""
     _busy_until: int = 0
     """The last step of the newest capture of whichever ranks."""
     _elsewhere: tuple[int, ...] = ()
@@ -68,16 +53,10 @@ class Capture:
     """The last step before that one."""
     _folder: Path = field(default_factory=Path)
     _profiler: Profiler | None = None
-    _steps: list[Step] = field(default_factory=list)
+    _recording: Recording = field(default_factory=Recording)
     _number: int = 0
     """Of the step that runs."""
     _begin_ns: int = 0
-    _waits: list[tuple[int, int]] = field(default_factory=list)
-    _memory: list[tuple[int, float]] = field(default_factory=list)
-    _beside: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    _collectives: list[Collective] = field(default_factory=list)
-    _waits_of_step: int = 0
-    """Collectives of this step so far."""
     _is_first: bool = True
     """Whether no step has ended yet."""
     _lengths: list[float] = field(default_factory=list)
@@ -92,13 +71,12 @@ class Capture:
         """Its batch has come, after so long a wait."""
         now = time.time_ns()
         self._number, self._begin_ns = number, now - round(waited_s * 1e9)
-        self._waits_of_step = 0
-        wanted = self._due(number)
-        if wanted is not None and number > self._busy_until:
-            self._grant(wanted, number)
-        if self._until:
-            self._waits.append((self._begin_ns, now))
-            self._memory.append((now, resident_mb()))
+        due = self._due(number)
+        if due is not None and number > self._busy_until:
+            self._grant(*due)
+        if self._records():
+            self.comm.heartbeat.on_wait = self._recording.waited
+            self._recording.step_begins(number, self._begin_ns, now)
 
     def step_ends(self, number: int) -> None:
         """With all that follows it: validation, checkpoint."""
@@ -106,28 +84,35 @@ class Capture:
         # Its ranks wrote it before they took part in the sums of this step.
         if self._elsewhere and number > self._busy_until:
             self._tell_of_elsewhere()
-        if not self._until:
+        if self._window is None:
             if self._is_first:  # it compiles
                 self._is_first = False
                 return
             self._lengths = [*self._lengths[1 - USUAL_OF :], (now - self._begin_ns) / 1e9]
             return
-        self._steps.append(Step(number=number, begin_ns=self._begin_ns, end_ns=now))
-        self._memory.append((now, resident_mb()))
-        if number >= self._until:
+        if self._records():
+            self._recording.step_ends(now)
+        if number >= self._window.last:
             self.close()
+        else:  # at the end of the warm-up it begins to record, which is thus no part of a step
+            assert self._profiler is not None
+            self._profiler.step()
+
+    def _records(self) -> bool:
+        """Whether this step is kept."""
+        return self._window is not None and self._number >= self._window.first
 
     @contextlib.contextmanager
     def beside(self, name: str) -> Iterator[None]:
         """Around what is no part of training."""
         begin = time.time_ns()
         yield
-        if self._until:
-            self._beside.setdefault(name, []).append((begin, time.time_ns()))
+        if self._records():
+            self._recording.was_beside(name, begin)
 
     def close(self) -> None:
         """Writes what there is: also if the training ends in the middle."""
-        if not self._until:
+        if self._window is None:
             self._tell_of_elsewhere()
             self._tell_if_never_begun()
             return
@@ -135,26 +120,35 @@ class Capture:
         self.comm.heartbeat.beat("profile", doing="writing the profile")
         assert self._profiler is not None
         self._profiler.stop()
-        self._until = 0
-        if self.simulated:
-            self._write_simulated()
-        missing = "" if self._is_there() else "MindSpore's profiler wrote no files"
-        overhead, scatter = self._cost()
+        was_warm, window, self._window = self._records(), self._window, None
+        fault, steps = "", self._recording.steps
+        if not was_warm:
+            shutil.rmtree(self._folder)
+            with contextlib.suppress(OSError):  # the folder of another rank is in it
+                self._folder.parent.rmdir()
+            fault = f"the training ended in its warm-up, before step {window.first}"
+        elif self.simulated and not write_simulated(self._folder, self._recording, self.comm):
+            self._note = "; ".join(filter(None, (self._note, NO_OPERATORS)))
+        if not fault and not self._is_there():
+            fault = "MindSpore's profiler wrote no files"
+        overhead, scatter = self._cost(window)
         self.records.write(
             "profile",
-            step=self._steps[-1].number if self._steps else 0,
+            step=steps[-1].number if steps else self._number,
             folder=str(self._folder),
-            steps=len(self._steps),
+            steps=len(steps),
             overhead=overhead,
             scatter=scatter,
-            fault=missing,
+            fault=fault,
             note=self._note,
         )
 
-    def _cost(self) -> tuple[float | None, float | None]:
+    def _cost(self, window: Window) -> tuple[float | None, float | None]:
         """How much longer steps take than those before, and how much both differ by themselves: the
         range of their middle half. Shares of a usual step."""
-        lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in self._steps[1:]]
+        # Without a warm-up the first one holds the profiler's start.
+        steps = self._recording.steps[0 if window.warmup else 1 :]
+        lengths = [(step.end_ns - step.begin_ns) / 1e9 for step in steps]
         if len(self._lengths) < USUAL_FROM or not lengths:
             return None, None
         usual = statistics.median(self._lengths)
@@ -190,144 +184,51 @@ class Capture:
         note = "; ".join(filter(None, (f"of rank {rank}, without rank 0", told[-1]["note"])))
         self.records.write("profile", **facts, note=note)
 
-    def _due(self, number: int) -> CapturePlan | CaptureRequest | None:
+    def _due(self, number: int) -> tuple[CapturePlan | CaptureRequest, Window] | None:
         """What asks for a capture from this step on."""
-        if self.plan is not None and self.plan.begins_at(number):
+        if self.plan is not None and (planned := self.plan.window_at(number)) is not None:
             self._begun = True
-            return self.plan
+            return self.plan, planned
         request = CaptureRequest.read(self.run.profile_request)
         if request is None or request.number <= self._answered:
             return None
         if not request.first:
             if self.comm.rank == 0:
-                first = max(number, self._busy_until) + 1
+                begin = max(number, self._busy_until) + 1
                 if self.plan is not None:
-                    first = self.plan.free_from(first, request.steps)
-                chosen = replace(request, first=first)
+                    begin = self.plan.free_from(begin, request.warmup + request.steps)
+                chosen = request.granted_from(begin)
                 write_text_atomically(self.run.profile_request, chosen.to_text())
             return None
-        if number < request.first:
+        if number < request.first - request.warmup:
             return None
         self._answered = request.number
-        # One that was granted before this training was started again is over.
-        return request if number < request.first + request.steps else None
+        # One that was granted before this training was started again may be over.
+        window = request.window_at(number)
+        return None if window is None else (request, window)
 
-    def _grant(self, wanted: CapturePlan | CaptureRequest, number: int) -> None:
-        self._busy_until = number + wanted.length - 1
+    def _grant(self, wanted: CapturePlan | CaptureRequest, window: Window) -> None:
+        self._busy_until = window.last
         rank = self.comm.rank
         if rank == 0:
             ranks = None if wanted.ranks is None else list(wanted.ranks)
-            self.records.write("capture", step=number, until=self._busy_until, ranks=ranks)
+            self.records.write("capture", step=window.first, until=window.last, ranks=ranks)
         if wanted.covers(rank):
-            self._start(number, self._busy_until, stacks=wanted.stacks)
+            self._start(window, stacks=wanted.stacks)
         elif rank == 0:
-            self._elsewhere, self._before_elsewhere = wanted.ranks or (), number - 1
+            self._elsewhere, self._before_elsewhere = wanted.ranks or (), window.begin - 1
 
-    def _start(self, first: int, last: int, *, stacks: bool) -> None:
-        self._until = last
+    def _start(self, window: Window, *, stacks: bool) -> None:
+        self._window, self._recording = window, Recording()
         self._note = NO_STACKS if stacks and self.simulated else ""
-        self._steps, self._waits, self._collectives, self._memory = [], [], [], []
-        self._beside = {}
-        self._folder = self.run.profile(first) / f"rank_{self.comm.rank:03d}_ascend_ms"
+        self._folder = self.run.profile(window.first) / f"rank_{self.comm.rank:03d}_ascend_ms"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        self._profiler = self.make_profiler(self._folder, stacks)
+        self._profiler = self.make_profiler(self._folder, window, stacks)
         self._profiler.start()
-        self.comm.heartbeat.on_wait = self._waited
-
-    def _waited(self, what: str, begin_ns: int, end_ns: int, sent_bytes: int | None) -> None:
-        # By step, so that ranks whose captures begin at different steps have the same names.
-        place, self._waits_of_step = self._waits_of_step, self._waits_of_step + 1
-        self._collectives.append(
-            Collective(
-                name=f"hcom_allReduce_{what.replace(' ', '_')}_{self._number}_{place}",
-                group="Group 0",
-                step=self._number,
-                begin_ns=begin_ns,
-                end_ns=end_ns,
-                sent_bytes=sent_bytes,
-            )
-        )
-
-    def _write_simulated(self) -> None:
-        kernels = self._operators()
-        write_text_folder(
-            self._folder,
-            RankProfile(
-                rank=self.comm.rank,
-                source=str(self._folder),
-                format="ascend text",
-                simulated=True,
-                host=socket.gethostname(),
-                world=self.comm.world,
-                steps=tuple(self._steps),
-                kernels=kernels and kernels.with_steps(self._steps),
-                computing=merged(kernels.time_ns) if kernels is not None else merged(),
-                communicating=times_of(self._collectives),
-                data_waits=merged(of_pairs(self._waits)),
-                beside={name: merged(of_pairs(each)) for name, each in self._beside.items()},
-                collectives=tuple(self._collectives),
-                memory=(self._resident(),),
-            ),
-        )
-
-    def _resident(self) -> MemoryCurve:
-        """Of the process, which is all that a simulated card has."""
-        sizes = np.array([size for _, size in self._memory])
-        return MemoryCurve(
-            component="simulated",
-            at_ns=np.array([at for at, _ in self._memory], np.int64),
-            allocated_mb=sizes,
-            reserved_mb=np.maximum.accumulate(sizes),
-        )
-
-    def _operators(self) -> Kernels | None:
-        """Of the CPU, as MindSpore's profiler has them; its files are replaced by ours."""
-        kernels = None
-        for path in sorted(self._folder.glob(f"**/{OUTPUT}/trace_view.json")):
-            with contextlib.suppress(UserError):
-                kernels = read_chrome(path, self.comm.rank).kernels
-        for path in self._folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-        return kernels
 
     def _is_there(self) -> bool:
         return any(self._folder.glob(f"**/{OUTPUT}/trace_view.json"))
-
-
-def mindspore_profiler(folder: Path, stacks: bool) -> Profiler:
-    """Its errors are logged and not raised, so that only the files tell whether it worked."""
-    from mindspore import profiler
-
-    from unet_dist.model.target import on_cpu
-
-    activities = [profiler.ProfilerActivity.CPU]
-    settings: dict[str, Any] = {}
-    if not on_cpu():
-        activities.append(profiler.ProfilerActivity.NPU)
-        settings = {
-            "with_stack": stacks,
-            "profile_memory": True,
-            "record_shapes": True,
-            "experimental_config": profiler._ExperimentalConfig(
-                profiler_level=profiler.ProfilerLevel.Level1,
-                aic_metrics=profiler.AicoreMetrics.PipeUtilization,
-            ),
-        }
-    made: Profiler = profiler.profile(
-        activities=activities,
-        start_profile=False,
-        on_trace_ready=profiler.tensorboard_trace_handler(str(folder), worker_name="mindspore"),
-        **settings,
-    )
-    return made
-
-
-def resident_mb() -> float:
-    """Memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MB
 
 
 @contextlib.contextmanager

@@ -20,8 +20,9 @@ from unet_dist.profiling.capture import CapturePlan
 from unet_dist.records import RecordWriter
 from unet_dist.report.tensorboard import TensorBoard
 from unet_dist.runs import RunDir
-from unet_dist.train.capture import Capture, captured, mindspore_profiler
+from unet_dist.train.capture import Capture, captured
 from unet_dist.train.checkpoint import TrainState, load_latest
+from unet_dist.train.profiler import mindspore_profiler
 from unet_dist.train.rungs import NO_RUNGS, Rungs, goes_on
 from unet_dist.train.schedule import LossScale, average_decay, learning_rate
 from unet_dist.train.state import average_statistics, restore

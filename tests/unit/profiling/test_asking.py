@@ -1,5 +1,7 @@
 import pytest
+from typer.testing import CliRunner
 
+from unet_dist.cli import app
 from unet_dist.errors import UserError
 from unet_dist.profiling.asking import ask, folder_of
 from unet_dist.profiling.capture import CaptureRequest
@@ -63,6 +65,19 @@ def test_more_steps_than_are_left_are_told_and_none_refused(run):
         ask(run, ASKED)
 
 
+def test_a_warm_up_takes_its_steps_from_those_that_are_left(run):
+    # Step 21 runs; of 22 to 40 two are the warm-up, and 17 are kept.
+    assert ask(run, CaptureRequest(number=7, steps=17, warmup=2)) == ""
+    run.profile_request.unlink()
+    told = ask(run, CaptureRequest(number=7, steps=18, warmup=2))
+    assert told.startswith("no more than 17 steps are left after this one and 2 steps of warm-up")
+    run.profile_request.unlink()
+    add(run, "step", step=37)
+    with pytest.raises(UserError, match=r"step 37 of 40: no step is left .* after 2 steps of"):
+        ask(run, CaptureRequest(number=7, steps=1, warmup=2))
+    assert ask(run, CaptureRequest(number=7, steps=1, warmup=1)) == ""
+
+
 def test_the_folder_is_named_once_rank_0_has_chosen_the_step(run):
     ask(run, ASKED)
     assert folder_of(run, ASKED, within_s=0.2, sleep=lambda s: None) is None
@@ -71,3 +86,12 @@ def test_the_folder_is_named_once_rank_0_has_chosen_the_step(run):
         run.profile_request.write_text(CaptureRequest(number=7, steps=5, first=22).to_text())
 
     assert folder_of(run, ASKED, sleep=choose) == run.path / "profile/step_000022"
+
+
+@pytest.mark.parametrize(("option", "warmup"), [([], 1), (["--warmup", "3"], 3)])
+def test_the_command_asks_for_a_warm_up(run, monkeypatch, option, warmup):
+    monkeypatch.setattr("unet_dist.profiling.asking.folder_of", lambda *asked: None)
+    done = CliRunner().invoke(app, ["profile", "start", str(run.path), "--steps", "4", *option])
+    assert done.exit_code == 0, done.output
+    request = CaptureRequest.read(run.profile_request)
+    assert (request.steps, request.warmup) == (4, warmup)
