@@ -1,16 +1,15 @@
 """``unet-dist train`` and ``eval``: the jobs of a run on its own images."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from unet_dist.cli.beginning import Beginning, begun_anew, resumed
 from unet_dist.cli.folds import Folds, Parallel, Seeds, chosen_members, train_ensemble
-from unet_dist.cli.run_config import config_of_run, refuse_folder, refuse_structure
+from unet_dist.cli.run_config import refuse_structure
 from unet_dist.cli.shared import (
     Json,
     TtaOption,
@@ -40,19 +39,12 @@ from unet_dist.cli.where import (
 )
 from unet_dist.cluster.topology import fitting_ranks
 from unet_dist.config import Config
-from unet_dist.config_file import (
-    build_config,
-    dump_config,
-    read_yaml_mapping,
-    with_absolute_paths,
-)
 from unet_dist.errors import UserError
-from unet_dist.launching.datasets import begin_run, check_capture
+from unet_dist.launching.datasets import check_capture
 from unet_dist.launching.job import Job
-from unet_dist.launching.overfit import GOAL, begin_overfit, overfit_config
-from unet_dist.launching.placement import Placement, check_fit
+from unet_dist.launching.placement import check_fit
 from unet_dist.profiling.capture import CapturePlan
-from unet_dist.runs import RunDir, default_run_path, write_text_atomically
+from unet_dist.runs import RunDir
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="such as train.lr=0.001")
@@ -158,9 +150,9 @@ def train(
             as_json=as_json,
         )
     if resume:
-        begin = _resumed(target, overrides or [], placement, capture)
+        begin = resumed(target, overrides or [], placement, capture)
     else:
-        begin = _new(target, overrides or [], placement, capture, run=run, overfit=overfit)
+        begin = begun_anew(target, overrides or [], placement, capture, run=run, overfit=overfit)
     topology = begin.placement.topology()
     if topology.part.count > 1 and run is None and not resume:
         raise UserError("--run", "is needed with several parts: the folder that all of them share")
@@ -204,24 +196,6 @@ def _refuse_beside_resume(target: Path, run: Path | None, overfit: int) -> None:
             raise UserError(option, f"--resume goes on in {target}; leave {option} out")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Beginning:
-    """What differs between a new training, one that goes on, and one that learns by heart."""
-
-    folder: RunDir
-    placement: Placement
-    what: Mapping[str, Any]
-    """Of the job: ``split`` that is evaluated at the end, ``until_dice`` it trains, ``doubts``."""
-    config_of: Callable[[int], Config]
-    """For a number of ranks."""
-    prepare: Callable[[int, Console], Mapping[str, Any]]
-    """Fills the folder before that many ranks start; changes to ``what``.
-
-    Raises:
-        UserError: the data set is faulty, or the folder holds another run.
-    """
-
-
 def _capture_of(steps: str, ranks: str, *, stacks: bool) -> CapturePlan | None:
     if steps:
         return CapturePlan.parse(steps, ranks, stacks=stacks)
@@ -231,9 +205,7 @@ def _capture_of(steps: str, ranks: str, *, stacks: bool) -> CapturePlan | None:
     return None
 
 
-def _tell_capture(
-    begin: _Beginning, config: Config, capture: CapturePlan, console: Console
-) -> None:
+def _tell_capture(begin: Beginning, config: Config, capture: CapturePlan, console: Console) -> None:
     """What a dry run says of it."""
     if begin.folder.dataset.exists():
         check_capture(begin.folder, config, capture, console)
@@ -242,83 +214,6 @@ def _tell_capture(
             "--profile: whether the training has these steps is checked once its images are read",
             markup=False,
         )
-
-
-def _resumed(
-    target: Path, overrides: list[str], placement: Placement, capture: CapturePlan | None
-) -> _Beginning:
-    folder = RunDir(target)
-    config = config_of_run(folder, overrides)
-    before = folder.last_plan().get("job", {})
-
-    def prepare(world: int, console: Console) -> Mapping[str, Any]:
-        if capture is not None:
-            check_capture(folder, config, capture, console)
-        write_text_atomically(folder.config, dump_config(config))
-        return {}
-
-    return _Beginning(
-        folder=folder,
-        placement=placement.or_else(folder.last_placement()),
-        what={
-            "split": before.get("split", ""),
-            "until_dice": before.get("until_dice", 0.0),
-            "doubts": before.get("doubts", []),
-        },
-        config_of=lambda world: config,
-        prepare=prepare,
-    )
-
-
-def _new(
-    target: Path,
-    overrides: list[str],
-    placement: Placement,
-    capture: CapturePlan | None,
-    *,
-    run: Path | None,
-    overfit: int,
-) -> _Beginning:
-    refuse_folder(target, "a run")
-    name = target.with_stem(f"{target.stem}-overfit") if overfit else target
-    folder = RunDir(run or default_run_path(name))
-    config = build_config(read_yaml_mapping(target), overrides, where=str(target))
-    config = with_absolute_paths(config)
-    if not overfit:  # which measures regions
-        refuse_structure(config)
-
-    def config_of(world: int) -> Config:
-        return overfit_config(config, images=overfit, world=world) if overfit else config
-
-    def prepare(world: int, console: Console) -> Mapping[str, Any]:
-        begun, changes = config, {}
-        if overfit:
-            begun, doubts = begin_overfit(
-                folder, config, images=overfit, world=world, console=console
-            )
-            changes = {"doubts": doubts}
-        else:
-            begin_run(folder, config, console)
-        try:
-            if capture is not None:
-                check_capture(folder, begun, capture, console)
-        except UserError:
-            folder.discard()
-            raise
-        write_text_atomically(folder.config, dump_config(begun))
-        return changes
-
-    return _Beginning(
-        folder=folder,
-        placement=placement,
-        what={
-            "split": "train" if overfit else "",
-            "until_dice": GOAL if overfit else 0.0,
-            "doubts": [],
-        },
-        config_of=config_of,
-        prepare=prepare,
-    )
 
 
 def evaluate(
