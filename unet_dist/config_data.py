@@ -98,6 +98,10 @@ class DataConfig(Section):
     """Meaning of mask values. auto recognises 0/1, 0/255, booleans, palettes and class numbers
     and says which; inverted: 0 is the foreground; instances: every object number is foreground;
     instances_border: class 1 inside, class 2 where objects end or touch."""
+    border: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Width of class 2 of instances_border, as a share of an object's depth (of its pixels the
+    largest distance to its edge): what is inside shrinks to the cores, which don't touch. 0 for one
+    pixel."""
     classes: int = Field(2, ge=2, le=64)
     """Number of classes with the background; 2 is one sigmoid output."""
     class_names: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
@@ -119,6 +123,8 @@ class DataConfig(Section):
             raise ValueError(f"mask: {self.mask} has 2 classes, but data.classes is {self.classes}")
         if self.ignore >= 0 and self.mask != "labels":
             raise ValueError("ignore needs mask: labels, since other masks have no such value")
+        if self.border and not self.has_border_class:
+            raise ValueError("border needs mask: instances_border, since other masks have none")
         names = self.class_names
         if names and (len(names) != self.classes or len(set(names)) != len(names)):
             raise ValueError(

@@ -178,7 +178,7 @@ def _examine(sample: Sample, config: DataConfig) -> _Examined:
         digest=hashlib.blake2b(layout + image.tobytes(), digest_size=16).digest(),
         mask_digest=hashlib.blake2b(mask.tobytes(), digest_size=16).digest(),
         values=count_values(mask),
-        border_pixels=int(object_borders(mask).sum())
+        border_pixels=int(object_borders(mask, config.border).sum())
         if expected_kind(config) == "instances_border"
         else 0,
         view_pixels=int(view.sum()),

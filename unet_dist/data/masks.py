@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from unet_dist.config_data import DataConfig
 from unet_dist.data.sample import IGNORE
@@ -30,6 +31,8 @@ class MaskCoding:
     """Share of all pixels that each value has."""
     ignore: int = -1
     """Value that becomes ``IGNORE``; -1 for none."""
+    border: float = 0.0
+    """Width of the borders, a share of each object's depth; 0 for one pixel."""
 
     @property
     def foreground_share(self) -> float:
@@ -91,6 +94,7 @@ def recognise(values_per_mask: Mapping[str, Mapping[int, int]], config: DataConf
         values=tuple(sorted(totals)),
         shares={value: totals[value] / pixels for value in sorted(totals)},
         ignore=config.ignore,
+        border=config.border,
     )
 
 
@@ -124,7 +128,7 @@ def decode(
         return np.asarray(table[indices_hw], np.uint8)
     inside = np.asarray(indices_hw != 0, np.uint8)
     if coding.kind == "instances_border":
-        inside += object_borders(indices_hw)
+        inside += object_borders(indices_hw, coding.border)
     return inside
 
 
@@ -136,11 +140,17 @@ def unknown_values(counts: Mapping[int, int], coding: MaskCoding) -> list[int]:
     return sorted(set(counts) - (allowed if coding.kind == "labels" else set(coding.values)))
 
 
-def object_borders(numbers_hw: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Object pixels that have a neighbour (of 4) of another number, background included.
+def object_borders(numbers_hw: NDArray[np.integer], width: float = 0.0) -> NDArray[np.bool_]:
+    """Object pixels that have a neighbour (of 4) of another number, background included, and those
+    that are as near to them as a share of their object's depth.
 
     So a border is 1 pixel wide against the background and 2 where two objects touch, one of
-    each; the frame of the image ends no object.
+    each, or more of a large object; the frame of the image ends no object.
+
+    Args:
+        width: a pixel's depth is its distance to the object's outermost pixels and 1, and an
+            object's is its deepest pixel's. Pixels up to this share of it are border, but not the
+            deepest. 0 for the outermost ones alone, of which an object may consist.
     """
     border = np.zeros(numbers_hw.shape, np.bool_)
     vertical = numbers_hw[1:] != numbers_hw[:-1]
@@ -149,7 +159,15 @@ def object_borders(numbers_hw: NDArray[np.integer]) -> NDArray[np.bool_]:
     horizontal = numbers_hw[:, 1:] != numbers_hw[:, :-1]
     border[:, 1:] |= horizontal
     border[:, :-1] |= horizontal
-    return np.asarray(border & (numbers_hw != 0))
+    border &= numbers_hw != 0
+    if not width or not border.any():
+        return border
+    depth_hw = ndimage.distance_transform_edt(~border) + 1
+    numbers, index_hw = np.unique(numbers_hw, return_inverse=True)
+    index_hw = index_hw.reshape(numbers_hw.shape)
+    deepest_hw = ndimage.maximum(depth_hw, index_hw, np.arange(len(numbers)))[index_hw]
+    wide_hw = border | (depth_hw <= width * deepest_hw)
+    return np.asarray(wide_hw & (depth_hw < deepest_hw) & (numbers_hw != 0))
 
 
 def _resolve(values: frozenset[int], config: DataConfig, where: str) -> Kind:

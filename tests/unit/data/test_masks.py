@@ -98,6 +98,36 @@ def test_borders_do_not_depend_on_the_numbers_or_the_direction(numbers):
     np.testing.assert_array_equal(object_borders(renamed), border)
 
 
+def test_a_wide_border_is_a_share_of_each_objects_depth():
+    """By hand: squares of 7 and 3 pixels have depths of 4 and 2, a line has 1."""
+    numbers = np.zeros((9, 14), np.uint16)
+    numbers[1:8, 1:8], numbers[1:4, 8:11], numbers[5:9, 12] = 5, 2, 9
+
+    def inside(width):
+        return (numbers != 0) & ~object_borders(numbers, width)
+
+    cores = np.zeros(numbers.shape, bool)
+    cores[3:6, 3:6] = cores[2, 9] = cores[5:9, 12] = True
+    np.testing.assert_array_equal(inside(0.5), cores)
+    cores[2:7, 2:7] = True
+    np.testing.assert_array_equal(inside(0.4), cores)
+    cores[2:7, 2:7] = False
+    cores[4, 4] = True
+    np.testing.assert_array_equal(inside(0.9), cores)
+    whole = np.ones((4, 4), np.uint16)
+    assert not object_borders(whole, 0.5).any()
+
+
+def test_the_width_of_borders_is_that_of_the_configuration():
+    keys = {"mask": "instances_border", "classes": 3}
+    square = np.pad(np.full((5, 5), 3), 1)
+    wide = decode(square, coding_of(square, border=0.7, **keys))
+    assert (wide == 1).sum() == 1
+    assert (decode(square, coding_of(square, **keys)) == 1).sum() == 9
+    with pytest.raises(ValueError, match="border needs mask: instances_border"):
+        DataConfig(root="x", border=0.5)
+
+
 def test_smeared_mask_is_not_guessed():
     smeared = np.array([np.r_[0:30, 230:256]])
     message = fault_of(smeared)
