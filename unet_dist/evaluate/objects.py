@@ -19,11 +19,13 @@ INSIDE = 1
 
 # On 40 validation images of DSB2018 with a half-trained network, AP at 0.5 was 0.63 with the
 # 4-connected parts of the inside as seeds, since borders have gaps, and 0.69 with peaks. Of the
-# true masks of 80 images the pooled AP is 0.986, since a few objects are not convex.
+# true masks of 80 images the pooled AP is 0.986, since a few objects are not convex. Two trained
+# networks, with borders of one pixel and of 0.4, had 0.803 and 0.797 by the distance alone, and
+# 0.808 and 0.804 with the probability as a factor, which falls where two objects touch.
 SMOOTHING = 1.0
 """Standard deviation of the Gaussian, in pixels."""
 PROMINENCE = 0.75
-"""Least height of a peak above the saddle to a higher one, in pixels."""
+"""Least height of a peak above the saddle to a higher one, in pixels of certain inside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +62,19 @@ def find_objects(prob_hwk: NDArray[np.float32], threshold: float, *, min_size: i
 
     Foreground is where 1 - P(background) reaches the threshold. Its inside is where inside is
     the most probable of three classes (inside and border), or all of it with two. Seeds are the
-    peaks of the distance to the edge of the inside, smoothed, that rise above the saddle to a
-    higher one, and the 4-connected parts of the inside without a peak; a watershed fills the
-    foreground from them. A 4-connected part of the foreground without a seed is an object of its
-    own. Objects below ``min_size`` pixels are dropped.
+    peaks of the distance to the edge of the inside times the probability of the inside, smoothed,
+    that rise above the saddle to a higher one, and the 4-connected parts of the inside without a
+    peak; a watershed fills the foreground from them. A 4-connected part of the foreground without
+    a seed is an object of its own. Objects below ``min_size`` pixels are dropped.
     """
-    foreground_hw = foreground_probability(prob_hwk) >= np.float32(threshold)
+    certainty_hw = foreground_probability(prob_hwk)
+    foreground_hw = certainty_hw >= np.float32(threshold)
     inside_hw = foreground_hw
     if prob_hwk.shape[2] > 2:
         inside_hw = foreground_hw & (prob_hwk.argmax(axis=2) == INSIDE)
-    depth_hw = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside_hw), SMOOTHING)
+        certainty_hw = prob_hwk[:, :, INSIDE]
+    depth_hw = certainty_hw * ndimage.distance_transform_edt(inside_hw)
+    depth_hw = ndimage.gaussian_filter(depth_hw, SMOOTHING)
     peaks_hw = (h_maxima(depth_hw, PROMINENCE) > 0) & inside_hw
     parts_hw, num_parts = ndimage.label(inside_hw)
     peakless = np.bincount(parts_hw[peaks_hw], minlength=num_parts + 1) == 0

@@ -137,6 +137,19 @@ def test_a_gap_in_the_border_does_not_join_round_objects():
         assert objects[15, 14] != objects[15, 34]
 
 
+def test_objects_that_touch_are_told_apart_where_the_inside_is_less_certain():
+    """A bar of one width, so that distances alone have no saddle."""
+    prob = np.zeros((15, 47, 3), np.float32)
+    prob[:, :, 0] = 1
+    prob[3:12, 3:44] = 0.02, 0.96, 0.02
+    assert find_objects(prob, 0.5, min_size=0).max() == 1
+    prob[3:12, 22:25] = 0.1, 0.5, 0.4
+    objects = find_objects(prob, 0.5, min_size=0)
+    assert objects.max() == 2
+    assert (objects[3:12, 3:22] == objects[7, 3]).all()
+    assert (objects[3:12, 25:44] == objects[7, 43]).all()
+
+
 def test_a_part_of_the_inside_too_thin_for_a_peak_is_still_an_object():
     inside, border = np.zeros((9, 30), bool), np.zeros((9, 30), bool)
     inside[4, 2:12] = inside[4, 14:24] = True
