@@ -298,17 +298,11 @@ def _status(study: StudyDir, console: Console, as_json: bool) -> None:
 
 def _stop(study: StudyDir, console: Console, as_json: bool) -> None:
     """Asks; whoever leads the study does it."""
-    from unet_dist.search.study_files import load_study, read_state
+    from unet_dist.search.study_files import load_study, may_be_led, read_state
 
     _, site = load_study(study)
-    try:
+    if not may_be_led(study, site):
         state = read_state(study, site)["state"]
-    except UserError:
-        if not site.storage:
-            raise
-        state = "running"  # for all that is known: the database may be reached from elsewhere
-    # Controllers that share a database hold no lock.
-    if not (state == "running" if site.storage else RunDir(study.path).is_locked()):
         raise UserError(str(study.path), f"nothing to stop: nobody leads it, and it is {state}")
     write_text_atomically(study.stop_request, "")
     text = (

@@ -150,24 +150,33 @@ def object_borders(numbers_hw: NDArray[np.integer], width: float = 0.0) -> NDArr
     Args:
         width: a pixel's depth is its distance to the object's outermost pixels and 1, and an
             object's is its deepest pixel's. Pixels up to this share of it are border, but not the
-            deepest. 0 for the outermost ones alone, of which an object may consist.
+            deepest unless they touch another object. 0 for the outermost ones alone, of which an
+            object may consist.
     """
-    border = np.zeros(numbers_hw.shape, np.bool_)
-    vertical = numbers_hw[1:] != numbers_hw[:-1]
-    border[1:] |= vertical
-    border[:-1] |= vertical
-    horizontal = numbers_hw[:, 1:] != numbers_hw[:, :-1]
-    border[:, 1:] |= horizontal
-    border[:, :-1] |= horizontal
-    border &= numbers_hw != 0
+    border = _beside_others(numbers_hw)
     if not width or not border.any():
         return border
     depth_hw = ndimage.distance_transform_edt(~border) + 1
     numbers, index_hw = np.unique(numbers_hw, return_inverse=True)
     index_hw = index_hw.reshape(numbers_hw.shape)
     deepest_hw = ndimage.maximum(depth_hw, index_hw, np.arange(len(numbers)))[index_hw]
-    wide_hw = border | (depth_hw <= width * deepest_hw)
-    return np.asarray(wide_hw & (depth_hw < deepest_hw) & (numbers_hw != 0))
+    border |= (depth_hw <= width * deepest_hw) & (numbers_hw != 0)
+    kept_hw = (depth_hw < deepest_hw) | _beside_others(numbers_hw, objects_alone=True)
+    return np.asarray(border & kept_hw)
+
+
+def _beside_others(
+    numbers_hw: NDArray[np.integer], *, objects_alone: bool = False
+) -> NDArray[np.bool_]:
+    """Object pixels with a neighbour of another number, or of another object's."""
+    found_hw = np.zeros(numbers_hw.shape, np.bool_)
+    for numbers, found in ((numbers_hw, found_hw), (numbers_hw.T, found_hw.T)):
+        differ = numbers[1:] != numbers[:-1]
+        if objects_alone:
+            differ &= (numbers[1:] != 0) & (numbers[:-1] != 0)
+        found[1:] |= differ
+        found[:-1] |= differ
+    return np.asarray(found_hw & (numbers_hw != 0))
 
 
 def _resolve(values: frozenset[int], config: DataConfig, where: str) -> Kind:

@@ -74,7 +74,10 @@ def _against(run: RunDir, request: CaptureRequest, found: Running) -> list[str]:
         faults.append(f"--ranks names rank {shown}, but ranks are 0 to {found.world - 1}")
     if found.total_steps and found.step + 1 + request.warmup >= found.total_steps:
         warm = f" after {counted(request.warmup, 'step')} of warm-up" if request.warmup else ""
-        faults.append(f"step {found.step} of {found.total_steps}: no step is left to profile{warm}")
+        less = "; --warmup 0 needs none" if found.step + 1 < found.total_steps else ""
+        faults.append(
+            f"step {found.step} of {found.total_steps}: no step is left to profile{warm}{less}"
+        )
     if found.capture_until > found.step:
         faults.append(f"is being profiled up to step {found.capture_until}: ask again after it")
     elif _is_waiting(run):

@@ -125,7 +125,9 @@ def _how_chosen(summary: Mapping[str, Any]) -> str:
         return "The best trial of the search itself, with one seed: trained again it may do worse."
     told = seeds_text(seeds)
     first = summary.get("search_seed")
-    which = "" if first is None else f"; none of them is that of the search, {first}"
+    which = (
+        "" if first is None or first in seeds else f"; none of them is that of the search, {first}"
+    )
     return (
         f"The best trials, trained again with {told}{which}. They are ranked by the mean; the "
         "interval is the 95 % one over seeds (Student's t)."

@@ -1,5 +1,6 @@
 """How a study comes into its folder, and out of it again."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,8 +56,7 @@ def begin_study(
     spec = spec.model_copy(update={"base": folder.base.name, "set": ()})
     if folder.is_study() and site.storage:
         # Another controller began it; this one joins with its own cards.
-        if load_spec(folder.spec) != spec or load_config(folder.base) != config:
-            raise UserError(str(folder.path), "holds another study; all controllers need the same")
+        _refuse_another(folder, spec, config)
         check(config)
         return spec
     if folder.is_study() or not folder.is_free():
@@ -65,12 +65,21 @@ def begin_study(
     try:
         check(config)
     except BaseException:
-        folder.discard()
+        if not folder.is_study():
+            folder.discard()
         raise
+    if folder.is_study():  # another controller, while this one read the images
+        _refuse_another(folder, spec, config)
+        return spec
     write_text_atomically(folder.base, dump_config(config))
     write_json(folder.place, site.to_json())
     write_spec(folder, spec)
     return spec
+
+
+def _refuse_another(folder: StudyDir, spec: SearchSpec, config: Config) -> None:
+    if load_spec(folder.spec) != spec or load_config(folder.base) != config:
+        raise UserError(str(folder.path), "holds another study; all controllers need the same")
 
 
 def write_spec(folder: StudyDir, spec: SearchSpec) -> None:
@@ -133,12 +142,29 @@ def read_state(folder: StudyDir, site: Site) -> dict[str, Any]:
     if not site.storage:
         gone = "" if RunDir(folder.path).is_locked() else "its controller is gone"
     else:
-        silent_s = signs.silence_s(site.storage, (site.study_name, site.seeds_name))
-        if silent_s is None:  # they have only just begun, or never came so far
-            silent_s = time.time() - folder.status.stat().st_mtime
+        silent_s = _silence_s(folder, site)
         if silent_s > signs.LOST_AFTER_S:
             gone = f"no controller has given a sign of life for {_duration(silent_s)}"
     return {"state": "killed", "reason": f"{gone}; go on with --resume"} if gone else told
+
+
+def may_be_led(folder: StudyDir, site: Site) -> bool:
+    """Whether a controller may be at work, also where one of several has failed and said so."""
+    if not site.storage:
+        return RunDir(folder.path).is_locked()
+    try:
+        return folder.status.exists() and _silence_s(folder, site) <= signs.LOST_AFTER_S
+    except UserError:
+        return True  # the database may be reached from elsewhere
+
+
+def _silence_s(folder: StudyDir, site: Site) -> float:
+    """Since a controller of a shared study gave a sign of life, or since one began."""
+    signs_s = signs.silence_s(site.storage, (site.study_name, site.seeds_name))
+    begun_s = math.inf
+    if read_json(folder.status)["state"] == "running":
+        begun_s = time.time() - folder.status.stat().st_mtime
+    return min(begun_s, math.inf if signs_s is None else signs_s)
 
 
 def _duration(seconds: float) -> str:

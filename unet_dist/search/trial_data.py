@@ -58,7 +58,9 @@ class DataSets:
         return known
 
     def _place_of(self, config: Config) -> RunDir:
-        told = json.dumps(config.data.model_dump(mode="json"), sort_keys=True)
+        # Studies that know no borders of another width keep their data sets.
+        unsaid = set() if config.data.border else {"border"}
+        told = json.dumps(config.data.model_dump(mode="json", exclude=unsaid), sort_keys=True)
         return self.folder.data_set(hashlib.sha256(told.encode()).hexdigest()[:12])
 
 

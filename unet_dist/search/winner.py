@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unet_dist.data.balance import half_width
+from unet_dist.errors import UserError
 from unet_dist.search.space import Parameter, Params, Value
 from unet_dist.search.spec import AlgorithmSpec, BudgetSpec, RetrainSpec, SearchSpec
 from unet_dist.search.trials import Ranking, RungResult, State, Study, Trial
@@ -113,8 +114,17 @@ def retraining(
         seed: that the search had.
         known: points that it has already, of an earlier start; they keep their numbers.
         base: the base configuration as a point, or without any value if it is outside the space.
+
+    Raises:
+        UserError: known points have other seeds, and a database keeps the choice of a key.
     """
     seeds = seeds_after(seed, spec.retrain.seeds)
+    if strange := sorted({str(point[SEED]) for point in known} - set(map(str, seeds))):
+        raise UserError(
+            "retrain.seeds",
+            f"the best were trained again with seed {', '.join(strange)} by an earlier start, but "
+            f"now it would be {', '.join(map(str, seeds))}: set it as it was, or begin a new study",
+        )
     chosen = [values_of(trial) for trial in top] + ([] if base is None else [dict(base)])
     points = [dict(point) for point in known]
     for point in ({**values, SEED: seed} for values in chosen for seed in seeds):

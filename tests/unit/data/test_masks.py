@@ -116,6 +116,9 @@ def test_a_wide_border_is_a_share_of_each_objects_depth():
     np.testing.assert_array_equal(inside(0.9), cores)
     whole = np.ones((4, 4), np.uint16)
     assert not object_borders(whole, 0.5).any()
+    bars = np.repeat([[0, 1, 1, 2, 2, 0]], 5, axis=0)
+    kept = (bars != 0) & ~object_borders(bars, 0.5)
+    assert kept.tolist() == [[False, True, False, False, True, False]] * 5
 
 
 def test_the_width_of_borders_is_that_of_the_configuration():

@@ -15,6 +15,7 @@ from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import Placement
 from unet_dist.runs import RunDir, write_json, write_text_atomically
+from unet_dist.search import signs
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.site import Site
 from unet_dist.search.spec import load_spec
@@ -131,7 +132,9 @@ def test_a_stop_of_what_nobody_leads_is_told(tmp_path: Path) -> None:
     assert study.stop_request.exists()
 
 
-def test_a_stop_of_a_shared_study_whose_controllers_are_dead_is_told(tmp_path: Path) -> None:
+def test_a_stop_of_a_shared_study_whose_controllers_are_dead_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study, file = StudyDir(tmp_path / "study"), written(tmp_path)
     study.path.mkdir()
     shared = Site(placement=Placement(simulate=1), storage=f"sqlite:///{tmp_path}/study.db")
@@ -144,6 +147,15 @@ def test_a_stop_of_a_shared_study_whose_controllers_are_dead_is_told(tmp_path: P
     done = CliRunner().invoke(app, command)
     assert "nothing to stop: nobody leads it, and it is killed" in str(done.exception)
     assert not study.stop_request.exists()
+    # One of several has failed and said so; another one has just given a sign of life.
+    write_json(study.status, {"state": "failed", "reason": "disk full"})
+    monkeypatch.setattr(signs, "silence_s", lambda url, names: 5.0)
+    assert CliRunner().invoke(app, command).exit_code == 0
+    study.stop_request.unlink()
+    monkeypatch.setattr(signs, "silence_s", lambda url, names: 600.0)
+    done = CliRunner().invoke(app, command)
+    assert "nothing to stop: nobody leads it, and it is failed" in str(done.exception)
+    monkeypatch.undo()
     # Who leads it may reach a database that is not to be reached from here.
     away = replace(shared, storage="postgresql+psycopg://anna@127.0.0.1:1/x")
     write_json(study.place, away.to_json())

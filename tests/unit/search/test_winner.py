@@ -6,6 +6,7 @@ from rich.console import Console
 
 from tests.unit.search.studies import controller_of, failing, spec_of
 from unet_dist.config_file import build_config
+from unet_dist.errors import UserError
 from unet_dist.search.trials import RungResult, State, Study, Trial
 from unet_dist.search.view import View, candidate_text, headline, table_of
 from unet_dist.search.winner import (
@@ -76,6 +77,8 @@ def test_a_new_best_is_trained_again_after_those_of_an_earlier_start() -> None:
     assert again.first[:4] == before.first
     assert [(point["train.lr"], point[SEED]) for point in again.first[4:]] == [(0.05, 1), (0.05, 2)]
     assert again.budget.trials == 6
+    with pytest.raises(UserError, match="again with seed 1, 2 by an earlier .* it would be 8, 9"):
+        retraining(spec, best_of(spec, more), before.first, seed=7)
 
 
 def test_the_winner_has_the_best_mean_not_the_best_seed() -> None:

@@ -113,6 +113,8 @@ def draw_shapes(mask_hw: NDArray[np.integer], drawing: Drawing) -> tuple[list[di
         label = _label_of(value, drawing)
         number = value if drawing.instances else None
         if drawing.kind == "mask":
+            small = _fill_small_holes(piece_hw, drawing.min_area)
+            left_out, area = left_out + small, np.count_nonzero(piece_hw)
             shape = _mask_shape(label, number, top, left, piece_hw)
             drawn.append((float(area), shape))
             continue
@@ -130,6 +132,15 @@ def draw_shapes(mask_hw: NDArray[np.integer], drawing: Drawing) -> tuple[list[di
             # A hole comes before what fills it exactly.
             drawn.append((outline.area + 0.5 * outline.is_hole, shape))
     return [shape for _, shape in sorted(drawn, key=lambda item: -item[0])], left_out
+
+
+def _fill_small_holes(piece_hw: NDArray[np.bool_], min_area: int) -> int:
+    """Of fewer pixels than that, in place; how many there were."""
+    holes_hw, count = ndimage.label(ndimage.binary_fill_holes(piece_hw) & ~piece_hw)
+    small = np.bincount(holes_hw.ravel(), minlength=count + 1) < min_area
+    small[0] = False
+    piece_hw |= small[holes_hw]
+    return int(np.count_nonzero(small))
 
 
 def _check(images: Sequence[MaskedImage], drawing: Drawing) -> None:

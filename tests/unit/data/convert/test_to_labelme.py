@@ -256,7 +256,7 @@ def predicted_specks(tmp_path: Path) -> np.ndarray:
     ("options", "labels", "told"),
     [
         ([], "disc cup", "4 pieces or holes of fewer than 10 pixels left out"),
-        (["--shape", "mask"], "disc cup", "3 pieces or holes"),  # which keeps its hole
+        (["--shape", "mask"], "disc cup", "4 pieces or holes of fewer than 10 pixels left out"),
         (["--min-area", 7], "disc cup disc", "3 pieces or holes of fewer than 7 pixels left out"),
         (["--min-area", 2], "disc cup disc _background_", "2 pieces or holes of fewer than 2"),
         (["--min-area", 0], "disc cup disc _background_ disc cup", None),
