@@ -77,7 +77,7 @@ def test_a_new_best_is_trained_again_after_those_of_an_earlier_start() -> None:
     assert again.first[:4] == before.first
     assert [(point["train.lr"], point[SEED]) for point in again.first[4:]] == [(0.05, 1), (0.05, 2)]
     assert again.budget.trials == 6
-    with pytest.raises(UserError, match="again with seed 1, 2 by an earlier .* it would be 8, 9"):
+    with pytest.raises(UserError, match=r"again with seed 1, 2 by an earlier .* it would be 8, 9"):
         retraining(spec, best_of(spec, more), before.first, seed=7)
 
 
