@@ -209,8 +209,8 @@ def _host(seen: Seen) -> Iterator[Advice]:
         what="the host launches kernels later than the device could run them",
         gain_ns=idle,
         evidence=evidence,
-        setting="leave --bind-cores on, look what else runs on that host, keep what Python does "
-        "between operators within one compiled graph; larger train.batch",
+        setting="leave --bind-cores on, look what else runs there, keep Python's work between "
+        "operators in one graph; larger train.batch; of Model.train dataset_sink_mode, sink_size",
         disproof="twice the batch takes twice as long",
     )
 
