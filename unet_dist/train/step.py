@@ -297,10 +297,14 @@ def norm_of(vector: ms.Tensor) -> ms.Tensor:
     weights leave those of the others. So rows are summed first.
     """
     squares = vector * vector
-    rows = vector.shape[0] // ROW
-    total = squares[rows * ROW :].sum()
-    if rows:
-        total = total + squares[: rows * ROW].reshape((rows, ROW)).sum(axis=1).sum()
+    length = vector.shape[0]
+    whole = length - length % ROW
+    if whole == 0:
+        return ops.sqrt(squares.sum())
+    total = squares[:whole].reshape((-1, ROW)).sum(axis=1).sum()
+    # The sum of no number would be whatever the memory holds.
+    if whole < length:
+        total = total + squares[whole:].sum()
     return ops.sqrt(total)
 
 
