@@ -83,7 +83,12 @@ def read_bytes(path: Path, *, most: int, beyond: str = "and is not read") -> byt
         if path.exists() and not path.is_file():
             raise UserError(str(path), "is not a file")
         with path.open("rb") as opened:
-            content = opened.read(most + 1)
+            # Of its size, since as many bytes as are asked for are allocated first; a growing file
+            # has more.
+            size = os.fstat(opened.fileno()).st_size
+            content = opened.read(min(size, most) + 1)
+            if size < len(content) <= most:
+                content += opened.read(most + 1 - len(content))
     except FileNotFoundError as error:
         raise UserError(str(path), "no such file") from error
     except OSError as error:
@@ -96,12 +101,13 @@ def read_bytes(path: Path, *, most: int, beyond: str = "and is not read") -> byt
 
 
 def read_json(path: Path, *, max_bytes: int = 50_000_000) -> dict[str, Any]:
+    """
+    Raises:
+        UserError: as ``read_bytes``; it does not hold one JSON object.
+    """
+    content = read_bytes(path, most=max_bytes)
     try:
-        if path.stat().st_size > max_bytes:
-            raise UserError(str(path), f"larger than {max_bytes} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read: {error.strerror}") from error
+        value = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(str(path), f"not valid JSON: {error}") from error
     if not isinstance(value, dict):
