@@ -9,6 +9,7 @@ from unet_dist.profiling.advice import LEAST_SHARE, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
 from unet_dist.profiling.finite import finite
 from unet_dist.profiling.intervals import common, total_ns
+from unet_dist.profiling.levels import ahead_of_collectives, decisive, levels_of
 from unet_dist.profiling.links import Link, links_of, slow_links
 from unet_dist.profiling.memory import MemoryUse, memory_use
 from unet_dist.profiling.operators import (
@@ -30,7 +31,6 @@ from unet_dist.profiling.steps import PARTS, StepParts, median_parts, parts_of, 
 from unet_dist.profiling.stragglers import (
     Straggler,
     arrivals,
-    decisive,
     divided_by_arrival,
     explained,
     stragglers_of,
@@ -268,23 +268,23 @@ def _lateness(
         return Lateness(stragglers=late, uneven=None, rows=(), data_ns=data_ns)
     begins_cr, keys = arrivals(aligned, clocks)
     num_steps = max(1, len(typical.steps))
-    chosen = decisive(aligned, begins_cr, keys)
+    numbers = [profile.rank for profile in aligned]
+    levels = levels_of(aligned, keys)
+    chosen = decisive(aligned, begins_cr, keys, levels)
+    decisive_cr, before = begins_cr[chosen], ahead_of_collectives(aligned, keys, levels, chosen)
     found = stragglers_of(
-        begins_cr[chosen],
-        [profile.rank for profile in aligned],
+        decisive_cr,
+        numbers,
         step_ns=typical.median.get("step", 0.0),
         num_steps=num_steps,
     )
-    stragglers = explained(aligned, found, begins_cr, keys, chosen)
+    stragglers = explained(numbers, found, decisive_cr, before)
     culprits = [late.rank for late in stragglers]
     return Lateness(
         stragglers=stragglers,
-        uneven=uneven_of(aligned, begins_cr, keys, chosen, culprits=culprits, num_steps=num_steps),
+        uneven=uneven_of(numbers, decisive_cr, before, culprits=culprits, num_steps=num_steps),
         rows=_rows(aligned, begins_cr, keys),
-        data_ns=max(
-            data_ns,
-            without_data_waits_ns(aligned, begins_cr, keys, chosen, num_steps=num_steps),
-        ),
+        data_ns=max(data_ns, without_data_waits_ns(decisive_cr, before, num_steps=num_steps)),
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from unet_dist.profiling.clocks import Clock, occurrences
-from unet_dist.profiling.intervals import common, measured_ns, merged, of_pairs, without
+from unet_dist.profiling.intervals import merged, of_pairs
 from unet_dist.profiling.steps import StepParts
 from unet_dist.profiling.tables import RankProfile
 
@@ -110,25 +110,6 @@ def divided_by_arrival(
     return divided
 
 
-def decisive(
-    profiles: Sequence[RankProfile],
-    begins_cr: NDArray[np.float64],
-    keys: Sequence[tuple[str, int]],
-) -> NDArray[np.intp]:
-    """Places of the collectives whose lateness counts: of those between two moments at which all
-    ranks are level, the one with the largest. A rank that begins a step late is late for each part
-    of its gradients as long as computing hides them, and that costs the step only once."""
-    own = occurrences(profiles[0])
-    steps = np.array([own[key].step for key in keys], np.int64)
-    apart = np.append(False, np.diff(steps) != 0)[: len(keys)]
-    apart[1:] |= np.array(_levels(profiles, keys)[:-1], np.bool_)
-    groups = np.cumsum(apart)
-    spread = (begins_cr - usual_ns(begins_cr)[:, None]).max(axis=1)
-    order = np.lexsort((-spread, groups))
-    _, firsts = np.unique(groups[order], return_index=True)
-    return np.asarray(order[firsts])
-
-
 def stragglers_of(
     begins_cr: NDArray[np.float64], ranks: Sequence[int], *, step_ns: float, num_steps: int
 ) -> list[tuple[int, float, float]]:
@@ -210,37 +191,35 @@ def _middle(values: NDArray[np.float64]) -> Callable[..., Any]:
 
 
 def explained(
-    profiles: Sequence[RankProfile],
+    ranks: Sequence[int],
     found: Sequence[tuple[int, float, float]],
     begins_cr: NDArray[np.float64],
-    keys: Sequence[tuple[str, int]],
-    chosen: NDArray[np.intp],
+    before: Sequence[Sequence[Mapping[str, int]]],
 ) -> list[Straggler]:
     """With what each of them did while the others waited already: since all ranks were level the
     last time, the late rank computed, waited for data, or did neither, longer than the median
     rank.
 
     Args:
-        chosen: as ``decisive`` gives them.
+        before: of each rank, as ``levels.ahead_of_collectives`` gives it.
     """
     if not found:
         return []
-    before = [[own[place] for place in chosen] for own in ahead_of_collectives(profiles, keys)]
-    late_cr = (begins_cr - usual_ns(begins_cr)[:, None])[chosen]
+    late_cr = begins_cr - usual_ns(begins_cr)[:, None]
     culprits = {rank for rank, _, _ in found}
     told = []
     for rank, late_ns, cost_ns in found:
-        place = next(i for i, profile in enumerate(profiles) if profile.rank == rank)
+        place = ranks.index(rank)
         latest = np.flatnonzero(late_cr[:, place] >= np.quantile(late_cr[:, place], 0.5))
         middle = _middle(late_cr[:, place].clip(0))
         late, excess, waits = float(middle(late_cr[latest, place])), {}, {}
         for cause in CAUSES:
             others = [
-                [own[number][cause] for number in latest]
-                for own, profile in zip(before, profiles, strict=True)
-                if profile.rank not in culprits
+                [own[number][cause] for number in latest.tolist()]
+                for own, other in zip(before, ranks, strict=True)
+                if other not in culprits
             ] or [[0] * len(latest)]
-            own = np.array([before[place][number][cause] for number in latest])
+            own = np.array([before[place][number][cause] for number in latest.tolist()])
             waits[cause] = float(np.median(others, axis=1).max())
             excess[cause] = float(middle(own - np.median(others, axis=0)))
         cause, most = max(excess.items(), key=lambda item: item[1])
@@ -259,53 +238,6 @@ def explained(
             )
         )
     return told
-
-
-def ahead_of_collectives(
-    profiles: Sequence[RankProfile], keys: Sequence[tuple[str, int]]
-) -> list[list[dict[str, int]]]:
-    """Of each rank, what it did before each collective, since all were level the last time."""
-    levels = _levels(profiles, keys)
-    return [_since_level(profile, keys, levels) for profile in profiles]
-
-
-def _levels(profiles: Sequence[RankProfile], keys: Sequence[tuple[str, int]]) -> list[bool]:
-    """Whether ranks are level when a collective ends: they are if none of them computes meanwhile.
-    One that is hidden behind computing leaves who is late as late as before."""
-    computes = np.zeros(len(keys), np.bool_)
-    for profile in profiles:
-        own = occurrences(profile)
-        ends = np.array([own[key].end_ns for key in keys], np.int64)
-        computes |= measured_ns(profile.computing, ends - 1, ends) > 0
-    return [bool(one) for one in ~computes]
-
-
-def _since_level(
-    profile: RankProfile, keys: Sequence[tuple[str, int]], levels: Sequence[bool]
-) -> list[dict[str, int]]:
-    """What the rank did between the last moment at which all were level and the begin of each
-    collective."""
-    own = occurrences(profile)
-    calls = [own[key] for key in keys]
-    steps = np.array([step.begin_ns for step in profile.steps], np.int64)
-    begins, lows, last = [], [], min((s.begin_ns for s in profile.steps), default=0)
-    for call, is_level in zip(calls, levels, strict=True):
-        place = int(np.searchsorted(steps, call.begin_ns, side="right")) - 1
-        low = max(last, int(steps[place])) if place >= 0 else last
-        begins.append(call.begin_ns)
-        lows.append(min(low, call.begin_ns) if low else call.begin_ns)
-        last = call.end_ns if is_level else last
-    low_n, high_n = np.array(lows, np.int64), np.array(begins, np.int64)
-    busy = merged(profile.computing, profile.communicating)
-    whole = of_pairs([(int(low_n.min()), int(high_n.max()))])
-    idle = without(merged(whole), busy)
-    computed = measured_ns(profile.computing, low_n, high_n)
-    idled = measured_ns(idle, low_n, high_n)
-    waited = measured_ns(common(idle, profile.data_waits), low_n, high_n)
-    return [
-        {"compute": int(c), "data": int(d), "host": int(i - d)}
-        for c, d, i in zip(computed, waited, idled, strict=True)
-    ]
 
 
 def _evidence(excess: Mapping[str, float], late: float, collectives: int) -> str:

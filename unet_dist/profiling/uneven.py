@@ -7,14 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.profiling.stragglers import (
-    CAUSES,
-    EXPLAINS,
-    ahead_of_collectives,
-    middle_of,
-    usual_ns,
-)
-from unet_dist.profiling.tables import RankProfile
+from unet_dist.profiling.stragglers import CAUSES, EXPLAINS, middle_of, usual_ns
 
 SHOWN = 8
 """Ranks of which it is told how often they came last."""
@@ -30,44 +23,42 @@ class Uneven:
 
 
 def uneven_of(
-    profiles: Sequence[RankProfile],
+    ranks: Sequence[int],
     begins_cr: NDArray[np.float64],
-    keys: Sequence[tuple[str, int]],
-    chosen: NDArray[np.intp],
+    before: Sequence[Sequence[Mapping[str, int]]],
     *,
     culprits: Sequence[int],
     num_steps: int,
 ) -> Uneven | None:
     """
     Args:
-        begins_cr, keys: as ``stragglers.arrivals`` gives them.
-        chosen: as ``stragglers.decisive`` gives them.
+        begins_cr: of those collectives that ``levels.decisive`` gives.
+        before: of each rank, as ``levels.ahead_of_collectives`` gives it.
         culprits: ranks that are late all the time, or that answer for most of the waiting.
     """
-    if not len(chosen):
+    if not len(begins_cr):
         return None
-    places = [place for place, one in enumerate(profiles) if one.rank not in culprits]
+    places = [place for place, rank in enumerate(ranks) if rank not in culprits]
     if len(places) < 2:
         return Uneven(cost_ns=0.0, cause="unknown", evidence=())
-    begins_cr = begins_cr[chosen][:, places]
+    begins_cr = begins_cr[:, places]
     late_cr = begins_cr - usual_ns(begins_cr)[:, None]
     late_c, last_c = late_cr.max(axis=1), late_cr.argmax(axis=1)
     latest = np.flatnonzero(late_c >= np.quantile(late_c, 0.5))
-    every = ahead_of_collectives(profiles, keys)
-    before = [every[place] for place in places]
+    before = [before[place] for place in places]
     longer = {
-        cause: float(np.mean([_differs(before, chosen[at], last_c[at], cause) for at in latest]))
+        cause: float(np.mean([_differs(before, at, last_c[at], cause) for at in latest.tolist()]))
         for cause in CAUSES
     }
     cause, most = max(longer.items(), key=lambda item: item[1])
     late = float(late_c[latest].mean())
     apart = ", ".join(map(str, culprits[:SHOWN]))
-    who = _who([profiles[place].rank for place in places], last_c, late_c)
+    who = _who([ranks[place] for place in places], last_c, late_c)
     return Uneven(
         cost_ns=middle_of(late_c) * len(late_c) / max(1, num_steps),
         cause=cause if late > 0 and most >= EXPLAINS * late else "unknown",
         evidence=(
-            f"of {len(chosen)} collectives the last one was {who}, by at the most "
+            f"of {len(begins_cr)} collectives the last one was {who}, by at the most "
             f"{late_c.max() / 1e6:.2f} ms{f', without rank {apart}' if apart else ''}",
             f"in the {len(latest)} where it was latest (by {late / 1e6:.2f} ms on the average) it "
             "differs from the median rank by "
@@ -86,10 +77,8 @@ def _differs(
 
 
 def without_data_waits_ns(
-    profiles: Sequence[RankProfile],
     begins_cr: NDArray[np.float64],
-    keys: Sequence[tuple[str, int]],
-    chosen: NDArray[np.intp],
+    before: Sequence[Sequence[Mapping[str, int]]],
     *,
     num_steps: int,
 ) -> float:
@@ -98,11 +87,9 @@ def without_data_waits_ns(
 
         begins 100 and 60, waits 70 and 20:  the last one would come at 40 in place of 100
     """
-    if not len(chosen):
+    if not len(begins_cr):
         return 0.0
-    before = ahead_of_collectives(profiles, keys)
-    waits_cr = np.array([[own[place]["data"] for own in before] for place in chosen], np.float64)
-    begins_cr = begins_cr[chosen]
+    waits_cr = np.array([[one["data"] for one in own] for own in before], np.float64).T
     saved_c = begins_cr.max(axis=1) - (begins_cr - waits_cr).max(axis=1)
     return middle_of(saved_c) * len(saved_c) / max(1, num_steps)
 

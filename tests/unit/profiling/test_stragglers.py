@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from unet_dist.profiling.clocks import align
-from unet_dist.profiling.intervals import of_pairs
+from unet_dist.profiling.intervals import of_pairs, total_ns
+from unet_dist.profiling.levels import ahead_of_collectives, levels_of
 from unet_dist.profiling.steps import told_parts
 from unet_dist.profiling.stragglers import (
     Straggler,
     arrivals,
+    divided_by_arrival,
     explained,
     stragglers_of,
     stragglers_of_tables,
@@ -79,6 +81,29 @@ def rank_profile(rank, *, extra_ms, cause):
     )  # fmt: skip
 
 
+def before_all(profiles, keys):
+    return ahead_of_collectives(profiles, keys, levels_of(profiles, keys), np.arange(len(keys)))
+
+
+def test_a_collective_is_waiting_until_the_last_rank_has_come():
+    profiles = [
+        replace(rank_profile(rank, extra_ms=10 * (rank == 1), cause="host"), world=2)
+        for rank in range(2)
+    ]
+    first, late = divided_by_arrival(profiles, align(profiles))
+    call = profiles[1].collectives[3]
+    length_ns = call.end_ns - call.begin_ns
+    for one, waited_ns in ((first, 10_000_000), (late, 0)):
+        told = one.collectives[3]
+        assert told.wait_ns == pytest.approx(waited_ns, abs=1)
+        assert told.transfer_ns == pytest.approx(length_ns, abs=1)
+        assert total_ns(one.awaiting) == pytest.approx(waited_ns * len(one.collectives), abs=50)
+        assert total_ns(one.transferring) == pytest.approx(length_ns * len(one.collectives), abs=50)
+    # Of a job whose other ranks are not there, the last one may be any.
+    alone = [replace(profile, world=3) for profile in profiles]
+    assert divided_by_arrival(alone, align(alone)) == alone
+
+
 @pytest.mark.parametrize("cause", ["compute", "data", "host"])
 def test_the_cause_is_what_the_late_rank_did_meanwhile(cause):
     profiles = [
@@ -87,7 +112,7 @@ def test_the_cause_is_what_the_late_rank_did_meanwhile(cause):
     ]
     found_cr, keys = arrivals(profiles, align(profiles))
     late = stragglers_of(found_cr, range(4), step_ns=100e6, num_steps=20)
-    [culprit] = explained(profiles, late, found_cr, keys, np.arange(len(keys)))
+    [culprit] = explained(range(4), late, found_cr, before_all(profiles, keys))
     assert (culprit.rank, culprit.cause) == (2, cause)
     assert culprit.cost_ns == pytest.approx(10e6, rel=0.01)
 
@@ -106,7 +131,7 @@ def test_loaders_that_are_all_too_slow_are_no_late_rank(waits_ms, named):
     found_cr, keys = arrivals(profiles, align(profiles))
     late = stragglers_of(found_cr, range(4), step_ns=100e6, num_steps=20)
     late = [one for one in late if one[0] == 2]
-    culprits = explained(profiles, late, found_cr, keys, np.arange(len(keys)))
+    culprits = explained(range(4), late, found_cr, before_all(profiles, keys))
     assert [culprit.rank for culprit in culprits] == named
 
 
@@ -122,7 +147,7 @@ def test_a_single_stall_changes_neither_the_cause_nor_the_cost_of_what_is_there_
     profiles[2] = replace(held_up, collectives=tuple(calls), computing=computing)
     found_cr, keys = arrivals(profiles, align(profiles))
     late = stragglers_of(found_cr, range(4), step_ns=100e6, num_steps=20)
-    [culprit] = explained(profiles, late, found_cr, keys, np.arange(len(keys)))
+    [culprit] = explained(range(4), late, found_cr, before_all(profiles, keys))
     assert (culprit.rank, culprit.cause) == (2, "host")
     assert culprit.cost_ns == pytest.approx(2e6, rel=0.01)
 
