@@ -1,11 +1,6 @@
 """Profiles of real trainings on simulated ranks."""
 
-import json
-import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 from tests.conftest import json_of, run_program
@@ -18,38 +13,12 @@ from unet_dist.runs import RunDir
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_a_training_is_profiled_and_a_rank_that_is_held_up_is_named(
-    tmp_path: Path, tiny: list[str]
-) -> None:
-    """Stopped by a signal for a part of each step, as a busy host would."""
+def test_a_training_is_profiled(tmp_path: Path, tiny: list[str]) -> None:
     run = RunDir(tmp_path / "run")
-    ended = threading.Event()
-
-    def hold_up() -> None:
-        while not ended.is_set():
-            started = list(run.path.glob("attempts/0/processes/rank_001.start.json"))
-            if not started or not run.profiles.exists():
-                time.sleep(0.01)
-                continue
-            pid = json.loads(started[0].read_text())["pid"]
-            try:
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(0.6)  # longer than what three test workers on two cores take away
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                return
-            time.sleep(0.1)
-
-    thread = threading.Thread(target=hold_up)
-    thread.start()
-    try:
-        done = run_program(
-            "train", *tiny, "train.batch=4", "train.epochs=6", "--simulate", 2, "--run", run.path,
-            "--profile", "warmup=2,steps=5:14",
-        )  # fmt: skip
-    finally:
-        ended.set()
-        thread.join()
+    done = run_program(
+        "train", *tiny, "train.batch=4", "train.epochs=2", "--simulate", 2, "--run", run.path,
+        "--profile", "warmup=2,steps=5:14",
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"unet-dist profile analyze {run.profiles}" in done.stdout
     profiles = read_profiles(find_profiles([run.profiles]))
@@ -71,8 +40,26 @@ def test_a_training_is_profiled_and_a_rank_that_is_held_up_is_named(
             assert sum(getattr(parts, f"{name}_ns") for name in PARTS) == parts.step_ns
     answer = json_of(run_program("profile", "analyze", run.profiles, "--json"))
     assert answer["simulated"] is True
-    assert [late["rank"] for late in answer["stragglers"]] == [1]
+
+
+def test_a_rank_that_stands_still_before_each_step_is_named(tmp_path: Path, vessels: Path) -> None:
+    run = launch_planted("steps", tmp_path, vessels, seconds=0.6)
+    answer = json_of(run_program("profile", "analyze", run.profiles, "--json"))
+    assert [(late["rank"], late["cause"]) for late in answer["stragglers"]] == [(1, "host")]
     assert answer["advice"][0]["rule"] == "late_rank"
+
+
+def launch_planted(fault: str, folder: Path, vessels: Path, *, seconds: float) -> RunDir:
+    """On two ranks; seconds that no other test on this machine takes away at once."""
+    run = RunDir(folder / "run")
+    done = run_program(
+        "launch", "--simulate", 2, "--run", run.path, "--", sys.executable,
+        REPOSITORY / "tests/ranks/planted_training.py", fault, run.path, vessels / "config.yaml",
+        seconds, "data.split.test=0", "augment.crop=32", "augment.crops_per_image=2",
+        "model.width=4", "model.depth=1", "train.epochs=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run
 
 
 def test_slow_images_and_a_slow_rank_of_four_are_told_apart(tmp_path: Path) -> None:
@@ -98,15 +85,8 @@ def test_images_that_are_slow_to_read_are_told_of_all_ranks_and_of_one(
     tmp_path: Path, vessels: Path
 ) -> None:
     """By the program's own loader, in a real training."""
-    settings = ["data.split.test=0", "augment.crop=32", "augment.crops_per_image=2",
-                "model.width=4", "model.depth=1", "train.epochs=1"]  # fmt: skip
-    done = run_program(
-        "launch", "--simulate", 2, "--run", tmp_path / "run", "--", sys.executable,
-        REPOSITORY / "tests/ranks/planted_loader.py", tmp_path / "run", vessels / "config.yaml",
-        2.5, *settings,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    of_all, of_one = sorted(RunDir(tmp_path / "run").profiles.iterdir())
+    run = launch_planted("images", tmp_path, vessels, seconds=2.5)
+    of_all, of_one = sorted(run.profiles.iterdir())
     found = analyse(read_profiles(find_profiles([of_all])))
     # Loaders run ahead of the steps, so one that was held up once stays behind, and then the others
     # wait for its images, not for their own.
