@@ -19,6 +19,7 @@ from unet_dist.deploy.ascend_commands import (
 )
 from unet_dist.deploy.ascend_request import AscendRequest
 from unet_dist.deploy.ascend_rules import violations
+from unet_dist.deploy.model_file import content_of
 from unet_dist.deploy.untrusted import read_onnx
 from unet_dist.errors import UserError
 from unet_dist.runs import write_files_atomically
@@ -62,8 +63,7 @@ def _in_amct_form(path: Path) -> bytes:
     # Here, since it takes time, and models of 8 bits alone need it.
     from unet_dist.deploy.amct_form import to_amct_form
 
-    content: bytes = to_amct_form(read_onnx(path)).SerializeToString()
-    return content
+    return content_of(to_amct_form(read_onnx(path)))
 
 
 def _run_faults(request: AscendRequest) -> list[str]:

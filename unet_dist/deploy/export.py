@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from unet_dist.deploy.compact import shorten
-from unet_dist.deploy.model_file import ModelFile, metadata_of_onnx
+from unet_dist.deploy.model_file import ModelFile, content_of, metadata_of_onnx
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.parity import (
     FEW_ODD_SHAPES,
@@ -58,8 +58,7 @@ def onnx_bytes(source: Source) -> bytes:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
         raise Refused(f"model.onnx is no valid ONNX: {error}") from error
-    content: bytes = model.SerializeToString()
-    return content
+    return content_of(model)
 
 
 def export_mindir(

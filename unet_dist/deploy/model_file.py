@@ -8,9 +8,11 @@
       onnx_export.json   the run, and what the parity gate measured; mindir_export.json likewise
       quantize.json      what the quantisation measured, and report.html for people
 
-An ONNX file can be used without its folder: its ``metadata_props`` are those of ``to_props``.
+An ONNX file can be used without its folder: its ``metadata_props`` are those of ``to_props``, and
+a digest of the file's content without it.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -36,6 +38,8 @@ threshold inside, the second is ``mask``, uint8 ``[batch, height, width]`` of cl
 INPUT_AXES = ("batch", "height", "width")
 """Names of the free dimensions."""
 
+CONTENT = "content"
+"""Key of the digest: a bit that flips in a weight changes masks, and nothing else tells it."""
 LEAST_OPSET_OF_FUNCTIONS = 15
 """From which on an ONNX file may hold functions (``deploy.functions``)."""
 
@@ -275,18 +279,41 @@ class ModelFile:
             )
 
 
+def content_of(model: "onnx.ModelProto") -> bytes:
+    """Of the file, with the digest in it."""
+    sealed = type(model)()
+    sealed.CopyFrom(model)
+    sealed.metadata_props.add(key=CONTENT, value=_digest_of(sealed))
+    return bytes(sealed.SerializeToString())
+
+
 def metadata_of_onnx(path: Path) -> Metadata:
     """What an ONNX file says of itself.
 
     Raises:
-        UserError: it cannot be read, is another program's, or is not what it says.
+        UserError: it cannot be read, is another program's, is damaged, or is not what it says.
     """
     model = read_onnx(path)
     props = {entry.key: entry.value for entry in model.metadata_props}
+    digest = props.pop(CONTENT, "")
     metadata = Metadata.of_props(props, where=str(path))
     if faults := _graph_faults(model, metadata):
         raise UserError(str(path), faults)
+    if digest != _digest_of(model):
+        raise UserError(
+            str(path),
+            "is not as it was written: damaged, or changed by another program; copy it again, or "
+            "export it again",
+        )
     return metadata
+
+
+def _digest_of(model: "onnx.ModelProto") -> str:
+    """Of all but the digest, which is taken out."""
+    kept = [entry for entry in model.metadata_props if entry.key != CONTENT]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 def _graph_faults(model: "onnx.ModelProto", metadata: Metadata) -> list[str]:

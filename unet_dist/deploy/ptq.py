@@ -20,7 +20,7 @@ from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
 from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.functions import folded
-from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS, Metadata
+from unet_dist.deploy.model_file import LEAST_OPSET_OF_FUNCTIONS, Metadata, content_of
 from unet_dist.deploy.observe import Observer, observe
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.parity import Tell, untold
@@ -200,7 +200,7 @@ def file_of(model: onnx.ModelProto, layout: Layout, *, largest: float) -> bytes:
     Args:
         largest: number of bytes that auto may take for a plain file.
     """
-    plain: bytes = shorten(model).SerializeToString()
+    plain = content_of(shorten(model))
     opset = next(one.version for one in model.opset_import if not one.domain)
     if (
         layout == "plain"
@@ -210,5 +210,5 @@ def file_of(model: onnx.ModelProto, layout: Layout, *, largest: float) -> bytes:
         return plain
     compact = shorten(folded(model))
     onnx.checker.check_model(compact, full_check=True)
-    content: bytes = compact.SerializeToString()
+    content = content_of(compact)
     return min(plain, content, key=len) if layout == "auto" else content

@@ -15,7 +15,7 @@ from tests.deployed import metadata_for, random_weights
 from unet_dist.cli import app
 from unet_dist.config import ModelConfig
 from unet_dist.deploy.compact import shorten
-from unet_dist.deploy.model_file import metadata_of_onnx
+from unet_dist.deploy.model_file import content_of, metadata_of_onnx
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.predict import DeployedModel, list_inputs, predict_deployed
 from unet_dist.deploy.runtime import open_network
@@ -36,7 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     weights = random_weights(MODEL, in_channels=1, outputs=1)
     path = tmp_path_factory.mktemp("model") / "model.onnx"
-    path.write_bytes(shorten(build_model(weights, MODEL, metadata)).SerializeToString())
+    path.write_bytes(content_of(shorten(build_model(weights, MODEL, metadata))))
     return path
 
 

@@ -14,6 +14,7 @@ from unet_dist.deploy.amct_form import amct_faults, to_amct_form
 from unet_dist.deploy.bench import Form, computed_rightly
 from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.functions import folded, inlined
+from unet_dist.deploy.model_file import content_of
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.onnx_tensors import OnnxTensors
 from unet_dist.deploy.parting import find_parting
@@ -163,7 +164,7 @@ def test_openvino_is_not_given_activations_with_a_sign(compact: bool, tmp_path: 
     for activations in ("u8", "s8"):
         small = quantise(model, observed(model), activations=activations)
         path = tmp_path / f"{activations}.onnx"
-        path.write_bytes((folded(small) if compact else small).SerializeToString())
+        path.write_bytes(content_of(folded(small) if compact else small))
     forms = [
         Form(name=f"{runtime} {file}", form="onnx", file=str(tmp_path / file), runtime=runtime)
         for runtime in ("onnxruntime", "openvino")

@@ -216,3 +216,19 @@ def test_arrays_larger_than_their_files_are_refused(
     liar.write_bytes(told)
     with pytest.raises(UserError, match=r"liar\.npy: holds no arrays"):
         compare_forms(liar, good, images=[], tolerance=0)
+
+
+def test_a_single_bit_that_flipped_anywhere_is_noticed(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model.onnx")
+    content = path.read_bytes()
+    bits = np.random.default_rng(0).choice(8 * len(content), 300, replace=False)
+    for bit in bits.tolist():
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(UserError):
+            metadata_of_onnx(path)
+    weight = content.index(onnx.load_from_string(content).graph.initializer[0].raw_data)
+    path.write_bytes(content[:weight] + bytes([content[weight] ^ 1]) + content[weight + 1 :])
+    with pytest.raises(UserError, match="is not as it was written: damaged"):
+        metadata_of_onnx(path)

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from unet_dist.deploy.ascend_request import AscendRequest, SourceModel
-from unet_dist.deploy.model_file import INPUT, Metadata
+from unet_dist.deploy.model_file import INPUT, Metadata, content_of
 
 METADATA = Metadata(
     config_sha256="c" * 64,
@@ -103,5 +102,5 @@ def write_model(
     model = helper.make_model(graph, ir_version=8, opset_imports=opsets)
     helper.set_model_props(model, metadata.to_props())
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, path)
+    path.write_bytes(content_of(model))
     return path

@@ -16,6 +16,7 @@ from unet_dist.config import ModelConfig
 from unet_dist.deploy.ascend_commands import plan_conversion
 from unet_dist.deploy.compact import shorten
 from unet_dist.deploy.comparison import compare_forms, comparison_text, difference_of
+from unet_dist.deploy.model_file import content_of
 from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.onnx_tensors import OnnxTensors
 from unet_dist.deploy.parting import OPS, find_parting, match_layers
@@ -111,7 +112,7 @@ def test_layers_are_told_by_the_names_of_the_network(tmp_path: Path, pictures: l
     )
     values = random_weights(model, in_channels=3, outputs=1)
     a = tmp_path / "a.onnx"
-    a.write_bytes(shorten(build_model(values, model, metadata)).SerializeToString())
+    a.write_bytes(content_of(shorten(build_model(values, model, metadata))))
     for layer, told in (
         ("encoder.1.body.0", "encoder.1.body.0 (Conv 2, tensor"),
         ("upsampling.0", "upsampling.0 (ConvTranspose 0, tensor"),
@@ -119,7 +120,7 @@ def test_layers_are_told_by_the_names_of_the_network(tmp_path: Path, pictures: l
     ):
         faulty = {**values, f"{layer}.weight": 3 * values[f"{layer}.weight"]}
         b = tmp_path / "b.onnx"
-        b.write_bytes(shorten(build_model(faulty, model, metadata)).SerializeToString())
+        b.write_bytes(content_of(shorten(build_model(faulty, model, metadata))))
         found = compare_forms(a, b, images=pictures)
         assert str(found.parting).startswith(told)
         pooled = next(one for one in found.layers if one.op == "MaxPool")
