@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import LaunchPlan, ProcessSpec
-from unet_dist.cluster.supervisor import Interruptions, LaunchResult, run_plan
+from unet_dist.cluster.supervisor import LaunchResult, run_plan
 from unet_dist.cluster.topology import Part, Slot, Topology
 from unet_dist.heartbeat import ENVIRONMENT as HEARTBEAT
 from unet_dist.rank_error import ENVIRONMENT as ERROR_FILE

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tests.conftest import json_of, processes_naming, run_program
 from tests.light import wait_until
-from unet_dist.cluster.supervisor import Interruptions
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.config_file import dump_config, load_config
 from unet_dist.heartbeat import read_beat
 from unet_dist.launching.datasets import begin_run

@@ -1,13 +1,10 @@
 """Starts the processes of a plan, watches them, and leaves none behind."""
 
-import contextlib
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 from unet_dist.cluster import guard
@@ -20,6 +17,7 @@ from unet_dist.cluster.failure import (
     lost_by_mpirun,
     rank_of,
 )
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.parts import Parts, how_it_ended
 from unet_dist.cluster.plan import MPIRUN, LaunchPlan
 from unet_dist.cluster.watch import Hang, Watch, name_ranks
@@ -31,7 +29,6 @@ STACKS_S = 1.0
 """From the request for stacks until the ranks are ended."""
 LATE_REPORTS_S = 1.0
 """What the reports of other hosts may take through a shared file system."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Note = Callable[..., Any]
 """Writes one line of the timeline: a kind, and facts by name."""
@@ -41,42 +38,6 @@ Note = Callable[..., Any]
 class LaunchResult:
     failure: Failure | None
     interrupted: bool
-
-
-class Interruptions:
-    """Ctrl-C and its like, counted from the first attempt to the last.
-
-    Args:
-        told: by whoever leads several jobs, in place of signals, which only one can count.
-    """
-
-    def __init__(self, *, told: bool = False) -> None:
-        self.received: list[int] = []
-        self._counting = told
-
-    @contextlib.contextmanager
-    def counted(self) -> Iterator[None]:
-        """Counts from the outermost on: jobs beside each other, in threads of their own, share
-        what their launcher's main thread counts, since only that one can set handlers."""
-        if self._counting:
-            yield
-            return
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.received.append(number)
-
-        old = {
-            number: signal.signal(number, note)
-            for number in STOP_SIGNALS
-            if signal.getsignal(number) != signal.SIG_IGN  # as by nohup
-        }
-        self._counting = True
-        try:
-            yield
-        finally:
-            self._counting = False
-            for number, handler in old.items():
-                signal.signal(number, handler)
 
 
 def run_plan(

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from unet_dist.cluster.failure import Failure
-from unet_dist.cluster.supervisor import STOP_SIGNALS, Interruptions
+from unet_dist.cluster.interruptions import STOP_SIGNALS, Interruptions
 from unet_dist.cluster.topology import Topology
 from unet_dist.errors import UserError
 from unet_dist.launching.beside import TaskEnd, run_beside

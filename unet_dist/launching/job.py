@@ -11,10 +11,11 @@ from rich.console import Console
 
 from unet_dist.cluster.children import POLL_S
 from unet_dist.cluster.failure import Failure, failure_of_json
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.parts import how_it_ended, wait_for_attempt
 from unet_dist.cluster.plan import LaunchPlan
 from unet_dist.cluster.restart import Decision, Ended, decide
-from unet_dist.cluster.supervisor import Interruptions, LaunchResult, run_plan
+from unet_dist.cluster.supervisor import LaunchResult, run_plan
 from unet_dist.launching.describe import describe_failure, describe_ranks
 from unet_dist.launching.journal import Journal
 from unet_dist.launching.placement import Placement, Supervision, plan_job

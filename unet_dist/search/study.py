@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from unet_dist.cluster.supervisor import Interruptions
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.topology import Topology
 from unet_dist.config import Config
 from unet_dist.config_file import dump_config, load_config

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from unet_dist.cluster.failure import Failure
-from unet_dist.cluster.supervisor import STOP_SIGNALS, Interruptions
+from unet_dist.cluster.interruptions import STOP_SIGNALS, Interruptions
 from unet_dist.cluster.topology import Topology
 from unet_dist.config import Config
 from unet_dist.config_file import dump_config

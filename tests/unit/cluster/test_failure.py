@@ -10,8 +10,9 @@ import pytest
 from tests.light import SLEEPS, light_plan, run_light
 from unet_dist.cluster import guard
 from unet_dist.cluster.failure import RACE_S, Failure, first_failure
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.limits import Limits
-from unet_dist.cluster.supervisor import Interruptions, run_plan
+from unet_dist.cluster.supervisor import run_plan
 from unet_dist.heartbeat import Heartbeat
 from unet_dist.runs import AttemptDir, rank_name
 

@@ -8,9 +8,10 @@ import pytest
 
 from tests.light import SLEEPS, UNWATCHED, light_plan, processes_of, wait_until
 from unet_dist.cluster import guard
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.parts import Parts, wait_for_attempt
-from unet_dist.cluster.supervisor import Interruptions, LaunchResult, run_plan
+from unet_dist.cluster.supervisor import LaunchResult, run_plan
 from unet_dist.cluster.topology import Part
 from unet_dist.errors import UserError
 from unet_dist.runs import AttemptDir, RunDir, read_json, write_json

@@ -20,9 +20,10 @@ from tests.light import (
     wait_until,
 )
 from unet_dist.cluster import children, guard
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.limits import Limits
 from unet_dist.cluster.plan import SCHEDULER, ProcessSpec, Starter
-from unet_dist.cluster.supervisor import Interruptions, run_plan
+from unet_dist.cluster.supervisor import run_plan
 from unet_dist.cluster.watch import name_ranks
 from unet_dist.runs import AttemptDir, rank_name, read_json
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from unet_dist.cli.folds import MAX_MEMBERS, chosen_members, configs_of, write_down
 from unet_dist.cluster.failure import Failure
-from unet_dist.cluster.supervisor import Interruptions
+from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.topology import Host
 from unet_dist.config import Config
 from unet_dist.config_file import build_config
