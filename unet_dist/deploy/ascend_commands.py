@@ -27,6 +27,7 @@ from unet_dist.deploy.ascend_request import AscendRequest, InputType, Shape, Siz
 from unet_dist.deploy.ascend_rules import LARGEST_BATCH, PRECISION_V1, lite_faults
 from unet_dist.deploy.lite import lite_argv, lite_ini
 from unet_dist.deploy.model_file import INPUT
+from unet_dist.profiling.texts import plain
 
 SCRIPT, AMCT_SCRIPT = "commands.sh", "amct_convert.py"
 DEFAULT_PRECISION = "fp16"
@@ -166,9 +167,11 @@ def amct_script(name: str) -> str:
     """``convert_qat_model`` (AMCT, atlasamct_16_0148 and _0160): QDQ becomes AscendQuant and
     AscendDequant; writes NAME_deploy_model.onnx for atc and NAME_fake_quant_model.onnx, which
     onnxruntime runs."""
+    # JSON's texts are Python's too.
+    model, saved = (json.dumps(f"./{file}") for file in (amct_model(name), name))
     return (
         "import amct_onnx as amct\n\n"
-        f'amct.convert_qat_model(model_file="./{amct_model(name)}", save_path="./{name}")\n'
+        f"amct.convert_qat_model(model_file={model}, save_path={saved})\n"
     )
 
 
@@ -191,10 +194,10 @@ def shell_text(request: AscendRequest, calls: list[Call], *, source: str) -> str
     Args:
         source: path of the model from the folder of the commands.
     """
+    model = f"{plain(request.model.path.name)}, SHA-256 {request.model.sha256[:16]}"
     lines = [
         "#!/usr/bin/env bash",
-        f"# unet_dist {__version__}: {request.model.path.name}, SHA-256 "
-        f"{request.model.sha256[:16]}...,",
+        f"# unet_dist {__version__}: {model}...,",
         f"# for {request.soc} by CANN {request.cann}, whose set_env.sh must have been sourced.",
         "set -euo pipefail",
         'cd "$(dirname "${BASH_SOURCE[0]}")"',

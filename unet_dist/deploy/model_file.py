@@ -281,9 +281,8 @@ class ModelFile:
 
 def content_of(model: "onnx.ModelProto") -> bytes:
     """Of the file, with the digest in it."""
-    sealed = type(model)()
-    sealed.CopyFrom(model)
-    sealed.metadata_props.add(key=CONTENT, value=_digest_of(sealed))
+    sealed = _without_digest(model)
+    sealed.metadata_props.add(key=CONTENT, value=_digest_of(model))
     return bytes(sealed.SerializeToString())
 
 
@@ -300,20 +299,27 @@ def metadata_of_onnx(path: Path) -> Metadata:
     if faults := _graph_faults(model, metadata):
         raise UserError(str(path), faults)
     if digest != _digest_of(model):
-        raise UserError(
-            str(path),
-            "is not as it was written: damaged, or changed by another program; copy it again, or "
-            "export it again",
+        again = "quantize" if metadata.precision == "int8" else "export"
+        what = (
+            "is not as it was written: damaged, or changed by another program"
+            if digest
+            else "has no digest of its content, as files of older versions"
         )
+        raise UserError(str(path), f"{what}; copy it again, or unet-dist {again} again")
     return metadata
 
 
 def _digest_of(model: "onnx.ModelProto") -> str:
-    """Of all but the digest, which is taken out."""
-    kept = [entry for entry in model.metadata_props if entry.key != CONTENT]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()[:16]
+    rest = _without_digest(model).SerializeToString(deterministic=True)
+    return hashlib.sha256(rest).hexdigest()[:16]
+
+
+def _without_digest(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    rest = type(model)()
+    rest.CopyFrom(model)
+    del rest.metadata_props[:]
+    rest.metadata_props.extend(one for one in model.metadata_props if one.key != CONTENT)
+    return rest
 
 
 def _graph_faults(model: "onnx.ModelProto", metadata: Metadata) -> list[str]:

@@ -1,13 +1,18 @@
 """Reads model files that anybody may have made: of bounded size, and complete in themselves.
 
 An ONNX file can name other files that hold its weights, by any path, and functions that call
-functions, which grow without limit when they are written out: neither is read.
+functions, which grow without limit when they are written out: neither is read, nor are graphs
+inside of nodes, in which such calls could stand.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from unet_dist.config import EvaluateConfig
 from unet_dist.errors import UserError
 from unet_dist.files import read_bytes
 
@@ -64,13 +69,21 @@ def _faults(model: "onnx.ModelProto") -> list[str]:
             f"keeps weights in other files ({', '.join(outside[:3])}), which are not read: "
             "unet-dist export writes one file"
         )
+    nodes_inside = [node for one in model.functions for node in one.node]
+    every = [*model.graph.node, *nodes_inside]
+    if nested := sorted({node.op_type for node in every if _has_graphs(node)}):
+        faults.append(f"has graphs inside of nodes ({', '.join(nested)[:60]}), which are not read")
     calls = {(one.domain, one.name): len(one.node) for one in model.functions}
-    if any((node.domain, node.op_type) in calls for one in model.functions for node in one.node):
+    if any((node.domain, node.op_type) in calls for node in nodes_inside):
         faults.append("has functions that call functions, which are not read")
     nodes = sum(calls.get((node.domain, node.op_type), 1) for node in model.graph.node)
     if nodes > MOST_NODES:
         faults.append(f"has {nodes:,} nodes, more than {MOST_NODES:,}")
     return faults
+
+
+def _has_graphs(node: "onnx.NodeProto") -> bool:
+    return any(one.HasField("g") or len(one.graphs) > 0 for one in node.attribute)
 
 
 def _locations(message: "Message") -> Iterator[str]:
@@ -97,18 +110,17 @@ def config_faults(config: object, *, in_channels: int) -> list[str]:
     faults = []
     if others := sorted(map(str, set(config) - set(PREDICTS))):
         faults.append(f"its config tells of {', '.join(others)}, but only of {', '.join(PREDICTS)}")
-    data, evaluate = (_section(config, name) for name in ("data", "evaluate"))
+    data = _section(config, "data")
     if paths := [key for key in OF_A_MACHINE if key in data]:
         faults.append(f"its config tells data.{', data.'.join(paths)} of some machine")
-    sizes = [evaluate.get("tile", 0), evaluate.get("tile", 0), evaluate.get("batch", 1)]
-    values = in_channels
-    for size in sizes:
-        values *= size if isinstance(size, int) else 1
-    if values > MOST_TILE_VALUES:
-        faults.append(
-            f"its tiles of {sizes[0]} x {sizes[0]} pixels, {sizes[2]} at once, need more than "
-            f"{MOST_TILE_VALUES * 4:,} bytes"
-        )
+    # As it will be read, with defaults, and with texts of numbers made numbers.
+    with contextlib.suppress(ValidationError):  # which is told where it is read
+        read = EvaluateConfig.model_validate(_section(config, "evaluate"))
+        if in_channels * read.tile**2 * read.batch > MOST_TILE_VALUES:
+            faults.append(
+                f"its tiles of {read.tile} x {read.tile} pixels, {read.batch} at once, need more "
+                f"than {MOST_TILE_VALUES * 4:,} bytes"
+            )
     return faults
 
 

@@ -18,7 +18,7 @@ from unet_dist.deploy.ascend_source import read_source
 from unet_dist.deploy.card_network import read_converted
 from unet_dist.deploy.comparison import compare_forms
 from unet_dist.deploy.conversion import write_conversion
-from unet_dist.deploy.model_file import Metadata, ModelFile, metadata_of_onnx
+from unet_dist.deploy.model_file import Metadata, ModelFile, _without_digest, metadata_of_onnx
 from unet_dist.deploy.onnx_tensors import OnnxTensors
 from unet_dist.deploy.runtime import open_network
 from unet_dist.errors import UserError
@@ -83,6 +83,18 @@ def test_functions_that_grow_without_limit_are_not_written_out(tmp_path: Path) -
         OnnxTensors(path)
 
 
+def test_functions_are_not_called_from_graphs_inside_of_nodes_either(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    inner = helper.make_graph([helper.make_node("F1", [], ["z"], domain="q")], "g", [], [])
+    nodes = [helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)]
+    function = helper.make_function("q", "F0", ["x"], ["y"], nodes, model.opset_import)
+    model.functions.append(function)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"graphs inside of nodes \(If\), which are not read"):
+        metadata_of_onnx(path)
+
+
 def test_what_is_too_large_or_no_file_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +154,9 @@ def test_a_float32_model_under_the_name_of_8_bits_is_told(tmp_path: Path) -> Non
         ({"config": {"data": {"root": "/etc"}}}, r"tells data\.root of some machine"),
         ({"config": {"evaluate": {"tile": 10**6}}}, "tiles of 1000000 x 1000000"),
         ({"config": {"evaluate": {"batch": 10**6, "tile": 16}}}, "1000000 at once"),
+        ({"config": {"evaluate": {"batch": 40_000}}}, "tiles of 256 x 256 pixels, 40000 at once"),
+        ({"config": {"evaluate": {"tile": "65536"}}}, "tiles of 65536 x 65536"),
+        ({"config": {"evaluate": {"tile": 65536.0}}}, "tiles of 65536 x 65536"),
         ({"numbering": {"structure": "objects"}}, "numbering is"),
         ({"threshold": "high"}, "threshold is 'high'"),
         ({"threshold": float("nan")}, "threshold is nan"),
@@ -230,5 +245,8 @@ def test_a_single_bit_that_flipped_anywhere_is_noticed(tmp_path: Path) -> None:
             metadata_of_onnx(path)
     weight = content.index(onnx.load_from_string(content).graph.initializer[0].raw_data)
     path.write_bytes(content[:weight] + bytes([content[weight] ^ 1]) + content[weight + 1 :])
-    with pytest.raises(UserError, match="is not as it was written: damaged"):
+    with pytest.raises(UserError, match=r"not as it was written: damaged.*unet-dist export"):
+        metadata_of_onnx(path)
+    path.write_bytes(_without_digest(onnx.load_from_string(content)).SerializeToString())
+    with pytest.raises(UserError, match="has no digest of its content"):
         metadata_of_onnx(path)

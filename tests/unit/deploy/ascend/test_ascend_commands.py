@@ -1,6 +1,8 @@
 """The commands and files, compared with what was written by hand from the documents' syntax."""
 
+import ast
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +65,18 @@ def test_eight_bits_go_through_amct_and_make_one_file_for_each_shape() -> None:
         "model_int8_Ascend910B3_1x3x256x256_DIGEST.om.json",
         "model_int8_Ascend910B3_4x3x512x512_DIGEST.om.json",
     ]
+
+
+def test_the_name_of_a_model_never_becomes_code() -> None:
+    name = 'm");import os;x=("\nrm -r /\n.onnx'
+    request = replace(
+        REQUEST, model=replace(INT8, path=Path(name)), soc="Ascend910B3", cann="9.1", int8=True,
+        precisions=("mixed_float16",), shapes=((1, 3, 256, 256),),
+    )  # fmt: skip
+    files = planned(request)
+    kinds = [type(one).__name__ for one in ast.parse(files["amct_convert.py"]).body]
+    assert kinds == ["Import", "Expr"]
+    assert "rm" not in shlex.split(files[SCRIPT], comments=True)
 
 
 def test_conversions_that_differ_in_anything_have_names_of_their_own() -> None:
