@@ -1,5 +1,6 @@
 """The capture of one rank, with a stand-in for MindSpore's profiler."""
 
+import errno
 import json
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from unet_dist.profiling.load import find_profiles, read_profiles
 from unet_dist.progress import profile_line
 from unet_dist.records import RecordWriter, read_records
 from unet_dist.runs import RunDir
+from unet_dist.train import capture as capturing
 from unet_dist.train.capture import Capture
 from unet_dist.train.profiler import mindspore_profiler
 
@@ -106,6 +108,19 @@ def test_the_steps_asked_for_are_profiled_and_no_others(tmp_path: Path, warmup: 
     assert (record["steps"], record["fault"]) == (3, "")
     assert record["overhead"] is None  # of one step before it that did not compile
     assert capture.comm.heartbeat.on_wait is None
+
+
+def test_a_full_disk_costs_the_profile_and_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(capturing, "write_simulated", full)
+    with RecordWriter(tmp_path / "records.jsonl") as records:
+        train(capture_of(tmp_path, CapturePlan.parse("steps=3:5", "all"), records), 8)
+    [record] = [r for r in read_records(tmp_path / "records.jsonl") if r["kind"] == "profile"]
+    assert record["fault"] == "its files could not be written: No space left on device"
 
 
 def test_the_cost_of_a_capture_is_told_against_steps_that_do_not_compile(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ CONTROL_PLANE = [
     "unet_dist.deploy.bench",
     "unet_dist.deploy.predict",
     "unet_dist.evaluate.score",
+    "unet_dist.profiling.analysis",
+    "unet_dist.profiling.load",
+    "unet_dist.profiling.predictions",
+    "unet_dist.report.html",
     "unet_dist.report.pictures",
+    "unet_dist.report.profile",
+    "unet_dist.search.report",
+    "unet_dist.search.study",
 ]
 
 

@@ -106,11 +106,12 @@ def analyze(
     from unet_dist.profiling.analysis import analyse
     from unet_dist.profiling.describe import missing_lines, untold_lines
     from unet_dist.profiling.roofline import CHIPS
+    from unet_dist.profiling.workload import amp_of
 
     one_of("--chip", chip, tuple(CHIPS))
     console = console_for(as_json)
     profiles = _read(folders, console)
-    analysis = analyse(profiles, chip=chip)
+    analysis = analyse(profiles, amp=amp_of(folders[0]), chip=chip)
     if csv_folder is not None:
         _write_tables(analysis, csv_folder)
     if html is not None:

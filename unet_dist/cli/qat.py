@@ -39,7 +39,7 @@ def train_for_8_bits(
     from unet_dist.deploy.source import open_source
 
     source = open_source(run, opset=17)
-    start = start_file(source, folder)
+    start = start_file(source, folder, images=calibrate)
     config = qat_config(source.config, start, epochs)
     placement = placement.or_else(folder.last_placement() or run.last_placement())
     topology = placement.topology()

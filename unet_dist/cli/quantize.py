@@ -134,6 +134,7 @@ def quantize(
         max_size=max_size,
         runtime=runtime,  # type: ignore[arg-type]
         layout=layout,  # type: ignore[arg-type]
+        correct_bias=method == "ptq",
     )
     trained = training if method == "qat" else None
     with told_phases("no model was written; the same command begins again") as phases:

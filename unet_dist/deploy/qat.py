@@ -66,12 +66,11 @@ def qat_config(config: Config, start: Path, epochs: int) -> Config:
     )
 
 
-def start_file(source: Source, folder: RunDir) -> Path:
-    """Named after the weights, so that a training that started from others is told by its
-    configuration."""
-    return folder.path.with_name(
-        f"{folder.path.name}_start_{source.metadata.checkpoint_sha256[:16]}.safetensors"
-    )
+def start_file(source: Source, folder: RunDir, *, images: int) -> Path:
+    """Named after the weights and the number of images that ranges are learnt on, so that a
+    training that started from others is told by its configuration."""
+    digest = source.metadata.checkpoint_sha256[:16]
+    return folder.path.with_name(f"{folder.path.name}_start_{digest}_{images}.safetensors")
 
 
 def write_start(source: Source, path: Path, *, images: int) -> None:

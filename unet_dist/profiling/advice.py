@@ -333,7 +333,10 @@ def _memory(seen: Seen) -> Iterator[Advice]:
             rule="memory_reserved",
             what="much memory is reserved that no tensor uses",
             gain_ns=math.nan,
-            evidence=(f"{memory.gap_share:.0%} of {memory.peak_reserved_mb:.0f} MB at the peak",),
+            evidence=(
+                f"tensors never take {memory.gap_share:.0%} of the {memory.peak_reserved_mb:.0f} "
+                "MB that are reserved",
+            ),
             setting="mindspore.runtime.set_memory(init_size=..., increase_size=...), or batches of "
             "one size",
             disproof="the same without the first step",

@@ -49,7 +49,7 @@ class MemoryUse:
     peak_allocated_mb: float
     peak_reserved_mb: float
     gap_share: float
-    """Of what is reserved at the moment of the largest reservation, what no tensor uses."""
+    """Of the largest reservation, what is above the most that tensors take at any moment."""
     holders: tuple[tuple[str, float], ...]
     """Operators whose allocations are alive at the peak, and their MB, the largest first."""
     growth_mb: float

@@ -57,6 +57,12 @@ class KnownStep:
     """What is assumed of it."""
 
 
+def amp_of(folder: Path) -> str:
+    """Of the run that the profile lies in; empty: in none."""
+    known = run_of(folder)
+    return known.config.train.amp if known else ""
+
+
 def run_of(folder: Path) -> Profiled | None:
     """Of a profile within a run folder; None outside of one."""
     for place in (folder, *folder.resolve().parents):

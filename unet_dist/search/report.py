@@ -26,7 +26,7 @@ from unet_dist.search.holdings import Holding, busy_share, cards_of, holdings_of
 from unet_dist.search.importance import importances
 from unet_dist.search.reference import UNKNOWN
 from unet_dist.search.rungs import rungs_of
-from unet_dist.search.site import Site
+from unet_dist.search.site import Site, train_command
 from unet_dist.search.space import Params
 from unet_dist.search.study_files import read_state, read_study
 from unet_dist.search.trials import Study, Trial
@@ -85,7 +85,7 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
         how=_how_chosen(summary),
         against_base=_against_base(summary, study),
         metric=names[0],
-        command=f"unet-dist train {folder.best} --simulate {_width(study, candidates)}",
+        command=train_command(folder.best, site, _width(study, candidates)),
         keys=[key.split(".") for key in study.spec.space],
         names=names,
         best=[_trial_row(study, trial, names) for trial in ordered[:ROWS]],

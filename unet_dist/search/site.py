@@ -1,5 +1,6 @@
 """Where trials run: all the cards of a controller, and the part of one trial."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -75,6 +76,20 @@ def place_of(site: Site, lease: Lease, run: RunDir) -> Placement:
     shares = share_cores(site.placement.cores or host.usable_cores(), site.cards())
     cores = sorted({core for card in lease.cards for core in shares[card]})
     return replace(site.placement, simulate=len(lease.cards), cores=tuple(cores))
+
+
+def train_command(config: Path, site: Site, cards: int) -> str:
+    """The command that trains a trial's configuration on as many of the cards as it had."""
+    table = site.placement.rank_table
+    if not table:
+        return shlex.join(["unet-dist", "train", str(config), "--simulate", str(cards)])
+    cut = []
+    if cards < site.cards():
+        part = str(config.with_name(f"cards_{cards}.json"))
+        cut = ["unet-dist", "rank-table", "slice", table, "--ranks", f"0-{cards - 1}", "-o", part]
+        table = part
+    train = ["unet-dist", "train", str(config), "--rank-table", table]
+    return " && ".join(map(shlex.join, filter(None, (cut, train))))
 
 
 def check_site(spec: SearchSpec, base: Config, site: Site) -> None:

@@ -28,7 +28,7 @@ from unet_dist.search.leases import Cards
 from unet_dist.search.memory import predicted_memory_gb
 from unet_dist.search.reference import Comparison, against_base, base_note, reference_of
 from unet_dist.search.rungs import rungs_of
-from unet_dist.search.site import Site, place_of
+from unet_dist.search.site import Site, place_of, train_command
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.study_files import database_url
 from unet_dist.search.trial_data import DataSets, close_run, config_of
@@ -223,7 +223,7 @@ class SearchJob:
             f"# on validation images, after {epochs} on {cards}.\n"
             + (f"# The seed below, {base.seed}, is that of the search.\n" if best.seeds else "")
             + (f"# {result.against_base.text}\n" if result.against_base else "")
-            + f"# unet-dist train {self.folder.best} --simulate {width}\n"
+            + f"# {train_command(self.folder.best, self.site, width)}\n"
         )
         write_text_atomically(self.folder.best, head + dump_config(config_of(base, trial)))
         write_json(

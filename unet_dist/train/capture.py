@@ -127,8 +127,8 @@ class Capture:
             with contextlib.suppress(OSError):  # the folder of another rank is in it
                 self._folder.parent.rmdir()
             fault = f"the training ended in its warm-up, before step {window.first}"
-        elif self.simulated and not write_simulated(self._folder, self._recording, self.comm):
-            self._note = "; ".join(filter(None, (self._note, NO_OPERATORS)))
+        elif self.simulated:
+            fault = self._write_simulated()
         if not fault and not self._is_there():
             fault = "MindSpore's profiler wrote no files"
         overhead, scatter = self._cost(window)
@@ -142,6 +142,16 @@ class Capture:
             fault=fault,
             note=self._note,
         )
+
+    def _write_simulated(self) -> str:
+        """What went wrong: a disk that is too full for a profile is no reason to end a training,
+        as on cards, whose profiler raises nothing either."""
+        try:
+            if not write_simulated(self._folder, self._recording, self.comm):
+                self._note = "; ".join(filter(None, (self._note, NO_OPERATORS)))
+        except OSError as error:
+            return f"its files could not be written: {error.strerror}"
+        return ""
 
     def _cost(self, window: Window) -> tuple[float | None, float | None]:
         """How much longer steps take than those before, and how much both differ by themselves: the

@@ -200,6 +200,13 @@ def test_a_clean_job_gets_no_advice():
     assert {draw: one for draw, one in found.items() if one[0] != "none"} == {}
 
 
+def test_mixed_precision_is_not_advised_where_the_run_has_it():
+    job, _ = float32(np.random.default_rng(1))
+    profiles = run(job, 1)
+    rules = [{one.rule for one in analyse(profiles, amp=amp).advice} for amp in ("", "off", "fp16")]
+    assert ["float32" in each for each in rules] == [True, True, False]
+
+
 def test_operators_on_the_cpu_of_the_card_are_named():
     job = clean(np.random.default_rng(1))
     works = list(job.works)

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from tests.unit.profiling.made import profile_of
 from unet_dist.cli import app
+from unet_dist.profiling import analysis
 from unet_dist.profiling.intervals import NOTHING
 from unet_dist.profiling.write import write_text_folder
 from unet_dist.records import RecordWriter
@@ -51,6 +52,23 @@ def test_a_prediction_of_simulated_ranks_says_so_and_shows_the_measured_step(tmp
     assert told["simulated"] is True
     assert told["notes"][1].startswith("On 2 ranks a step was measured with 100.00 ms")
     assert "nothing here is a speed of cards" in analysed(run.profiles)
+
+
+@pytest.mark.parametrize("amp", ["off", "fp16"])
+def test_a_profile_is_judged_by_the_precision_of_its_run(tmp_path, config, amp, monkeypatch):
+    run, asked, seen_of = RunDir(tmp_path), [], analysis._seen
+    config.write_text(f"train: {{amp: '{amp}'}}\n")
+    with RecordWriter(run.records(0), resume_step=0) as records:
+        records.write("start", step=0, images_per_rank=4)
+    profiled(run.profile(5))
+
+    def seen(*values):
+        asked.append(values[-1])
+        return seen_of(*values)
+
+    monkeypatch.setattr(analysis, "_seen", seen)
+    analysed(run.profiles)
+    assert asked == [amp]
 
 
 def analysed(folder):

@@ -85,7 +85,8 @@ def test_the_report_tells_the_whole_search(study: StudyDir, first_report: str) -
     assert "lr &lt;too&gt; high" in page
     assert "Search &lt;b&gt;study" in page
     assert "<p>The winner beats &lt;the&gt; base. Note: so it is.</p>" in page
-    assert f"unet-dist train {study.path}".replace("<b>", "&lt;b&gt;") in page
+    best = str(study.best).replace("<b>", "&lt;b&gt;")
+    assert f"unet-dist train &#39;{best}&#39; --simulate" in page
     # It needs no other file.
     assert not re.search(r"""(src|href)=["'](?!data:image/png;base64,)""", page)
     counted = read_study(study)[0]

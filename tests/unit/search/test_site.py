@@ -11,7 +11,7 @@ from unet_dist.launching.placement import Placement, check_fit
 from unet_dist.runs import RunDir, write_json
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.leases import Lease
-from unet_dist.search.site import Site, check_site, place_of
+from unet_dist.search.site import Site, check_site, place_of, train_command
 from unet_dist.search.spec import SearchSpec, load_spec
 from unet_dist.search.study_files import begin_study, changed, load_study, read_state, write_spec
 
@@ -30,6 +30,18 @@ def test_a_trial_gets_its_slice_of_the_rank_table(tmp_path: Path) -> None:
     assert [(device.rank, device.device_id) for device in devices] == [(0, 4), (1, 6)]
     topology = placement.topology()
     assert (topology.target, topology.world) == ("Ascend", 2)
+
+
+def test_the_winner_trains_where_its_trial_did() -> None:
+    best = Path("s/best.yaml")
+    assert train_command(best, SIMULATED, 2) == "unet-dist train s/best.yaml --simulate 2"
+    table = CARDS.placement.rank_table
+    whole, part = (train_command(best, CARDS, cards) for cards in (8, 2))
+    assert whole == f"unet-dist train s/best.yaml --rank-table {table}"
+    assert part == (
+        f"unet-dist rank-table slice {table} --ranks 0-1 -o s/cards_2.json && "
+        "unet-dist train s/best.yaml --rank-table s/cards_2.json"
+    )
 
 
 def test_simulated_cards_have_cores_of_their_own(tmp_path: Path) -> None:
