@@ -141,14 +141,14 @@ def _how_to_enlarge(part: str, splits: Splits, config: SplitConfig, *, folds: bo
     return f"{listed if config.by == 'list' else 'raise data.split.val'}, or {cross}"
 
 
-def half_width(number: int, spread: float = TYPICAL_SPREAD) -> float:
-    """Of the 95 % interval of a mean over so many images."""
-    return student_95(number) * spread / math.sqrt(number)
+def half_width(number: int, spread: float = TYPICAL_SPREAD, *, among: int = 1) -> float:
+    """Of the 95 % interval of a mean over so many images; ``among`` as of ``student_95``."""
+    return student_95(number, among=among) * spread / math.sqrt(number)
 
 
-def student_95(number: int) -> float:
+def student_95(number: int, *, among: int = 1) -> float:
     """Standard errors that the 95 % interval of a mean of so many values, 2 at least, reaches to
-    either side."""
+    either side; of so many means at once all intervals hold (Bonferroni)."""
     from scipy.stats import t  # half a second that most commands do without
 
-    return float(t.ppf(0.975, number - 1))
+    return float(t.ppf(1 - 0.025 / among, number - 1))

@@ -21,7 +21,6 @@ from unet_dist.deploy.folding import fold_batch_norms
 from unet_dist.deploy.model_file import INPUT, INPUT_AXES, MASK, Metadata
 from unet_dist.model.norm_rules import EPSILON, groups_of
 
-OPSETS = (13, 15, 17)
 IR_VERSIONS = {13: 7, 15: 8, 17: 8}
 """The oldest that holds each opset, for old readers."""
 

@@ -33,7 +33,6 @@ from unet_dist.evaluate.predictor import Network, Predictor
 
 Bias = NDArray[np.float32]
 Layout = Literal["auto", "plain", "compact"]
-LAYOUTS: tuple[Layout, ...] = ("auto", "plain", "compact")
 """plain: operators alone, which every program reads. compact: see ``functions``; OpenVINO reads it
 through this program alone. auto: compact if plain is too large a file."""
 TIMED_RUNS = 15

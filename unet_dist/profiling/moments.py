@@ -43,14 +43,6 @@ def _ns_of_us(text: object) -> int | None:
         return None
 
 
-def us_of_ns(moment_ns: float) -> float:
-    return moment_ns / NS_PER_US
-
-
-def ms_of_ns(moment_ns: float) -> float:
-    return moment_ns / 1e6
-
-
 def number_of(text: object) -> float:
     """Of a cell; NaN for ``N/A``, nothing, or what is no number."""
     try:

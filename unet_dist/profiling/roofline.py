@@ -30,7 +30,6 @@ CHANNELS: Mapping[str, tuple[int, ...]] = {
     "NDC1HWC0": (2, 5),
 }  # fmt: skip
 """Dimensions that are no place in an image, by layout."""
-NO_WORK = "|" * (len(SIGNATURE) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,6 +84,9 @@ class Comparison:
     """At the same epoch."""
     sign: float
     """1 if more is better, else -1."""
+    among: int = 1
+    """Candidates that the winner was chosen from by these very seeds, which makes the best of them
+    look better than it is."""
     is_alone: bool = False
     """The base is the winner only since nothing else came as far yet."""
 
@@ -101,11 +104,15 @@ class Comparison:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % for the mean gain, by Student's t over the seeds; undefined with fewer than two."""
+        """95 % for the mean gain, by Student's t over the seeds, widened for the choice among
+        several; undefined with fewer than two seeds."""
         gains = self.gains
         if len(gains) < 2:
             return math.nan, math.nan
-        mean, half = statistics.fmean(gains), half_width(len(gains), statistics.stdev(gains))
+        mean, half = (
+            statistics.fmean(gains),
+            half_width(len(gains), statistics.stdev(gains), among=self.among),
+        )
         return mean - half, mean + half
 
     @property
@@ -133,6 +140,7 @@ class Comparison:
             (low, high), gain = self.interval, f"gain {number_text(self.gain)}"
             if not math.isnan(low):
                 gain += f", 95 % {low:.4g} to {high:.4g} over {len(self.gains)} seeds"
+                gain += f" as the best of {self.among}" if self.among > 1 else ""
             parts.append(gain)
         if not self.base.seeds:
             parts.append(f"after {counted(self.base.epoch, 'epoch')}")
@@ -165,9 +173,10 @@ def against_base(
         again = [each for each in found if each.is_base]
         others = any(values_of(trial) != base for trial in best_of(spec, study))
         alone = others and again == list(found)
-        return (
-            Comparison(winner=winner, base=again[0], sign=sign, is_alone=alone) if again else None
-        )
+        if not again:
+            return None
+        among = max(1, len(found) - len(again))
+        return Comparison(winner=winner, base=again[0], sign=sign, among=among, is_alone=alone)
     trials = [trial for trial in study.trials if trial.results and values_of(trial) == base]
     if not trials or winner.trial is None:
         return None

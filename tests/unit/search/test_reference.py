@@ -120,6 +120,17 @@ def test_the_seeds_of_the_base_follow_those_of_the_best() -> None:
     assert retraining(spec, list(STUDY.trials), [], POINT, seed=0).budget.trials == 4
 
 
+def test_the_best_of_several_must_beat_the_base_by_more() -> None:
+    """Gains 0.10, 0.11, 0.12, t of 2 degrees 4.3027 at 0.975 and 7.6488 at 1 - 0.025 / 3."""
+    half = 0.01 / 3**0.5
+    one = compared({"good": [0.9, 0.8, 0.7], "base": [0.8, 0.69, 0.58]})
+    assert one is not None
+    assert one.interval == pytest.approx((0.11 - 4.3027 * half, 0.11 + 4.3027 * half), abs=1e-6)
+    best = replace(one, among=3)
+    assert best.interval == pytest.approx((0.11 - 7.6488 * half, 0.11 + 7.6488 * half), abs=1e-5)
+    assert best.text.endswith("over 3 seeds as the best of 3)")
+
+
 @pytest.mark.parametrize(
     ("seeds", "gain", "verdict"),
     [
