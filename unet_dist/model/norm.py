@@ -5,7 +5,6 @@ from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
 from unet_dist.model.norm_rules import EPSILON, groups_of
-from unet_dist.model.target import on_cpu
 
 Tensors = tuple[ms.Tensor, ...]
 
@@ -21,10 +20,8 @@ def make_norm(kind: str, channels: int, all_reduce: nn.Cell | None) -> nn.Cell:
         return GroupNorm(channels, channels if kind == "instance" else groups_of(channels))
     if kind == "batch" or all_reduce is None:
         norm = nn.BatchNorm2d(channels, eps=EPSILON, momentum=KEEP_STATISTICS)
-    elif on_cpu():
-        norm = SyncBatchNorm(channels, all_reduce)
     else:
-        norm = nn.SyncBatchNorm(channels, eps=EPSILON, momentum=KEEP_STATISTICS)
+        norm = SyncBatchNorm(channels, all_reduce)
     norm.is_norm = True
     return norm
 
@@ -50,8 +47,8 @@ class GroupNorm(nn.Cell):
 class SyncBatchNorm(nn.Cell):
     """Batch norm whose statistics, forward and backward, are those of all ranks' images.
 
-    For simulated ranks; Ascend has an operator of its own. The names are those of
-    nn.BatchNorm2d, so a checkpoint fits either. Every rank holds equally many pixels.
+    MindSpore's own is for Ascend alone, so that no simulated rank would prove it. The names are
+    those of nn.BatchNorm2d, so a checkpoint fits either. Every rank holds equally many pixels.
     """
 
     def __init__(self, channels: int, all_reduce: nn.Cell) -> None:
