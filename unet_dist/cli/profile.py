@@ -178,8 +178,8 @@ def compare(
 ) -> None:
     """Say what became slower from one profile to another, beyond the noise of their steps.
 
-    --fail-above exits with 2 where the steps are too few or too noisy to judge that limit; 0% asks
-    for whatever is beyond the noise.
+    --fail-above exits with 2 where the steps are too few or too noisy to judge that limit, or files
+    were missing or damaged; 0% asks for whatever is beyond the noise.
 
     \b
     Examples:
@@ -194,6 +194,7 @@ def compare(
         comparison_lines,
         too_noisy_text,
     )
+    from unet_dist.profiling.describe import SIMULATED, missing_lines
     from unet_dist.profiling.unlike import unlike
 
     limit = _percent(fail_above) if fail_above else None
@@ -201,16 +202,37 @@ def compare(
     if not one.parts or not other.parts:
         raise UserError("A B", "one of them tells nothing of a step: unet-dist profile analyze")
     found = compare_profiles(one, other)
+    faults = [
+        f"{name}: {line}"
+        for name, each in (("A", one), ("B", other))
+        for line in missing_lines(each.ranks)
+    ]
+    if limit is not None and faults:
+        raise UserError("--fail-above", [f"cannot be judged: {fault}" for fault in faults])
     if limit is not None and not found.is_judged:
         raise UserError("--fail-above", f"needs {FEWEST} steps of each profile to tell noise from "
                         f"a change: A has {found.steps_a}, B has {found.steps_b}")  # fmt: skip
     if limit is not None and found.is_too_noisy_for(limit):
         raise UserError("--fail-above", too_noisy_text(found, limit))
     slower, differences = found.slower_by(), unlike(before, one, after, other)
-    lines = [*(f"not the same work: {line}" for line in differences), *comparison_lines(found)]
-    value = finite({**asdict(found), "slower_by": slower, "differences": differences})
+    lines = [
+        *([SIMULATED] if one.simulated or other.simulated else []),
+        *(f"missing: {fault}" for fault in faults),
+        *(f"not the same work: {line}" for line in differences),
+        *comparison_lines(found),
+    ]
+    value = finite(
+        {
+            **asdict(found),
+            "simulated": one.simulated or other.simulated,
+            "slower_by": slower,
+            "differences": differences,
+            "missing": faults,
+        }
+    )
     answer(console_for(as_json), as_json, "\n".join(lines), value)
-    raise typer.Exit(EXIT_JOB_FAILED if limit is not None and slower > limit else EXIT_DONE)
+    failed = bool(faults) or (limit is not None and slower > limit)
+    raise typer.Exit(EXIT_JOB_FAILED if failed else EXIT_DONE)
 
 
 def _percent(text: str) -> float:
@@ -286,6 +308,7 @@ def _step_of(
     from unet_dist.config_file import load_config
     from unet_dist.profiling.analysis import analyse
     from unet_dist.profiling.clocks import align
+    from unet_dist.profiling.describe import missing_lines
     from unet_dist.profiling.stragglers import divided_by_arrival
     from unet_dist.profiling.workload import known_step, run_of, step_of_shapes
 
@@ -300,6 +323,8 @@ def _step_of(
             "--batch (over all cards), or name RUN/profile, or the configuration",
         )
     profiles = _read([source], console_for(True))
+    for line in missing_lines(profiles):
+        console_for(True).print(f"missing: {line}", markup=False)
     divided = divided_by_arrival(profiles, align(profiles))
     step = known_step(analyse(profiles), divided, topology, known or batch)
     return step, batch if known else 0

@@ -9,7 +9,7 @@ from unet_dist.profiling.advice import LEAST_SHARE, advise
 from unet_dist.profiling.clocks import Clock, align, occurrences
 from unet_dist.profiling.finite import finite
 from unet_dist.profiling.intervals import common, total_ns
-from unet_dist.profiling.levels import ahead_of_collectives, decisive, levels_of
+from unet_dist.profiling.levels import ahead_of_collectives, decisive, levels_of, of_steps
 from unet_dist.profiling.links import Link, links_of, slow_links
 from unet_dist.profiling.memory import MemoryUse, memory_use
 from unet_dist.profiling.operators import (
@@ -40,6 +40,8 @@ from unet_dist.profiling.tables import RankProfile
 from unet_dist.profiling.uneven import Uneven, uneven_of, without_data_waits_ns
 
 SCHEMA = 1
+MOST_RANKS = 1 << 16
+"""Of a job; a file may tell any number."""
 PART_NAMES: Mapping[str, str] = {
     "computing": "computing",
     "transfer": "data moving between ranks",
@@ -100,6 +102,8 @@ class Analysis:
     collectives: tuple[CollectiveRow, ...]
     links: tuple[Link, ...]
     slow_links: tuple[tuple[Link, float], ...]
+    kernel_steps: int
+    """That the kernels of ``types``, ``shapes`` and ``scopes`` are of, warm-up and all."""
     types: tuple[OperatorGroup, ...]
     shapes: tuple[OperatorGroup, ...]
     scopes: tuple[OperatorGroup, ...]
@@ -152,6 +156,7 @@ def analyse(profiles: Sequence[RankProfile], *, amp: str = "", chip: str = "910B
         collectives=tuple(late.rows),
         links=tuple(links),
         slow_links=tuple(seen.slow_links),
+        kernel_steps=num_steps(kernels) if kernels else 0,
         types=tuple(types),
         shapes=tuple(by_shape(kernels, peaks)) if kernels else (),
         scopes=tuple(by_scope(kernels, peaks)) if kernels else (),
@@ -270,7 +275,12 @@ def _lateness(
     num_steps = max(1, len(typical.steps))
     numbers = [profile.rank for profile in aligned]
     levels = levels_of(aligned, keys)
-    chosen = decisive(aligned, begins_cr, keys, levels)
+    chosen = of_steps(
+        decisive(aligned, begins_cr, keys, levels),
+        aligned,
+        keys,
+        {one.step for one in typical.steps},
+    )
     decisive_cr, before = begins_cr[chosen], ahead_of_collectives(aligned, keys, levels, chosen)
     found = stragglers_of(
         decisive_cr,
@@ -315,6 +325,7 @@ def _rows(
 
 def _absent(profiles: Sequence[RankProfile]) -> list[int]:
     named = {end for p in profiles for one in p.transfers for end in (one.source, one.target)}
+    named |= set(range(min(MOST_RANKS, max(profile.world for profile in profiles))))
     return sorted(named - {profile.rank for profile in profiles})
 
 

@@ -2,7 +2,6 @@
 text; also that of simulated ranks. Columns and units are those of MindSpore 2.7 to 2.10 and of
 torch_npu with CANN 7 to 9."""
 
-import contextlib
 import csv
 import json
 import re
@@ -98,7 +97,8 @@ def output_of(folder: Path) -> Path:
 
 def read_text_folder(folder: Path, rank: int) -> RankProfile:
     """Whatever is there; what is not, or is damaged, is named in ``missing``."""
-    reading, about = _Folder(path=output_of(folder)), _about(folder)
+    reading = _Folder(path=output_of(folder))
+    about = _about(folder, reading.missing)
     read = reading.read("trace_view.json", _trace, why="no timeline")
     trace = read or NO_TRACE
     table = reading.read("kernel_details.csv", _kernels, why="")
@@ -154,7 +154,7 @@ def rank_of_folder(folder: Path) -> int | None:
         named = INFO.fullmatch(path.name)
         if named and named[1]:
             return int(named[1])
-    about = _about(folder)
+    about = _about(folder, [])
     inner = about.get("ms_profiler_info")
     told = about.get("rank_id", inner.get("rank_id") if isinstance(inner, dict) else None)
     if RANK.fullmatch(str(told)):
@@ -166,10 +166,14 @@ def rank_of_folder(folder: Path) -> int | None:
     return None
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def _about(folder: Path, faults: list[str]) -> dict[str, Any]:
     for path in sorted(folder.glob("profiler_info*.json")):
-        with contextlib.suppress(UserError, RecursionError):
+        try:
             return read_json(path)
+        except UserError as error:
+            faults += [f"{path.name}: {fault}" for fault in error.faults]
+        except RecursionError:
+            faults.append(f"{path.name}: is nested too deeply")
     return {}
 
 
@@ -186,7 +190,7 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
         for name in ("begin", "end", "step", "name", "type", "core", "shapes", "dtypes",
                      "signature")
     }  # fmt: skip
-    with open_table(path, faults) as table:
+    with open_table(path, faults, key="Start Time(us)") as table:
         names = [c for c in table.columns if c.startswith(("aic", "aiv", "cube_", "memory_bound"))]
         counters = {name: array("f") for name in names}
         for row in table.rows():
@@ -234,7 +238,7 @@ def _kernels(path: Path, faults: list[str]) -> Kernels:
 
 def _step_times(path: Path, faults: list[str]) -> dict[int, dict[str, float]]:
     found = {}
-    with open_table(path, faults) as table:
+    with open_table(path, faults, key="Step") as table:
         for row in table.rows():
             step = row["Step"]
             number = int(step) if step.isdigit() else NO_STEP
@@ -282,7 +286,7 @@ def _transfers(path: Path, _: list[str]) -> list[Transfer]:
 
 def _memory(path: Path, faults: list[str]) -> list[MemoryCurve]:
     rows: dict[str, list[tuple[int, float, float]]] = {}
-    with open_table(path, faults) as table:
+    with open_table(path, faults, key="Timestamp(us)") as table:
         for row in table.rows():
             at = ns_of_us(row["Timestamp(us)"])
             if at is not None:
@@ -296,7 +300,7 @@ def _memory(path: Path, faults: list[str]) -> list[MemoryCurve]:
 
 def _allocations(path: Path, faults: list[str]) -> list[Allocation]:
     found = []
-    with open_table(path, faults) as table:
+    with open_table(path, faults, key="Allocation Time(us)") as table:
         for row in table.rows():
             begin = ns_of_us(row["Allocation Time(us)"])
             if begin is not None:

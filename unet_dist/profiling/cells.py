@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from unet_dist.errors import UserError
 from unet_dist.profiling.tables import MOST_ROWS
 
 LONGEST_CELL = 1 << 24
@@ -60,16 +61,23 @@ class Table:
 
 
 @contextmanager
-def open_table(path: Path, faults: list[str]) -> Iterator[Table]:
+def open_table(path: Path, faults: list[str], *, key: str) -> Iterator[Table]:
     """Rows that could not be used are told in ``faults`` at the end.
+
+    Args:
+        key: a column without which no row tells anything.
 
     Raises:
         OSError: the file cannot be read.
         csv.Error: it is no table.
+        UserError: it is empty, or has no such column.
     """
     csv.field_size_limit(LONGEST_CELL)
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         table = Table(csv.reader(_lines_of(file)))
+        if key not in table.places:
+            what = f"has no column {key}" if any(table.columns) else "is empty"
+            raise UserError(str(path), f"{what}: it is damaged, or another file")
         yield table
     if table.has_more:
         faults.append(f"{path.name}: only the first {MOST_ROWS:,} rows are read")

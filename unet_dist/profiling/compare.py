@@ -83,7 +83,7 @@ def compare_profiles(a: Analysis, b: Analysis) -> ProfileComparison:
     return ProfileComparison(
         step=step,
         parts=tuple(_largest(parts, least)),
-        kernels=tuple(_largest(_kernels(a, b, len(steps_a), len(steps_b)), least)),
+        kernels=tuple(_largest(_kernels(a, b), least)),
         steps_a=len(steps_a),
         steps_b=len(steps_b),
         outliers=tuple(
@@ -117,8 +117,8 @@ def _change(name: str, a_ns: Sequence[int], b_ns: Sequence[int]) -> Change:
     )
 
 
-def _kernels(a: Analysis, b: Analysis, num_a: int, num_b: int) -> Iterable[Change]:
-    one, other = _by_name(a.types, num_a), _by_name(b.types, num_b)
+def _kernels(a: Analysis, b: Analysis) -> Iterable[Change]:
+    one, other = (_by_name(each.types, each.kernel_steps) for each in (a, b))
     for name in sorted(one.keys() | other.keys()):
         yield Change(
             name=name,

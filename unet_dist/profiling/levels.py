@@ -1,6 +1,6 @@
 """Moments at which all ranks are level, and what each rank does between them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,32 @@ def decisive(
     order = np.lexsort((-spread, groups))
     _, firsts = np.unique(groups[order], return_index=True)
     return np.asarray(order[firsts])
+
+
+def of_steps(
+    chosen: NDArray[np.intp],
+    profiles: Sequence[RankProfile],
+    keys: Sequence[tuple[str, int]],
+    steps: Collection[int],
+) -> NDArray[np.intp]:
+    """Those of the chosen places that lie in these steps, and in what is trained of them: a
+    validation or a checkpoint, with collectives of its own, is told by itself. All of them where
+    none does, as where steps are not marked."""
+    calls = [occurrences(profile) for profile in profiles]
+    asides = [merged(*profile.beside.values()) for profile in profiles]
+    kept = [
+        place
+        for place in chosen.tolist()
+        if calls[0][keys[place]].step in steps
+        and not any(
+            (
+                (aside[:, 0] <= own[keys[place]].begin_ns)
+                & (own[keys[place]].begin_ns < aside[:, 1])
+            ).any()
+            for own, aside in zip(calls, asides, strict=True)
+        )
+    ]
+    return np.array(kept, np.intp) if kept else chosen
 
 
 def ahead_of_collectives(

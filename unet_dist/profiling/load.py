@@ -199,7 +199,7 @@ def read_cluster_table(path: Path) -> list[RankProfile]:
     rows: dict[int, dict[int, dict[str, float]]] = {}
     faults: list[str] = []
     try:
-        with open_table(path, faults) as table:
+        with open_table(path, faults, key="Type") as table:
             columns = [c for c in table.columns if c not in ("Step", "Type", "Index")]
             for row in table.rows():
                 if row["Type"] == "rank" and row["Index"].isdigit():

@@ -27,7 +27,7 @@ class Advice:
 
     def gain_text(self, step_ns: float) -> str:
         """``up to 12% of a step``; a mean that some steps lengthen may exceed the median step."""
-        if math.isnan(self.gain_ns):
+        if math.isnan(self.gain_ns) or not step_ns:
             return ""
         median = "median " if self.gain_ns > step_ns else ""
         return f"up to {self.gain_ns / step_ns:.0%} of a {median}step"

@@ -8,8 +8,9 @@ import pytest
 
 from tests.unit.profiling.planted import NS, Work, clean, run, step_ms
 from unet_dist.profiling.analysis import analyse
+from unet_dist.profiling.compare import compare_profiles
 from unet_dist.profiling.load import find_profiles, read_profiles
-from unet_dist.profiling.tables import MemoryCurve
+from unet_dist.profiling.tables import Collective, MemoryCurve
 from unet_dist.profiling.write import write_text_folder
 
 DRAWS = 12
@@ -225,6 +226,39 @@ def test_what_a_late_rank_costs_is_what_it_is_late_by_once_a_step():
     [late] = analyse(run(replace(job, habits=habits), 5)).stragglers
     assert late.rank == 1
     assert late.cost_ns / NS == pytest.approx(20, rel=0.05)
+
+
+def test_steps_that_warm_up_count_neither_in_kernels_nor_in_lateness():
+    job = replace(clean(np.random.default_rng(5), ranks=4), steps=10)
+    habits = [
+        replace(one, prepare_ms=one.prepare_ms + (20 if rank == 1 else 0))
+        for rank, one in enumerate(job.habits)
+    ]
+    usual = replace(job, habits=habits)
+    warming = replace(usual, stalls={0: 900.0, 1: 900.0, 2: 900.0, 3: 900.0})
+    whole, cut = (analyse(run(one, 5)) for one in (usual, warming))
+    assert [one.left_out for one in cut.ranks] == [4, 4, 4, 4]
+    assert compare_profiles(whole, cut).kernels == ()
+    [late] = cut.stragglers
+    assert (late.rank, late.cost_ns / NS) == (1, pytest.approx(20, rel=0.05))
+
+
+def test_what_waits_for_a_validation_is_no_lateness_of_steps():
+    """Whose gathers a rank comes to late that validates more slowly."""
+    job = replace(clean(np.random.default_rng(6), ranks=2), steps=10)
+    profiles = run(replace(job, beside={"validation": {step: [5, 60] for step in range(10)}}), 6)
+    begun = []
+    for profile in profiles:
+        gathers = tuple(
+            Collective(
+                name="gather", group="world", step=step.number, begin_ns=begin, end_ns=int(end)
+            )
+            for step, (low, end) in zip(profile.steps, profile.beside["validation"], strict=True)
+            for begin in [int(low) + (5 if profile.rank == 0 else 59) * NS]
+        )
+        calls = sorted((*profile.collectives, *gathers), key=lambda one: one.begin_ns)
+        begun.append(replace(profile, collectives=tuple(calls)))
+    assert analyse(begun).stragglers == ()
 
 
 def test_the_gain_of_a_link_is_what_the_step_took_longer_for_it():

@@ -132,6 +132,38 @@ def test_of_a_trace_track_by_track_no_step_is_whole_without_its_last_track(job):
     assert "transfer" in unknown
 
 
+@pytest.mark.parametrize("content", ["", '{"a": [1,2', "[\n"])
+@pytest.mark.parametrize(
+    "name",
+    ["kernel_details.csv", "step_trace_time.csv", "memory_record.csv", "profiler_info_0.json"],
+)
+def test_what_is_empty_or_another_file_is_told(job, tmp_path, name, content):
+    path = job.parent / name if name.startswith("profiler_info") else job / name
+    assert path.exists()
+    path.write_text(content)
+    done = analysed(tmp_path)
+    assert done.exit_code == 1
+    assert name in next(line for line in done.stdout.splitlines() if line.startswith("missing"))
+
+
+def test_a_trace_of_nothing_is_told_without_a_traceback(tmp_path):
+    (tmp_path / "x.json").write_text("[\n")
+    done = analysed(tmp_path / "x.json")
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "Nothing is known of a step" in done.stdout
+
+
+def test_damage_is_told_where_profiles_are_compared_and_fails_a_limit(job, tmp_path):
+    (job / "memory_record.csv").write_text("")
+    folder = str(job)
+    done = CliRunner().invoke(app, ["profile", "compare", folder, folder])
+    assert done.exit_code == 1
+    assert "missing: A: rank 0: memory_record.csv: is empty" in done.stdout
+    done = CliRunner().invoke(app, ["profile", "compare", folder, folder, "--fail-above", "3%"])
+    assert "cannot be judged: A: rank 0: memory_record.csv: is empty" in str(done.exception)
+
+
 def test_what_a_whole_profile_does_not_hold_is_no_damage(job, tmp_path):
     for path in tmp_path.glob("*/*/memory_record.csv"):
         path.unlink()

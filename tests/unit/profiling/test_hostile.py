@@ -146,7 +146,7 @@ def test_a_hostile_file_spoils_neither_the_answer_nor_the_page(folder, tmp_path,
 
 def test_a_line_without_an_end_is_no_table(folder, monkeypatch):
     monkeypatch.setattr("unet_dist.profiling.cells.LONGEST_CELL", 10_000)
-    (folder / OUTPUT / "kernel_details.csv").write_text("Name,Type\n" + "a" * 50_000)
+    (folder / OUTPUT / "kernel_details.csv").write_text("Name,Start Time(us)\n" + "a" * 50_000)
     [found] = read(folder)
     assert any("more than 10,000 characters" in fault for fault in found.missing)
 
