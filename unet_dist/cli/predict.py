@@ -60,7 +60,8 @@ def predict(
         typer.Option(
             min=0,
             help="Side of a model.onnx's tiles, in pixels after data.resize, one at a time: as "
-            "large as the image, nothing is computed twice. 0: as the run does.",
+            "large as the image, nothing is computed twice. 0: as the run does, which networks of "
+            "model.norm group or instance need.",
         ),
     ] = 0,
     as_json: Json = False,
