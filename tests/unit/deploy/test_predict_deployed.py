@@ -128,8 +128,10 @@ def test_norms_that_depend_on_the_tile_have_the_tiles_of_the_run(tmp_path: Path,
 def test_what_is_not_for_a_model_file_is_told(model: Path, image: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.onnx"
     foreign.write_bytes(b"\x00\x01 no model")
-    with pytest.raises(UserError, match="is no ONNX model, or cut off"):
-        metadata_of_onnx(foreign)
+    for content in (foreign.read_bytes(), model.read_bytes()[:-100]):
+        foreign.write_bytes(content)
+        with pytest.raises(UserError, match="is no ONNX model, or cut off"):
+            metadata_of_onnx(foreign)
     unknown = onnx.load(model)
     unknown.graph.node[0].op_type = "Unknown"
     foreign.write_bytes(unknown.SerializeToString())
