@@ -110,7 +110,7 @@ def probabilities(model: DeployedModel, image: Path, out: Path) -> bytes:
 
 @pytest.mark.parametrize("norm", ["group", "instance"])
 def test_norms_that_depend_on_the_tile_have_the_tiles_of_the_run(tmp_path: Path, norm: str) -> None:
-    file = write_model(tmp_path / "model.onnx", ModelConfig(width=4, depth=1, norm=norm))  # type: ignore[arg-type]
+    file = write_model(tmp_path / "model.onnx", ModelConfig(width=4, depth=1, norm=norm))
     small = tmp_path / "small.png"  # than the tile of 32: the run pads it
     pixels = np.random.default_rng(2).integers(0, 256, (20, 24), np.uint8)
     assert cv2.imwrite(str(small), pixels)
