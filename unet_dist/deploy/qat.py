@@ -137,7 +137,7 @@ def learned(trained: Source, *, start_images: int, tell: Tell = untold) -> Calib
     observer = Observer(model, trained.metadata, [])
     samples = trained.dataset.splits.train
     seen_images = evenly(samples, SEEN_IMAGES)
-    on_image = partial(tell, "learning ranges: {} training images")
+    on_image = partial(tell, "reading tiles of {} training images")
     observe(observer, trained.config, trained.dataset, seen_images, on_image=on_image)
     return Calibrated(
         model=model,
