@@ -68,7 +68,7 @@ def test_a_gate_and_its_decoder_read_the_same_features_at_one_scale(
 
 def test_mindspore_rounds_as_the_model_of_8_bits_does(source: Source, tmp_path: Path) -> None:
     trained = trained_as_started(source, tmp_path)
-    made = learned(trained)
+    made = learned(trained, start_images=2)
     settings = onnxruntime.SessionOptions()
     # Else its kernels of 8 bits round in ways of their own.
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -148,7 +148,7 @@ def test_ctrl_c_drops_the_image_at_hand_and_the_same_call_goes_on(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "stopping: finished images stay" in output
-    assert "1 predictions in" in output
+    assert "1 prediction in" in output
     assert "1 of 2 images are done: stopped; the same command goes on" in output
     names = {path.name for path in out.iterdir()}
     assert f"{small.stem}_prediction.json" in names

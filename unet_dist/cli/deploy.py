@@ -15,7 +15,7 @@ from unet_dist.cli.shared import (
     new_app,
     told_phases,
 )
-from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError, counted
 from unet_dist.runs import RunDir
 
 if TYPE_CHECKING:
@@ -173,7 +173,8 @@ def bench(
         typer.Option(
             min=0,
             help="Side of deployed forms' tiles, in pixels after data.resize, one at a time: as "
-            "large as the image, nothing is computed twice. 0: as the run does.",
+            "large as the image, nothing is computed twice. 0: as the run does, which networks "
+            "of model.norm group or instance need.",
         ),
     ] = 0,
     run: Annotated[Path | None, typer.Option(help="The run, if it is elsewhere now.")] = None,
@@ -187,7 +188,8 @@ def bench(
     turns with the others. OpenVINO's own default may be bf16; here float32 is float32.
 
     images/s is the median of the rounds, least-most their range, times against the first row, and
-    network images/s of the network alone, without what prepares its input and joins its tiles.
+    network images/s of the network alone, without what prepares its input and joins its tiles. A
+    form whose Dice is more than 0.005 below that of the first row is warned of.
 
     \b
     Examples:
@@ -199,6 +201,7 @@ def bench(
     from unet_dist.deploy.bench import (
         choose_images,
         computed_rightly,
+        dice_warnings,
         forms_of,
         measure,
         run_of,
@@ -212,7 +215,9 @@ def bench(
         checked_split(split)
     cores = usable_cores()[:threads]
     if len(cores) < threads:
-        raise UserError("--threads", f"is {threads}, but this process may use {len(cores)} cores")
+        raise UserError(
+            "--threads", f"is {threads}, but this process may use {counted(len(cores), 'core')}"
+        )
     models = ModelFile(folder)
     forms = forms_of(models, native=native)
     models.check_one_run()
@@ -236,8 +241,11 @@ def bench(
         )
     about = {"split": chosen, "images": len(ids), "threads": threads, "rounds": rounds, "tta": tta}
     about["tile"] = tile
-    title = f"{len(ids)} {chosen} images, {threads} cores, {rounds} rounds"
-    warnings = scatter_warnings(found)
+    title = (
+        f"{counted(len(ids), f'{chosen} image')}, {counted(threads, 'core')}, "
+        f"{counted(rounds, 'round')}"
+    )
+    warnings = [*dice_warnings(found), *scatter_warnings(found)]
     shown = {**about, "forms": [one.to_json() for one in found], "warnings": warnings}
     answer(console, as_json, _table(found, title), shown)
     for warning in warnings:

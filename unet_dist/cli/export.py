@@ -82,7 +82,7 @@ def export(
     text = f"{out / record['file']}  {record['bytes']:,} bytes, equal to MindSpore: largest "
     text += f"difference {parity['largest']:.1g} on {counted(parity['images'], 'validation image')}"
     if parity["random_images"]:
-        text += f" and {parity['random_images']} random ones"
+        text += f" and {counted(parity['random_images'], 'random one')}"
     if parity["images"]:
         text += f", Dice {parity['dice_deployed']:.4f} and {parity['dice']:.4f} (one view of each)"
     answer(console, as_json, text, {"state": "done", **record})

@@ -17,7 +17,7 @@ from unet_dist.cli.shared import (
 )
 from unet_dist.cli.where import RankTable, ServerId, Simulate, placement_of, supervision_of
 from unet_dist.config import with_tta
-from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError, one_of
+from unet_dist.errors import EXIT_DONE, EXIT_JOB_FAILED, UserError, counted, one_of
 from unet_dist.launching.describe import describe_predictions
 from unet_dist.launching.job import Job
 from unet_dist.runs import RunDir
@@ -60,7 +60,8 @@ def predict(
         typer.Option(
             min=0,
             help="Side of a model.onnx's tiles, in pixels after data.resize, one at a time: as "
-            "large as the image, nothing is computed twice. 0: as the run does.",
+            "large as the image, nothing is computed twice. 0: as the run does, which networks of "
+            "model.norm group or instance need.",
         ),
     ] = 0,
     as_json: Json = False,
@@ -109,7 +110,9 @@ def predict(
     if uncertainty == "std" and config.evaluate.tta == "none":
         check_views(folder, listed)
     if without:
-        console.print(f"no mask in {truth} for {without} of {len(listed)} images", markup=False)
+        console.print(
+            f"no mask in {truth} for {without} of {counted(len(listed), 'image')}", markup=False
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -208,7 +211,7 @@ def _predict_deployed(file: Path, wishes: _Wishes, as_json: bool) -> NoReturn:
         )
     inputs = list_inputs(model, wishes.images, wishes.truth)
     if inputs.without_truth:
-        missing = f"{inputs.without_truth} of {len(inputs.listed)} images"
+        missing = f"{inputs.without_truth} of {counted(len(inputs.listed), 'image')}"
         console.print(f"no mask in {wishes.truth} for {missing}", markup=False)
     with told_phases("finished images stay; the same command goes on") as phases:
         result = predict_deployed(

@@ -112,7 +112,21 @@ def quantize(
     folder, training = RunDir(run), RunDir(out / "qat")
     folder.load_config()  # before MindSpore starts, which takes seconds
     check_writable(out)
+    options = Options(
+        method=method,  # type: ignore[arg-type]  # checked above, as those that follow
+        calibrate=calibrate,
+        calibration=calibration,  # type: ignore[arg-type]
+        activations=activations,  # type: ignore[arg-type]
+        max_drop=MAX_DROP[method] if max_drop is None else max_drop,
+        max_size=max_size,
+        runtime=runtime,  # type: ignore[arg-type]
+        layout=layout,  # type: ignore[arg-type]
+        correct_bias=method == "ptq",
+    )
     if method == "qat":
+        if not force:
+            as_deployed = _open(folder, opset=opset, normalises=with_normalisation)
+            _check_size(as_deployed, options, as_json=as_json)
         place = placement_of(simulate=simulate, rank_table=rank_table)
         train_for_8_bits(
             folder,
@@ -125,17 +139,6 @@ def quantize(
             console=console,
             as_json=as_json,
         )
-    options = Options(
-        method=method,  # type: ignore[arg-type]  # checked above, as those that follow
-        calibrate=calibrate,
-        calibration=calibration,  # type: ignore[arg-type]
-        activations=activations,  # type: ignore[arg-type]
-        max_drop=MAX_DROP[method] if max_drop is None else max_drop,
-        max_size=max_size,
-        runtime=runtime,  # type: ignore[arg-type]
-        layout=layout,  # type: ignore[arg-type]
-        correct_bias=method == "ptq",
-    )
     trained = training if method == "qat" else None
     with told_phases("no model was written; the same command begins again") as phases:
         record = _quantised(
@@ -181,12 +184,9 @@ def _quantised(
     from unet_dist.deploy.ptq import calibrate
     from unet_dist.deploy.qat import learned
     from unet_dist.deploy.quantize import quantise_run
-    from unet_dist.deploy.source import open_source
 
     def opened(folder: RunDir) -> "Source":
-        source = open_source(folder, opset=opset).with_options(
-            opset=opset, normalises=normalises, has_mask=False, output="probability"
-        )
+        source = _open(folder, opset=opset, normalises=normalises)
         for warning in source.warnings:
             phases.say(f"warning: {warning}")
         return source
@@ -197,7 +197,7 @@ def _quantised(
         if training is None:
             return calibrate(source, options, tell=phases)
         trained = opened(training)
-        made = learned(trained, tell=phases)
+        made = learned(trained, start_images=options.calibrate, tell=phases)
         origin = source.metadata.checkpoint_sha256
         return replace(
             made,
@@ -210,6 +210,25 @@ def _quantised(
         return quantise_run(
             source, native, make, out, options, force=force, say=phases.say, tell=phases
         )
+    except Refused as error:
+        refuse(error, as_json)
+
+
+def _open(folder: RunDir, *, opset: int, normalises: bool) -> "Source":
+    from unet_dist.deploy.source import open_source
+
+    return open_source(folder, opset=opset).with_options(
+        opset=opset, normalises=normalises, has_mask=False, output="probability"
+    )
+
+
+def _check_size(source: "Source", options: "Options", *, as_json: bool) -> None:
+    """Ends the program if a training would be for nothing."""
+    from unet_dist.deploy.parity import Refused
+    from unet_dist.deploy.sizes import check_size
+
+    try:
+        check_size(source, options)
     except Refused as error:
         refuse(error, as_json)
 

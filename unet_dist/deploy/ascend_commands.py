@@ -16,6 +16,7 @@ options or cards, keeps its own description, and is never taken for this one's.
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -211,6 +212,29 @@ def shell_text(request: AscendRequest, calls: list[Call], *, source: str) -> str
         words = [shlex.quote(word) for word in call.argv]
         lines += ["", " \\\n    ".join(words)]
     return "\n".join(lines) + "\n"
+
+
+WRITTEN_FOR = re.compile(
+    r"^# unet_dist \S+: (?P<model>.+), SHA-256 .*\n# for (?P<soc>\S+) by CANN (?P<cann>[^\s,]+),",
+    re.MULTILINE,
+)
+
+
+def replaced_note(old: str, new: str) -> str:
+    """What to say if the script in the place of the new one was for another card, version or
+    model; else nothing.
+
+    Args:
+        old: the text of any file.
+    """
+    before, after = WRITTEN_FOR.search(old), WRITTEN_FOR.search(new)
+    if before is None or after is None or before.groups() == after.groups():
+        return ""
+    model, soc, cann = before.groups()
+    return (
+        f"{SCRIPT} held the commands for {soc} (CANN {cann}, {model}), which these replace: "
+        "another folder for --out keeps both"
+    )
 
 
 def _atc_call(request: AscendRequest, shape: Shape, model: str) -> Call:

@@ -18,6 +18,7 @@ from typing import IO, Any, Self
 from unet_dist.data.manifest import read_manifest
 from unet_dist.deploy.model_file import ModelFile
 from unet_dist.deploy.parity import Tell
+from unet_dist.deploy.predict import check_tile
 from unet_dist.deploy.runtime import SIGNED
 from unet_dist.deploy.untrusted import read_onnx
 from unet_dist.errors import UserError
@@ -25,6 +26,8 @@ from unet_dist.runs import SPLITS, RunDir, read_json
 
 MOST_SCATTER = 1.5
 """Of the fastest round to the slowest; beyond it the order of two forms means little."""
+MOST_LOST = 0.005
+"""Of the Dice of the first form, in each other: as ``quantize`` allows."""
 MARK = "BENCH "
 """Before what a worker says; libraries may write lines of their own."""
 
@@ -172,8 +175,10 @@ def measure(
         tile: of deployed forms; 0 for the run's own.
 
     Raises:
-        UserError: a form cannot be run, with the last line of what it said.
+        UserError: the network is not to be computed by such tiles, or a form cannot be run, with
+            the last line of what it said.
     """
+    check_tile(run.load_config(), tile)
     shared = {
         "run": str(run.path.resolve()),
         "split": split,
@@ -234,6 +239,20 @@ def scatter_warnings(found: Sequence[Speed]) -> list[str]:
         "was busy with something else; measure again, with more --rounds"
         for one in found
         if one.fps_most > MOST_SCATTER * one.fps_least
+    ]
+
+
+def dice_warnings(found: Sequence[Speed]) -> list[str]:
+    """Of forms that are worse than the first."""
+    first, *others = found
+    if first.dice is None:
+        return []
+    return [
+        f"the Dice of {one.name} is {one.dice:.4f} where {first.name} has {first.dice:.4f}: look "
+        "at what it predicts (unet-dist deploy diff) before it is used"
+        for one in others
+        # In as many digits as are shown.
+        if one.dice is not None and round(first.dice - one.dice, 4) > MOST_LOST
     ]
 
 

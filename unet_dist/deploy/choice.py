@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from unet_dist.deploy.model_file import Metadata
 from unet_dist.deploy.parity import Tell, untold
@@ -23,6 +22,7 @@ from unet_dist.deploy.ptq import (
 )
 from unet_dist.deploy.qat import agreement
 from unet_dist.deploy.runtime import RUNTIMES, DeployedNetwork, Runtime, session_of
+from unet_dist.deploy.sizes import Sizes, described
 from unet_dist.deploy.source import Source
 from unet_dist.errors import counted
 from unet_dist.evaluate.symmetries import symmetries
@@ -64,29 +64,37 @@ class Quantised:
     dice: dict[str, float]
     """By runtime."""
     dice_float32: float
-    bytes_float32: int
     seconds: float
     """Of one batch of tiles."""
     seconds_float32: float
     layers: int
     layout: str
-    bytes_plain: int
-    """Of the same model in the layout plain."""
+    sizes: Sizes
     calibrated_on: int
+    """Training images that ranges were learnt on; those of a training were begun from them."""
+    epochs: int | None
+    """Of the training that learnt the ranges, if one did."""
     training_images: int
+    threshold: float | None
+    threshold_float32: float | None
     validation: Validation
     agreement: float | None
     """Share of the pixels of validation images that training with 8 bits gave the same class."""
 
     def to_json(self, options: Options) -> dict[str, Any]:
-        tree = {key: value for key, value in asdict(self).items() if key != "content"}
-        dice = self.dice[options.runtime]
+        left_out = ("content", "sizes")
+        tree = {key: value for key, value in asdict(self).items() if key not in left_out}
+        dice, sizes = self.dice[options.runtime], self.sizes
         return {
             "options": asdict(options),
             **tree,
-            "bytes": len(self.content),
+            "ranges": "calibrated" if self.epochs is None else "learnt in training",
+            "bytes": sizes.written,
+            "bytes_float32": sizes.float32,
+            "bytes_plain": sizes.plain,
+            "bytes_compact": sizes.compact,
             "drop": self.dice_float32 - dice,
-            "size": len(self.content) / self.bytes_float32,
+            "size": sizes.written / sizes.float32,
             "speedup": self.seconds_float32 / self.seconds,
         }
 
@@ -98,13 +106,14 @@ class Quantised:
             faults.append(
                 f"its Dice is {self.dice[options.runtime]:.4f} where float32 has "
                 f"{self.dice_float32:.4f}: {drop:.4f} lost, more than --max-drop "
-                f"{options.max_drop:g}, with {len(self.float_layers)} layers in float32"
+                f"{options.max_drop:g}, with {counted(len(self.float_layers), 'layer')} in float32"
             )
-        size = len(self.content) / self.bytes_float32
-        if size > options.max_size:
+        sizes = self.sizes
+        if sizes.written > options.max_size * sizes.float32:
             faults.append(
-                f"its file is {size:.1%} of the float32 one ({len(self.content):,} of "
-                f"{self.bytes_float32:,} bytes), more than --max-size {options.max_size:g}"
+                f"its file is {sizes.written / sizes.float32:.1%} of the float32 one "
+                f"({sizes.written:,} of {sizes.float32:,} bytes), more than --max-size "
+                f"{options.max_size:g}: {sizes.remedies(options)} would do"
             )
         if self.seconds > self.seconds_float32:
             faults.append(
@@ -120,7 +129,7 @@ class _Candidate:
     digits."""
 
     content: bytes
-    bytes_plain: int
+    sizes: Sizes
     dice: float
 
 
@@ -162,14 +171,16 @@ def choose(
         sensitivities=worst_first,
         dice=_dice_by_runtime(source, made, chosen, options.runtime, tell),
         layout="compact" if onnx.load_from_string(chosen.content).functions else "plain",
-        bytes_plain=chosen.bytes_plain,
+        sizes=chosen.sizes,
         dice_float32=before,
-        bytes_float32=len(plain),
         seconds=seconds,
         seconds_float32=seconds_float32,
         layers=len(names),
         calibrated_on=made.images,
+        epochs=made.epochs,
         training_images=len(source.dataset.splits.train),
+        threshold=made.metadata.threshold,
+        threshold_float32=source.metadata.threshold,
         validation=validation,
         agreement=_agreement(source, made, chosen, options.runtime, tell),
     )
@@ -183,11 +194,11 @@ def _candidate(
     options: Options,
     tell: Tell,
 ) -> _Candidate:
-    model = _described(made, made.quantised(float_layers))
+    model = described(made.quantised(float_layers), made.metadata)
     content = file_of(model, options.layout, largest=options.max_size * bytes_float32)
     return _Candidate(
         content=content,
-        bytes_plain=len(file_of(model, "plain", largest=0)),
+        sizes=Sizes.of(model, float32=bytes_float32, written=len(content)),
         dice=_dice(source, content, made.metadata, options.runtime, "8 bits", tell),
     )
 
@@ -249,12 +260,3 @@ def _agreement(
         made.metadata.threshold,
         tell=tell,
     )
-
-
-def _described(made: Calibrated, model: onnx.ModelProto) -> onnx.ModelProto:
-    described = onnx.ModelProto()
-    described.CopyFrom(model)
-    del described.metadata_props[:]
-    helper.set_model_props(described, made.metadata.to_props())
-    onnx.checker.check_model(described, full_check=True)
-    return described

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unet_dist.deploy.ascend_commands import (
@@ -16,6 +16,7 @@ from unet_dist.deploy.ascend_commands import (
     amct_stem,
     deployed_by_amct,
     plan_conversion,
+    replaced_note,
 )
 from unet_dist.deploy.ascend_request import AscendRequest
 from unet_dist.deploy.ascend_rules import violations
@@ -51,11 +52,15 @@ def write_conversion(request: AscendRequest, folder: Path, *, will_run: bool) ->
         raise UserError(str(request.model.path), faults)
     model = os.path.relpath(request.model.path, folder)
     plan = plan_conversion(request, model=model)
+    script = folder / SCRIPT
+    if script.is_file():
+        note = replaced_note(script.read_text(errors="replace"), plan.files[SCRIPT])
+        plan = replace(plan, notes=tuple(filter(None, (*plan.notes, note))))
     contents = {folder / name: text.encode() for name, text in plan.files.items()}
     if request.int8:
         contents[folder / amct_model(amct_stem(request))] = _in_amct_form(request.model.path)
     write_files_atomically(contents, durable=False)
-    (folder / SCRIPT).chmod(0o755)
+    script.chmod(0o755)
     return plan
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from unet_dist.config import Config, with_tta
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import Sample
+from unet_dist.errors import counted
 from unet_dist.evaluate.metrics import quality, score_image
 from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.profiling.finite import finite
@@ -84,9 +85,12 @@ class Parity:
     def describe(self) -> str:
         text = f"largest difference {self.largest:.1g}"
         if self.images:
-            text += f", Dice {self.dice_deployed:.4f} and {self.dice:.4f} on {self.images} images, "
-            text += "one view of each"
-        return text + (f", {self.random_images} random images" if self.random_images else "")
+            text += (
+                f", Dice {self.dice_deployed:.4f} and {self.dice:.4f} on "
+                f"{counted(self.images, 'image')}, one view of each"
+            )
+        noise = counted(self.random_images, "random image")
+        return text + (f", {noise}" if self.random_images else "")
 
 
 def compare_on_images(

@@ -25,14 +25,38 @@ from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTas
 from unet_dist.evaluate.predictor import Predictor
 from unet_dist.evaluate.tiles import Forward
 
+NORMS_OF_TILES = ("group", "instance")
+"""Whose statistics are those of the tile itself."""
+
+
+def check_tile(config: Config, tile: int) -> None:
+    """
+    Args:
+        tile: that was asked for; 0 for that of the run.
+
+    Raises:
+        UserError: the network would compute something else by such tiles.
+    """
+    norm, own = config.model.norm, config.evaluate.tile
+    if norm in NORMS_OF_TILES and tile not in (0, own):
+        raise UserError(
+            "--tile",
+            f"is {tile}, but model.norm {norm} takes its statistics from each tile, so tiles of "
+            f"another side than the run's evaluate.tile {own} give other, mostly worse masks: "
+            f"leave --tile out (or give {own}); a run with model.norm batch may have any",
+        )
+
 
 def with_tile(config: Config, tile: int, sizes: Iterable[tuple[int, int]]) -> Config:
     """Tiles of another side, one at a time: a deployed model takes any size, and what is larger has
-    less overlap to compute twice.
+    less overlap to compute twice. Those of the run's own side are its own, also padded.
 
     Args:
+        tile: one that ``check_tile`` allows.
         sizes: of the images, before any resize; tiles are at most as large as the largest of them.
     """
+    if tile == config.evaluate.tile:
+        return config
     longest = max(max(resized(size, config.data.resize)) for size in sizes)
     evaluate = config.evaluate.model_copy(update={"tile": min(tile, longest), "batch": 1})
     return config.model_copy(update={"evaluate": evaluate})
@@ -57,10 +81,14 @@ class DeployedModel:
         Args:
             tta: empty for that of the run.
             tile: 0 for that of the run.
+
+        Raises:
+            UserError: the file cannot be read, or its network not be used by such tiles.
         """
         is_card = file.suffix in CONVERTED
         metadata = read_converted(file)[1] if is_card else metadata_of_onnx(file)
         config = build_config(metadata.config, [], where=str(file))
+        check_tile(config, tile)
         if tta:
             config = with_tta(config, tta)  # type: ignore[arg-type]  # the command line checks it
         return cls(file=file, metadata=metadata, config=config, runtime=runtime, tile=tile)

@@ -70,7 +70,10 @@ class Calibrated:
     inputs: Sequence[NDArray[np.float32]]
     """Some tiles, as the model sees them."""
     images: int
+    """That ranges were learnt on, or were begun from if a training learnt them."""
     activations: Activations
+    epochs: int | None = None
+    """Of the training that learnt the ranges, if one did."""
     taught_by: Network | None = None
     """What training computed with 8 bits, if it did."""
 

@@ -117,8 +117,12 @@ def progress_of(run: RunDir, wanted: Config) -> Progress:
     return "done" if run.state() == "done" else "begun"
 
 
-def learned(trained: Source, *, tell: Tell = untold) -> Calibrated:
-    """The model of 8 bits of a training with ``model.fake_quant``."""
+def learned(trained: Source, *, start_images: int, tell: Tell = untold) -> Calibrated:
+    """The model of 8 bits of a training with ``model.fake_quant``.
+
+    Args:
+        start_images: that were asked for to begin its ranges from (``start_file``).
+    """
     model = build_model(trained.weights, trained.config.model, trained.metadata)
     layers = layers_of(model)
     known = {
@@ -133,7 +137,7 @@ def learned(trained: Source, *, tell: Tell = untold) -> Calibrated:
     observer = Observer(model, trained.metadata, [])
     samples = trained.dataset.splits.train
     seen_images = evenly(samples, SEEN_IMAGES)
-    on_image = partial(tell, "learning ranges: {} training images")
+    on_image = partial(tell, "reading tiles of {} training images")
     observe(observer, trained.config, trained.dataset, seen_images, on_image=on_image)
     return Calibrated(
         model=model,
@@ -142,8 +146,9 @@ def learned(trained: Source, *, tell: Tell = untold) -> Calibrated:
         ranges=ranges,
         corrections={},
         inputs=observer.inputs,
-        images=len(samples),
+        images=len(evenly(samples, start_images)),
         activations="u8",
+        epochs=trained.config.train.epochs,
     )
 
 

@@ -69,7 +69,13 @@ def quantise_run(
             f"the model of 8 bits is refused (--force writes it): {'; '.join(faults)}"
             f"{kept(file.int8)}"
         )
-    record = {**quantised.to_json(options), "faults": faults, "file": file.int8.name}
+    record = {
+        "run": str(source.run.path.resolve()),
+        "checkpoint_sha256": source.metadata.checkpoint_sha256,
+        **quantised.to_json(options),
+        "faults": faults,
+        "file": file.int8.name,
+    }
     report = _report(source, made, plain, quantised, record, options, tell)
     write_files(
         {

@@ -54,7 +54,7 @@ def _read(path: Path) -> "tuple[bytes, onnx.ModelProto]":
     try:
         model = onnx.load_from_string(content)
     except DecodeError as error:
-        raise UserError(str(path), "is no ONNX model") from error
+        raise UserError(str(path), "is no ONNX model, or cut off") from error
     if faults := _faults(model):
         raise UserError(str(path), faults)
     return content, model

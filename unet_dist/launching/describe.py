@@ -1,5 +1,6 @@
 """What is said of a plan, of a failure and of an answer."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from unet_dist.runs import RunDir
 
 VICTIMS_SHOWN = 8
 NOTES_SHOWN = 5
+"""Of each kind."""
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 SHOWN = (
     *("dice", "iou", "foreground_dice", "ap_50", "ap_50_95", "aji", "v_rand", "v_info", "cldice"),
@@ -125,29 +128,42 @@ def describe_predictions(
     Args:
         names: of the classes.
     """
-    there = f", {answer['skipped']} were there already" if answer["skipped"] else ""
-    lines = [f"{len(answer['written'])} predictions in {out}{there}"]
+    skipped = answer["skipped"]
+    there = f", {skipped} {'was' if skipped == 1 else 'were'} there already" if skipped else ""
+    lines = [f"{counted(len(answer['written']), 'prediction')} in {out}{there}"]
     lines += [describe_classes(names)] if len(names) > 2 else []
-    if answer["trained_on"]:
+    if seen := answer["trained_on"]:
         lines.append(
-            f"{answer['trained_on']} of the images were trained on: expect more errors on new ones"
+            f"{seen} of the images {'was' if seen == 1 else 'were'} trained on: expect more errors "
+            "on new ones"
         )
     counts = [one["objects"] for one in answer["written"] if one.get("objects") is not None]
     if counts:
-        lines.append(f"{sum(counts)} objects or cells numbered in {len(counts)} images")
+        found = counted(sum(counts), "object or cell", "objects or cells")
+        lines.append(f"{found} numbered in {counted(len(counts), 'image')}")
     lines += _notes(answer["written"])
     lines += [f"not predicted: {fault}" for fault in answer["faults"]]
     if ending == "stopped":
-        done = f"{answer['images_done']} of {answer['images']} images are done"
+        done = f"{answer['images_done']} of {counted(answer['images'], 'image')} are done"
         lines.append(f"{done}: stopped; the same command goes on")
     return "\n".join(lines)
 
 
 def _notes(written: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Of the images that have any: the first few."""
-    noted = [f"{one['stem']}: {note}" for one in written for note in one.get("notes", ())]
-    more = len(noted) - NOTES_SHOWN
-    return noted[:NOTES_SHOWN] + ([f"and {more} more such notes"] if more > 0 else [])
+    """Equal ones together; of a kind whose numbers differ, the first few."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for one in written:
+        for note in one.get("notes", ()):
+            kinds.setdefault(NUMBER.sub("0", note), []).append((one["stem"], note))
+    lines = []
+    for noted in kinds.values():
+        if len(noted) > 1 and len({note for _, note in noted}) == 1:
+            lines.append(f"{len(noted)} images: {noted[0][1]}")
+            continue
+        lines += [f"{stem}: {note}" for stem, note in noted[:NOTES_SHOWN]]
+        if len(noted) > NOTES_SHOWN:
+            lines.append(f"and {counted(len(noted) - NOTES_SHOWN, 'more such note')}")
+    return lines
 
 
 def describe_failure(failure: Failure) -> str:

@@ -57,11 +57,7 @@ def quantised_html(
         faults=record["faults"],
         rows=_rows(record),
         others=[f"{name}: {dice:.4f}" for name, dice in record["dice"].items() if name != runtime],
-        settings=[
-            f"{record['calibrated_on']} of {record['training_images']} training images, ranges by "
-            f"{options['calibration']}",
-            f"activations {options['activations']}, weights s8 by output channel",
-        ],
+        settings=_settings(record),
         rows_of_panels=(
             ("input, light evened" if even_light else image, truth, "errors of 8 bits"),
             ("float32", "8 bits", "8 bits - float32"),
@@ -77,6 +73,31 @@ def quantised_html(
         layers=_layers(record),
         all_layers=len(record["sensitivities"]),
     )
+
+
+def _settings(record: Mapping[str, Any]) -> list[str]:
+    """What was rounded, how, and what it predicts by."""
+    options, threshold = record["options"], record["threshold"]
+    images = f"{record['calibrated_on']} of {counted(record['training_images'], 'training image')}"
+    if record["epochs"] is None:
+        method = "ptq, after training"
+        ranges = f"{images}, ranges by {options['calibration']}"
+    else:
+        method = f"qat, {counted(record['epochs'], 'epoch')} of training that saw 8 bits"
+        ranges = f"ranges learnt in that training, begun from those of {images} (minmax)"
+    found = [
+        f"run {Path(record['run']).name}, weights {record['checkpoint_sha256'][:16]}",
+        f"method {method}",
+        ranges,
+        f"activations {options['activations']}, weights s8 by output channel",
+        "the most probable class wins" if threshold is None else f"threshold {threshold:g}",
+    ]
+    if record["agreement"] is not None:
+        found.append(
+            f"{record['agreement']:.2%} of the pixels of validation images have the class that the "
+            "training gave them"
+        )
+    return found
 
 
 def _rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -141,7 +162,9 @@ def _both(record: Mapping[str, Any]) -> tuple[float, float]:
 
 def notes_of(record: Mapping[str, Any]) -> list[str]:
     """What the headline does not tell, and what to do about it."""
-    return list(filter(None, (_few(record), _calibration(record), _compact(record))))
+    return list(
+        filter(None, (_few(record), _calibration(record), _threshold(record), _compact(record)))
+    )
 
 
 def _few(record: Mapping[str, Any]) -> str:
@@ -164,6 +187,16 @@ def _calibration(record: Mapping[str, Any]) -> str:
     return (
         f"calibrated on all of the {counted(seen, 'training image')}: --calibrate "
         f"{options['calibrate']} asks for more than there are"
+    )
+
+
+def _threshold(record: Mapping[str, Any]) -> str:
+    now, before = record["threshold"], record["threshold_float32"]
+    if now == before:
+        return ""
+    return (
+        "the threshold was chosen anew, on validation images in the training with 8 bits: "
+        f"{now:g}, where the run has {before:g}"
     )
 
 

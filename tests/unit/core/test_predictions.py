@@ -136,6 +136,28 @@ def test_the_summary_says_how_many_images_were_trained_on(tmp_path: Path, images
     )
 
 
+def test_equal_notes_are_told_once_and_none_hides_another_kind() -> None:
+    plain = "all of it is predicted"
+    written: list[dict[str, Any]] = [{"stem": f"s{n}", "notes": [plain]} for n in range(7)]
+    written[6]["notes"] = [plain, "its brightest pixel is 0.062"]
+    written += [{"stem": f"d{n}", "notes": [f"its brightest pixel is 0.0{n}"]} for n in range(5)]
+    written.append({"stem": "large", "notes": ["its cells are not numbered"]})
+    answer = {"written": written, "skipped": 1, "trained_on": 1, "faults": []}
+    lines = describe_predictions(["background", "cell"], "out", "done", answer).splitlines()
+    assert lines == [
+        "13 predictions in out, 1 was there already",
+        "1 of the images was trained on: expect more errors on new ones",
+        f"7 images: {plain}",
+        "s6: its brightest pixel is 0.062",
+        *(f"d{n}: its brightest pixel is 0.0{n}" for n in range(4)),
+        "and 1 more such note",
+        "large: its cells are not numbered",
+    ]
+    alone = {**answer, "written": [{"stem": "one", "notes": [plain]}], "skipped": 0}
+    lines = describe_predictions(["background", "cell"], "out", "done", alone).splitlines()
+    assert [lines[0], lines[2]] == ["1 prediction in out", f"one: {plain}"]
+
+
 def test_a_stack_is_hashed_once_to_find_which_of_its_pages_are_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from unet_dist.deploy.bench import (
     Form,
     Measured,
     choose_images,
+    dice_warnings,
     forms_of,
     measure,
     run_of,
@@ -26,10 +27,10 @@ from unet_dist.errors import UserError
 from unet_dist.runs import write_json
 
 
-def measured(name: str, form: str, seconds: list[float]) -> Measured:
+def measured(name: str, form: str, seconds: list[float], *, dice: float | None = 0.8) -> Measured:
     return Measured(
         form=Form(name=name, form=form),
-        dice=0.8,
+        dice=dice,
         executed={},
         seconds=seconds,
         network_seconds=[0.5],
@@ -55,6 +56,31 @@ def test_rounds_that_scatter_are_warned_of() -> None:
     )
     (warning,) = scatter_warnings([calm, busy])
     assert "the rounds of busy differ by 1.6 times" in warning
+
+
+def test_forms_that_are_worse_than_the_first_are_warned_of() -> None:
+    dices = {"first": 0.768, "better": 0.8, "within": 0.763, "worse": 0.7629, "none": None}
+    rounds = [measured(name, "onnx", [1.0], dice=dice) for name, dice in dices.items()]
+    (warning,) = dice_warnings(speeds(rounds, images=3))
+    assert "the Dice of worse is 0.7629 where first has 0.7680" in warning
+    assert dice_warnings(speeds(rounds[::-1], images=3)) == []  # nothing to compare with
+
+
+def test_tiles_of_another_side_are_refused_where_norms_depend_on_them(tmp_path: Path) -> None:
+    run, _ = untrained_run(tmp_path, "model.norm=group")  # evaluate.tile is 32
+    form = Form(name="none", form="onnx", file=str(tmp_path / "none"), runtime="onnxruntime")
+    with pytest.raises(UserError, match=r"--tile: is 48, but model\.norm group .*tile 32"):
+        measure(
+            run,
+            [form],
+            split="train",
+            ids=[],
+            cores=usable_cores()[:1],
+            tta="none",
+            tile=48,
+            rounds=1,
+            on_form=untold,
+        )
 
 
 def test_without_mindspore_times_are_against_the_first_row() -> None:

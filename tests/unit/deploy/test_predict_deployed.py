@@ -26,17 +26,20 @@ MODEL = ModelConfig(width=4, depth=1, norm="batch")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "model.onnx", MODEL)
+
+
+def write_model(path: Path, model: ModelConfig) -> Path:
     metadata = replace(
-        metadata_for(MODEL),
+        metadata_for(model),
         config={
             "data": {"channels": "grey"},
-            "model": {"width": 4, "depth": 1, "norm": "batch"},
+            "model": {"width": 4, "depth": 1, "norm": model.norm},
             "evaluate": {"tile": 32, "batch": 1},
         },
     )
-    weights = random_weights(MODEL, in_channels=1, outputs=1)
-    path = tmp_path_factory.mktemp("model") / "model.onnx"
-    path.write_bytes(content_of(shorten(build_model(weights, MODEL, metadata))))
+    weights = random_weights(model, in_channels=1, outputs=1)
+    path.write_bytes(content_of(shorten(build_model(weights, model, metadata))))
     return path
 
 
@@ -92,11 +95,43 @@ def test_a_tile_is_at_most_as_large_as_its_image(model: Path, image: Path, tmp_p
     assert found[2] == {**found[0], **found[1]}
 
 
+def probabilities(model: DeployedModel, image: Path, out: Path) -> bytes:
+    done = predict_deployed(
+        model,
+        list_inputs(model, [image], None),
+        out,
+        uncertainty="none",
+        force=True,
+        on_image=lambda done, total: None,
+    )
+    assert done["faults"] == []
+    return (out / f"{image.stem}_probability.png").read_bytes()
+
+
+@pytest.mark.parametrize("norm", ["group", "instance"])
+def test_norms_that_depend_on_the_tile_have_the_tiles_of_the_run(tmp_path: Path, norm: str) -> None:
+    file = write_model(tmp_path / "model.onnx", ModelConfig(width=4, depth=1, norm=norm))
+    small = tmp_path / "small.png"  # than the tile of 32: the run pads it
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 24), np.uint8)
+    assert cv2.imwrite(str(small), pixels)
+    found = [
+        probabilities(
+            DeployedModel.open(file, runtime="onnxruntime", tta="", tile=tile), small, out
+        )
+        for tile, out in ((0, tmp_path / "run"), (32, tmp_path / "same"))
+    ]
+    assert found[0] == found[1]
+    with pytest.raises(UserError, match=rf"--tile: is 24, but model\.norm {norm} .*tile 32"):
+        DeployedModel.open(file, runtime="onnxruntime", tta="", tile=24)
+
+
 def test_what_is_not_for_a_model_file_is_told(model: Path, image: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.onnx"
     foreign.write_bytes(b"\x00\x01 no model")
-    with pytest.raises(UserError, match="is no ONNX model"):
-        metadata_of_onnx(foreign)
+    for content in (foreign.read_bytes(), model.read_bytes()[:-100]):
+        foreign.write_bytes(content)
+        with pytest.raises(UserError, match="is no ONNX model, or cut off"):
+            metadata_of_onnx(foreign)
     unknown = onnx.load(model)
     unknown.graph.node[0].op_type = "Unknown"
     foreign.write_bytes(unknown.SerializeToString())

@@ -62,6 +62,11 @@ def record(layers: int) -> dict[str, Any]:
             "calibrate": 6,
             "method": "ptq",
         },
+        "run": "/runs/eyes",
+        "checkpoint_sha256": "0123456789abcdef" * 4,
+        "epochs": None,
+        "threshold": 0.5,
+        "threshold_float32": 0.5,
         "faults": [],
         "drop": 0.001,
         "size": 0.25,
@@ -94,6 +99,22 @@ def test_the_page_says_what_its_columns_and_rows_leave_unsaid() -> None:
     pictured = quantised_html(record(20), [("eye", [PNG, PNG])], classes=2, even_light=True)
     assert "<span>input, light evened</span>" in pictured
     assert "<span>8 bits - float32</span>" in pictured
+
+
+def test_the_page_of_a_training_says_what_it_learnt_and_from_what() -> None:
+    trained = {**record(1), "epochs": 6, "calibrated_on": 4, "threshold": 0.45, "agreement": 0.9998}
+    trained["options"] = {**trained["options"], "method": "qat"}
+    page = quantised_html(trained, [], classes=2, even_light=False)
+    for told in (
+        "run eyes, weights 0123456789abcdef",
+        "method qat, 6 epochs of training that saw 8 bits",
+        "ranges learnt in that training, begun from those of 4 of 6 training images (minmax)",
+        "threshold 0.45",
+        "99.98% of the pixels of validation images have the class that the training gave them",
+        "0.45, where the run has 0.5",
+    ):
+        assert told in page
+    assert "ranges by" not in page
 
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (10).to_bytes(4, "big") + (10).to_bytes(4, "big")

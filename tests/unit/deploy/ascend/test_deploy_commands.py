@@ -102,12 +102,20 @@ def test_each_converted_file_keeps_its_own_description(
 ) -> None:
     stand_in("atc", ATC)
     asked = ("deploy", "commands", exported, "--tool", "atc", "--run", "--soc")
+    notes = []
     for more in (
         ("Ascend310P3", "--aipp"),
         ("Ascend310P3",),
         ("Ascend910A", "--shape", "1,3,64,64"),
     ):
-        assert run_program(*asked, *more).returncode == 0
+        told = run_program(*asked, *more)
+        assert told.returncode == 0
+        notes += [line for line in told.stdout.splitlines() if line.startswith("note: ")]
+    # Only the third is for another card.
+    assert notes == [
+        "note: commands.sh held the commands for Ascend310P3 (CANN 9.1, model.onnx), which these "
+        "replace: another folder for --out keeps both"
+    ]
     # The model is exported again, and its conversion fails.
     write_model(exported / "model.onnx", replace(METADATA, threshold=0.3))
     failed = run_program(*asked, "Ascend310P3", "--precision", "mixed_float16")
