@@ -201,7 +201,12 @@ def _quantised(
         origin = source.metadata.checkpoint_sha256
         return replace(
             made,
-            metadata=replace(made.metadata, derived_from_sha256=origin),
+            # Objects are found as the run does: the training was never evaluated.
+            metadata=replace(
+                made.metadata,
+                derived_from_sha256=origin,
+                numbering=source.metadata.numbering,
+            ),
             taught_by=native_network(trained),
         )
 
