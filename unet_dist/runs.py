@@ -275,9 +275,14 @@ def default_run_path(config_path: Path) -> Path:
     return free_path(Path("runs"), config_path.stem)
 
 
+def plain_name(name: str) -> str:
+    """As a folder is called, on any file system."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+
+
 def free_path(parent: Path, name: str) -> Path:
     """``parent/NAME``, or the next free ``parent/NAME-2``, ..."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    name = plain_name(name)
     path, number = parent / name, 1
     while path.exists():
         number += 1

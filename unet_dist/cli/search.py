@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from unet_dist.cli.run_config import refuse_structure
+from unet_dist.cli.search_start import VERBS, misplaced, place_of_new
 from unet_dist.cli.shared import EXIT_CODES, Json, answer, console_for
 from unet_dist.cli.where import Grace, HangLimit, RankTable, Simulate, placement_of, supervision_of
 from unet_dist.cluster.tables.edit import parse_numbers
@@ -19,7 +20,7 @@ from unet_dist.config import Config
 from unet_dist.config_file import load_config
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import Placement, Supervision
-from unet_dist.runs import RunDir, free_path, read_json, write_json, write_text_atomically
+from unet_dist.runs import RunDir, read_json, write_json, write_text_atomically
 from unet_dist.search.folder import StudyDir
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from unet_dist.search.spec import SearchSpec
 
 MAX_RUNGS = 100
-VERBS = ("status", "stop", "report", "import")
 
 
 def search(
@@ -93,7 +93,7 @@ def search(
     if target in VERBS:
         _verb(target, words or [], base, console, as_json)
         return
-    faults = _misplaced(target, words or [], base, resume, run, warm_start, storage)
+    faults = misplaced(target, words or [], base, resume, run, warm_start, storage)
     if faults:
         raise UserError("search", faults)
     changes = _changes(cards_per_trial, trials)
@@ -104,14 +104,12 @@ def search(
     if resume:
         begin = _resumed(StudyDir(Path(target)), changes, placement)
     else:
-        study = StudyDir(run or free_path(Path("searches"), Path(target).stem))
-        site = Site(placement=placement, storage=storage)
+        path, beside = place_of_new(Path(target), run)
+        study, site = StudyDir(path), Site(placement=placement, storage=storage)
         begin = _new(study, Path(target), words or [], changes, site, warm_start or ())
+        begin = replace(begin, beside=beside)
     if dry_run:
-        from unet_dist.search.describe import plan_of, plan_text
-
-        told = (plan_text(begin.spec, begin.site, begin.note), plan_of(begin.spec, begin.site))
-        answer(console, as_json, *told)
+        _tell_plan(begin, console, as_json)
         return
     supervise = partial(supervision_of, hang_limit=hang_limit, grace=grace)
     _lead(begin, supervise, console, as_json)
@@ -126,38 +124,15 @@ class _Beginning:
     site: "Site"
     prepare: "Callable[[Callable[[Config], None]], SearchSpec]"
     """Fills the folder after a check of the data set; the search as it stands there."""
+    base: Config
     note: str = ""
     """Why the base is no trial."""
+    beside: str = ""
+    """That the same search file has made a study before."""
 
-
-def _misplaced(
-    target: str,
-    words: list[str],
-    base: str,
-    resume: bool,
-    run: Path | None,
-    warm_start: list[str] | None,
-    storage: str,
-) -> list[str]:
-    """Options that have no effect here."""
-    faults = []
-    if words and (resume or "=" not in words[0]):
-        why = "the study keeps its base" if resume else "KEY=VALUE is expected"
-        verbs = ", ".join(VERBS)
-        faults.append(f"{words[0]!r} after {target!r}: {why}; verbs are {verbs}")
-    if base:
-        faults.append("--base is for import; a search file names its own base")
-    if resume:
-        given = {"--run": run, "--warm-start": warm_start, "--storage": storage}
-        faults += [
-            f"--resume goes on in {target}; leave {option} out"
-            for option, value in given.items()
-            if value
-        ]
-    elif Path(target).is_dir():
-        what = "a study: add --resume" if StudyDir(Path(target)).is_study() else "a folder"
-        faults.append(f"{target} is {what}")
-    return faults
+    @property
+    def where(self) -> str:
+        return "\n".join(filter(None, (f"search in {self.study.path}", self.beside)))
 
 
 def _resumed(study: StudyDir, changes: dict[str, Any], placement: Placement) -> _Beginning:
@@ -182,7 +157,7 @@ def _resumed(study: StudyDir, changes: dict[str, Any], placement: Placement) -> 
         return spec
 
     note = base_note(spec, config)
-    return _Beginning(study=study, spec=spec, site=site, prepare=prepare, note=note)
+    return _Beginning(study=study, spec=spec, site=site, prepare=prepare, base=config, note=note)
 
 
 def _new(
@@ -212,7 +187,7 @@ def _new(
         points = [point for point in points if point not in spec.first]
         spec = spec.model_copy(update={"first": (*spec.first, *points)})
     return _Beginning(
-        study=study, spec=spec, site=site, note=base_note(spec, config),
+        study=study, spec=spec, site=site, base=config, note=base_note(spec, config),
         prepare=lambda check: begin_study(study, spec, file, site, check=check),
     )  # fmt: skip
 
@@ -227,6 +202,14 @@ def _check_base(spec: "SearchSpec", base: Config, site: "Site") -> None:
         refuse_structure(base)
 
 
+def _tell_plan(begin: _Beginning, console: Console, as_json: bool) -> None:
+    from unet_dist.search.plan import plan_of, plan_text
+
+    text = plan_text(begin.spec, begin.site, begin.base, begin.note)
+    plan = plan_of(begin.spec, begin.site, begin.base)
+    answer(console, as_json, f"{begin.where}\n{text}", {"run": str(begin.study.path), **plan})
+
+
 def _lead(
     begin: _Beginning,
     supervise: Callable[[Topology], Supervision],
@@ -239,6 +222,7 @@ def _lead(
     from unet_dist.search.view import View
 
     study, view = begin.study, View(console=console)
+    console.print(begin.where, markup=False)
     with entered(study, shared=bool(begin.site.storage)):
         spec = begin.prepare(DataSets(folder=study, console=console).check)
         job = SearchJob(
@@ -252,7 +236,7 @@ def _lead(
     told = {"state": result.state, "run": str(study.path), "why": result.why}
     if study.summary.exists():
         told |= read_json(study.summary)
-    answer(console, as_json, result_text(study, result), told)
+    answer(console, as_json, result_text(study, result, begin.site), told)
     raise typer.Exit(EXIT_CODES[result.state])
 
 
@@ -305,10 +289,7 @@ def _stop(study: StudyDir, console: Console, as_json: bool) -> None:
         state = read_state(study, site)["state"]
         raise UserError(str(study.path), f"nothing to stop: nobody leads it, and it is {state}")
     write_text_atomically(study.stop_request, "")
-    text = (
-        "asked to stop: trials write a checkpoint at their next step; go on with "
-        f"unet-dist search {study.path} --resume"
-    )
+    text = f"asked to stop: trials write a checkpoint at their next step; go on with {study.resume}"
     answer(console, as_json, text, {"run": str(study.path), "asked": "stop"})
 
 

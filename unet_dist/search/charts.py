@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from unet_dist.report.page import axes_at, figure_png, name_axes, new_figure, shorten
 from unet_dist.search.holdings import Holding
 from unet_dist.search.spec import Objective
+from unet_dist.search.times import unit_of
 from unet_dist.search.trials import Study, Trial, fronts
 from unet_dist.search.view import value_text
 
@@ -212,11 +213,6 @@ def gantt_png(holdings: Sequence[Holding], cards: Mapping[str, int]) -> bytes:
     )
     _name(axes, unit, "card")
     return figure_png(figure)
-
-
-def unit_of(seconds: float) -> tuple[float, str]:
-    """What so long a time is told in, and its seconds."""
-    return (3600.0, "hours") if seconds >= 2 * 3600 else (60.0, "minutes")
 
 
 def _name(axes: "Axes", x: str, y: str = "") -> None:

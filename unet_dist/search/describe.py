@@ -1,23 +1,28 @@
 """A study in words."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unet_dist.config_file import load_config
 from unet_dist.errors import UserError, counted
 from unet_dist.runs import read_json
+from unet_dist.search.ending import dropped_of
 from unet_dist.search.folder import StudyDir
+from unet_dist.search.plan import population_note
 from unet_dist.search.reference import UNKNOWN
 from unet_dist.search.rungs import rungs_of
-from unet_dist.search.site import Site
+from unet_dist.search.site import Site, train_command
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.study import SearchResult
-from unet_dist.search.study_files import read_state, read_study
+from unet_dist.search.study_files import read_retraining, read_state, read_study
+from unet_dist.search.times import spent_text
 from unet_dist.search.trials import State
 from unet_dist.search.view import (
     best_text,
     candidate_text,
     counts_of,
+    counts_text,
     name_of_candidate,
     params_text,
 )
@@ -26,72 +31,54 @@ ENDED = ("done", "stopped")
 """States after which the summary tells of the last start."""
 
 
-def plan_of(spec: SearchSpec, site: Site) -> dict[str, Any]:
-    return {
-        "cards": site.cards(),
-        "widths": list(spec.widths()),
-        **spec.model_dump(mode="json", by_alias=True),
-    }
-
-
-def plan_text(spec: SearchSpec, site: Site, note: str = "") -> str:
-    """
-    Args:
-        note: of ``reference.base_note``.
-    """
-    algorithm = spec.algorithm
-    goals = ", ".join(f"{each.goal} {each.metric}" for each in spec.objectives)
-    widths = ", ".join(map(str, spec.widths()))
-    lines = [
-        f"{counted(spec.budget.trials, 'trial')}, points by {algorithm.points}, "
-        f"schedule {algorithm.schedule}; {goals}",
-        f"{counted(site.cards(), 'card')}, {widths} for a trial",
-        *(f"  {key}: {_range(parameter)}" for key, parameter in spec.space.items()),
-        *_notes(spec),
-        *([note] if note else []),
-    ]
-    return "\n".join(lines)
-
-
-def _notes(spec: SearchSpec) -> list[str]:
-    """What a user may take for something else."""
-    if spec.algorithm.schedule != "population" or not spec.retrain.top:
-        return []
-    return [
-        "note: the seeds train with only the last values of a member of the population, from the "
-        "start: its way there, with others' weights and values, is not repeated (retrain.top: 0 "
-        "leaves them out)"
-    ]
-
-
-def _range(parameter: Any) -> str:
-    text = (
-        ", ".join(map(str, parameter.choice))
-        if parameter.choice
-        else "{:g} to {:g}".format(*parameter.bounds) + (", by factors" if parameter.log else "")
-    )
-    when = "; ".join(f"{key} {list(values)}" for key, values in parameter.when.items())
-    return text + (f", if {when}" if when else "")
-
-
-def result_text(folder: StudyDir, result: SearchResult) -> str:
+def result_text(folder: StudyDir, result: SearchResult, site: Site) -> str:
     """How a search ended, and with which command its winner is trained."""
-    counts = ", ".join(f"{n} {state}" for state, n in counts_of(result.study.trials).items())
-    lines = [f"search: {result.why}; {counts}"]
+    spec = result.study.spec
+    counts = counts_text(counts_of(result.study.trials), result.dropped)
+    lines = [f"search: {result.why}; {counts}", spent_text(result.study, result.again)]
     against_base = result.against_base
     lines += _outcome(
-        result.study.spec,
+        spec,
         [each.to_json() for each in result.winners],
         against_base.text if against_base else "",
     )
-    lines += _notes(result.study.spec)
+    lines += filter(None, [population_note(spec)])
     if result.stopped:
-        lines.append(f"stopped; go on with: unet-dist search {folder.path} --resume")
+        lines.append(f"stopped; go on with: {folder.resume}")
     if not result.winners:
         lines.append("no trial has a result")
     elif not (result.stopped and against_base and against_base.is_alone):
-        lines.append(f"the winner, on validation images only: unet-dist train {folder.best} ...")
+        lines += _what_next(folder, result, site)
     return "\n".join(lines)
+
+
+def _what_next(folder: StudyDir, result: SearchResult, site: Site) -> list[str]:
+    """Where the weights of the winner lie, and how others are trained."""
+    best, spec = result.winners[0], result.study.spec
+    who = "the best so far" if result.stopped else "the winner"
+    lines = [f"{who}, on validation images only: {folder.best}"]
+    if best.runs:
+        places = [
+            f"{folder.retrained(run).path} (seed {seed})"
+            for run, seed in zip(best.runs, best.seeds, strict=True)
+        ]
+        lines.append(f"its weights: {', '.join(places)}")
+        if result.search_seed not in best.seeds:
+            lines.append(
+                f"the seed in best.yaml, {result.search_seed}, is that of the search, and none of "
+                "these"
+            )
+    elif best.trial is not None:
+        after = counted(best.epoch, "epoch")
+        lines.append(f"its weights, after {after}: {folder.trial(best.trial).path}")
+    command = train_command(folder.best, site, spec.cards_of(best.params, len(spec.cards)))
+    if len(best.seeds) > 1:
+        command += f" --seeds {','.join(map(str, best.seeds))}"
+    elif best.seeds:
+        command += f" seed={best.seeds[0]}"
+    lines.append(f"to train it anew: {command}")
+    report = shlex.join(["unet-dist", "search", "report", str(folder.path)])
+    return [*lines, f"a page with charts: {report}"]
 
 
 def _outcome(
@@ -114,15 +101,25 @@ def status_of(folder: StudyDir) -> dict[str, Any]:
     """Raises UserError if the folder holds no study, or files that are not this program's."""
     study, site = read_study(folder)
     base = load_config(folder.base)
+    again = read_retraining(folder, site, study.spec)
+    rungs = rungs_of(study.spec.algorithm, base.train.epochs)
     state = read_state(folder, site)
+    is_over = state["state"] == "done"
     return {
         **state,
         "run": str(folder.path),
         "trials": counts_of(study.trials),
         "of": study.spec.budget.trials,
-        "rungs": list(rungs_of(study.spec.algorithm, base.train.epochs)),
+        "dropped": len(dropped_of(study, rungs, is_over=is_over)),
+        "rungs": list(rungs),
         "clock_s": study.clock_s,
         "card_s": study.card_s,
+        "retraining": {
+            "trials": counts_of(again.trials),
+            "clock_s": again.clock_s,
+            "card_s": again.card_s,
+        },
+        "spent": spent_text(study, again),
         "best": best_text(study),
         "outcome": _outcome_of(folder, study.spec) if state["state"] in ENDED else [],
         "running": [t.number for t in study.trials if t.state is State.RUNNING],
@@ -145,7 +142,7 @@ def _outcome_of(folder: StudyDir, spec: SearchSpec) -> list[str]:
 
 
 def status_text(status: dict[str, Any]) -> str:
-    counts = ", ".join(f"{number} {state}" for state, number in status["trials"].items())
+    counts = counts_text(status["trials"], status["dropped"])
     lines = [
         f"{status['run']}: {status['state']}"
         + (
@@ -155,7 +152,7 @@ def status_text(status: dict[str, Any]) -> str:
         ),
         f"{sum(status['trials'].values())} of {counted(status['of'], 'trial')}: "
         + (counts or "none yet"),
-        f"{status['clock_s'] / 3600:.2f} h, {status['card_s'] / 3600:.2f} card-hours",
+        status["spent"],
     ]
     if status["state"] == "killed" and status["running"]:
         numbers = ", ".join(map(str, status["running"]))

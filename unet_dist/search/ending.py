@@ -1,5 +1,7 @@
 """When a study is over. Pure."""
 
+from collections.abc import Sequence
+
 from unet_dist.search.leases import Cards
 from unet_dist.search.queue import wanting_cards
 from unet_dist.search.rungs import Halving
@@ -82,6 +84,26 @@ def how_it_ended(study: Study, cards: Cards, halving: Halving) -> str:
     if not any(trial.results for trial in study.trials):
         raise StudyBroken(why)
     return why
+
+
+def dropped_of(study: Study, rungs: Sequence[int], *, is_over: bool) -> frozenset[int]:
+    """Numbers of the paused trials that no rung promotes any more.
+
+    Args:
+        is_over: whether the study is known to make no trials any more, such as a grid that is done.
+    """
+    if study.spec.algorithm.schedule not in ("halving", "hyperband"):
+        return frozenset()
+    moving = any(trial.state in (State.WAITING, State.RUNNING) for trial in study.trials)
+    if not is_over and (moving or len(study.trials) < study.spec.budget.trials):
+        return frozenset()
+    reduction = study.spec.algorithm.reduction
+    halving = Halving(rungs=tuple(rungs), reduction=reduction, ranking=study.ranking)
+    goes_on = {trial.number for trial in halving.promotable(study.trials)}
+    if goes_on and not is_over:
+        return frozenset()  # each of them is a newcomer to the next rung
+    paused = {trial.number for trial in study.trials if trial.state is State.PAUSED}
+    return frozenset(paused - goes_on)
 
 
 def last_reason(study: Study) -> str:

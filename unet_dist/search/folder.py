@@ -1,6 +1,7 @@
 """The folder of a study: the only place that spells its file names."""
 
 import contextlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,11 @@ class StudyDir:
     def spec(self) -> Path:
         """What was asked for, with absolute paths."""
         return self.path / "search.yaml"
+
+    @property
+    def resume(self) -> str:
+        """The command that goes on with it."""
+        return shlex.join(["unet-dist", "search", str(self.path), "--resume"])
 
     @property
     def base(self) -> Path:

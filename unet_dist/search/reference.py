@@ -15,7 +15,14 @@ from unet_dist.search.space import CARDS, Parameter, Params, Space, Value
 from unet_dist.search.spec import SearchSpec
 from unet_dist.search.trials import Study
 from unet_dist.search.view import number_text
-from unet_dist.search.winner import Candidate, best_of, candidate_at, values_of
+from unet_dist.search.winner import (
+    FEWEST,
+    Candidate,
+    best_of,
+    bounds_of,
+    candidate_at,
+    values_of,
+)
 
 UNKNOWN = "whether the winner beats the base is not known: the base has no result to compare"
 
@@ -89,6 +96,8 @@ class Comparison:
     look better than it is."""
     is_alone: bool = False
     """The base is the winner only since nothing else came as far yet."""
+    is_final: bool = True
+    """Nothing is left that may become the best: no trial, and no seed."""
 
     @property
     def gains(self) -> list[float]:
@@ -105,15 +114,17 @@ class Comparison:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % for the mean gain, by Student's t over the seeds, widened for the choice among
-        several; undefined with fewer than two seeds."""
+        several; undefined with fewer than ``FEWEST`` seeds."""
         gains = self.gains
-        if len(gains) < 2:
+        if len(gains) < FEWEST:
             return math.nan, math.nan
         mean, half = (
             statistics.fmean(gains),
             half_width(len(gains), statistics.stdev(gains), among=self.among),
         )
-        return mean - half, mean + half
+        lowest, highest = bounds_of(self.winner.metric)
+        most = highest - lowest  # infinite for what has no bounds
+        return max(-most, mean - half), min(most, mean + half)
 
     @property
     def verdict(self) -> str:
@@ -122,14 +133,19 @@ class Comparison:
                 "all its seeds so far" if self.winner.seeds else "a result so far"
             )
         if self.winner.is_base:
+            if not self.is_final:
+                return "no trial beats the base so far: it is the best so far"
             return "no trial beats the base: it is the winner"
+        who = "the winner" if self.is_final else "the best so far"
         if not self.gain > 0:
-            return "the winner does not beat the base"
-        if math.isnan(self.interval[0]):
-            return "the winner beats the base with the one seed that was tried"
+            return f"{who} does not beat the base"
+        if len(self.gains) < 2:
+            return f"{who} beats the base with the one seed that was tried"
+        if len(self.gains) < FEWEST and min(self.gains) > 0:
+            return f"{who} beats the base with both seeds, which are too few to be sure"
         if self.interval[0] > 0:
-            return "the winner beats the base"
-        return "the winner beats the base by less than seeds differ"
+            return f"{who} beats the base"
+        return f"{who} beats the base by less than seeds differ"
 
     @property
     def text(self) -> str:
@@ -141,6 +157,8 @@ class Comparison:
             if not math.isnan(low):
                 gain += f", 95 % {low:.4g} to {high:.4g} over {len(self.gains)} seeds"
                 gain += f" as the best of {self.among}" if self.among > 1 else ""
+            elif len(self.gains) > 1:
+                gain += f" over {len(self.gains)} seeds, too few for an interval"
             parts.append(gain)
         if not self.base.seeds:
             parts.append(f"after {counted(self.base.epoch, 'epoch')}")
@@ -158,12 +176,18 @@ class Comparison:
 
 
 def against_base(
-    spec: SearchSpec, study: Study, found: Sequence[Candidate], base: Params | None
+    spec: SearchSpec,
+    study: Study,
+    found: Sequence[Candidate],
+    base: Params | None,
+    *,
+    is_final: bool = True,
 ) -> Comparison | None:
     """None without a base, or if it and the winner have no results that can be compared.
 
     Args:
         found: the winner first (``winner.candidates``).
+        is_final: whether the search is over, not stopped.
     """
     if base is None or not found:
         return None
@@ -176,7 +200,9 @@ def against_base(
         if not again:
             return None
         among = max(1, len(found) - len(again))
-        return Comparison(winner=winner, base=again[0], sign=sign, among=among, is_alone=alone)
+        return Comparison(
+            winner=winner, base=again[0], sign=sign, among=among, is_alone=alone, is_final=is_final
+        )
     trials = [trial for trial in study.trials if trial.results and values_of(trial) == base]
     if not trials or winner.trial is None:
         return None
@@ -189,4 +215,4 @@ def against_base(
     alone = winner.is_base and not any(
         trial.results and values_of(trial) != base for trial in study.trials
     )
-    return Comparison(winner=best, base=there, sign=sign, is_alone=alone)
+    return Comparison(winner=best, base=there, sign=sign, is_alone=alone, is_final=is_final)

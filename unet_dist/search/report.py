@@ -1,7 +1,7 @@
 """One file that tells how a search went: no network, no script, no other file."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from unet_dist.search.charts import (
     importance_png,
     parallel_png,
     pareto_png,
-    unit_of,
 )
 from unet_dist.search.describe import ENDED
+from unet_dist.search.ending import dropped_of
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.holdings import Holding, busy_share, cards_of, holdings_of
 from unet_dist.search.importance import importances
@@ -28,10 +28,12 @@ from unet_dist.search.reference import UNKNOWN
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site, train_command
 from unet_dist.search.space import Params
-from unet_dist.search.study_files import read_state, read_study
+from unet_dist.search.study_files import read_retraining, read_state, read_study
+from unet_dist.search.times import spent_text
 from unet_dist.search.trials import Study, Trial
 from unet_dist.search.view import (
     counts_of,
+    counts_text,
     name_of_candidate,
     number_text,
     params_text,
@@ -70,17 +72,18 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
     ordered = study.ranking.best_so_far(study.trials)
     names = [each.metric for each in study.spec.objectives]
     state = read_state(folder, site)
+    dropped = dropped_of(study, rungs, is_over=state["state"] == "done")
     candidates = summary.get("candidates", [])
     return render(
         TEMPLATE,
         name=folder.path.name,
         state=state,
-        counts=counts_of(study.trials),
-        time=_time_text(study.clock_s),
-        card_time=_time_text(study.card_s, "card-"),
+        counts=counts_text(counts_of(study.trials), len(dropped)),
+        spent=spent_text(study, read_retraining(folder, site, study.spec)),
         cards=num_cards,
         busy=busy_share(holdings, num_cards),
         candidates=[_candidate_row(each) for each in candidates],
+        who="The best so far" if summary.get("stopped") else "The winner",
         is_earlier=state["state"] not in ENDED,
         how=_how_chosen(summary),
         against_base=_against_base(summary, study),
@@ -88,7 +91,7 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
         command=train_command(folder.best, site, _width(study, candidates)),
         keys=[key.split(".") for key in study.spec.space],
         names=names,
-        best=[_trial_row(study, trial, names) for trial in ordered[:ROWS]],
+        best=[_trial_row(study, trial, names, dropped) for trial in ordered[:ROWS]],
         more=max(0, len(ordered) - ROWS),
         rungs=_rung_rows(study, rungs),
         failures=[
@@ -104,11 +107,6 @@ def _page(folder: StudyDir, study: Study, site: Site) -> str:
         charts=_charts(study, holdings, ordered, cards, retrained=any(map(_seeds_of, candidates))),
         spec=folder.spec.read_text(),
     )
-
-
-def _time_text(seconds: float, of: str = "") -> str:
-    unit_s, unit = unit_of(seconds)
-    return f"{seconds / unit_s:.1f} {of}{unit}"
 
 
 def _width(study: Study, candidates: Sequence[Mapping[str, Any]]) -> int:
@@ -237,11 +235,13 @@ def _by_seed(each: Mapping[str, Any]) -> list[str]:
     return [value + seed for value, seed in zip(values, seeds, strict=True)]
 
 
-def _trial_row(study: Study, trial: Trial, names: Sequence[str]) -> dict[str, Any]:
+def _trial_row(
+    study: Study, trial: Trial, names: Sequence[str], dropped: Collection[int]
+) -> dict[str, Any]:
     result, params = trial.results[-1], trial.params_at(trial.epochs)
     return {
         "number": trial.number,
-        "state": trial.state.value,
+        "state": "dropped" if trial.number in dropped else trial.state.value,
         "epoch": result.epoch,
         "values": [number_text(result.metrics[n]) if n in result.metrics else "" for n in names],
         "settings": [value_text(params[key]) if key in params else "" for key in study.spec.space],

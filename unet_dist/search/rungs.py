@@ -49,6 +49,29 @@ def first_rung_of(algorithm: AlgorithmSpec, number: int, num_rungs: int) -> int:
     return bracket
 
 
+def fewest_for_last(algorithm: AlgorithmSpec, num_rungs: int, *, first: int = 0) -> tuple[int, int]:
+    """Trials of a bracket that can bring one to the last rung, and that surely do.
+
+    A rung promotes nothing before it has ``reduction`` results, then at the best every newcomer,
+    so ``reduction - 1`` stay behind; of all its results it promotes one in ``reduction`` at least.
+    """
+    steps = num_rungs - 1 - first
+    return 1 + steps * (algorithm.reduction - 1), algorithm.reduction**steps
+
+
+def may_reach_last(algorithm: AlgorithmSpec, trials: int, num_rungs: int) -> bool:
+    """Whether so many trials can bring one to the last rung."""
+    if algorithm.schedule not in ("halving", "hyperband"):
+        return True
+    counts = [0] * num_rungs
+    for number in range(trials):
+        bracket = first_rung_of(algorithm, number, num_rungs)
+        counts[bracket] += 1
+        if counts[bracket] >= fewest_for_last(algorithm, num_rungs, first=bracket)[0]:
+            return True
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Halving:
     """Decisions of one bracket; trials of other brackets are not compared with."""

@@ -45,6 +45,11 @@ class Parameter(Section):
                 raise ValueError(f"choice names a value twice: {list(self.choice)}")
             return self
         low, high = self.bounds
+        if low == high:
+            raise ValueError(
+                f"the ends are equal, {low:g}, so there is nothing to search; set it in the base, "
+                "and leave the key out of the space"
+            )
         if low > high:
             raise ValueError(f"the bounds are [{low:g}, {high:g}]: the first must be the smaller")
         if self.log and low <= 0:

@@ -177,6 +177,13 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
 
 
 def spec_of_tree(tree: Mapping[str, Any], where: Path) -> SearchSpec:
+    keys, own = tree.keys(), SearchSpec.model_fields.keys()
+    if not {"base", "space"} & keys and keys & (Config.model_fields.keys() - own):
+        raise UserError(
+            str(where),
+            "this is a training configuration, not a search file, which names it as its base "
+            f"(base: {where.name}, space: ...)",
+        )
     try:
         return SearchSpec.model_validate(tree)
     except ValidationError as error:
@@ -186,12 +193,23 @@ def spec_of_tree(tree: Mapping[str, Any], where: Path) -> SearchSpec:
             fields = Parameter.model_fields.items()
             known += [f"space.{key}.{field.alias or name}" for name, field in fields]
         faults = [
-            explain(item, known)
+            _ends_of(item, tree) or explain(item, known)
             for item in error.errors()
             # Pydantic counts the items that it has just refused as missing.
             if item["type"] != "too_short" or not item["input"]
         ]
         raise UserError(str(where), faults) from error
+
+
+def _ends_of(item: Any, tree: Mapping[str, Any]) -> str:
+    """What a range with another number of ends than two is told; empty for other errors."""
+    match item["loc"]:
+        case ("space", str(key), ("float" | "int") as kind, *_) if item["type"] in (
+            "missing", "too_long", "too_short", "tuple_type",
+        ):  # fmt: skip
+            given = tree["space"][key][kind]
+            return f"space.{key}: {kind} takes two ends, [lowest, highest], not {given!r:.80}"
+    return ""
 
 
 def check_spec(spec: SearchSpec, where: Path) -> None:

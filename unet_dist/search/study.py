@@ -22,18 +22,20 @@ from unet_dist.search.chosen import agreed
 from unet_dist.search.controller import Controller
 from unet_dist.search.copying import checkpoints_kept
 from unet_dist.search.database import Database
-from unet_dist.search.ending import StudyBroken
+from unet_dist.search.ending import StudyBroken, dropped_of
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.leases import Cards
 from unet_dist.search.memory import predicted_memory_gb
+from unet_dist.search.plan import too_few_note
 from unet_dist.search.reference import Comparison, against_base, base_note, reference_of
 from unet_dist.search.rungs import rungs_of
 from unet_dist.search.site import Site, place_of, train_command
+from unet_dist.search.space import Params
 from unet_dist.search.spec import SearchSpec
-from unet_dist.search.study_files import database_url
+from unet_dist.search.study_files import database_url, read_retraining
 from unet_dist.search.trial_data import DataSets, close_run, config_of
 from unet_dist.search.trial_jobs import TrialJobs
-from unet_dist.search.trials import Study, Trial
+from unet_dist.search.trials import OVER, State, Study, Trial
 from unet_dist.search.view import candidate_text, counts_of, seeds_text
 from unet_dist.search.winner import (
     Candidate,
@@ -57,6 +59,16 @@ class SearchResult:
     """The winner beside the base; None if they cannot be compared."""
     note: str = ""
     """Why the base was no trial."""
+    again: Study | None = None
+    """The study of the seeds, if it began."""
+    rungs: tuple[int, ...] = ()
+    search_seed: int = 0
+    """That all trials of the search had."""
+
+    @property
+    def dropped(self) -> int:
+        """Paused trials that no rung promotes any more."""
+        return len(dropped_of(self.study, self.rungs, is_over=not self.stopped))
 
     @property
     def state(self) -> str:
@@ -109,8 +121,9 @@ class SearchJob:
 
     def _led(self, base: Config) -> SearchResult:
         name, reference = self.site.study_name, reference_of(self.spec, base)
-        if note := base_note(self.spec, base):
-            self.console.print(note, markup=False)
+        note = base_note(self.spec, base)
+        for text in filter(None, (note, too_few_note(self.spec, base.train.epochs))):
+            self.console.print(text, markup=False)
         study, why = self._phase(base, self.spec, name, self.folder.trial)
         top = best_of(self.spec, study)
         again = None
@@ -123,14 +136,12 @@ class SearchJob:
             known, _ = Database.read_only(url, seeds)
             points = [trial.params for trial in known]
             spec = retraining(self.spec, top, points, reference, seed=base.seed)
-            beside = "" if reference is None else ", and the base beside them"
-            best = "trial is" if len(top) == 1 else f"{len(top)} are"
-            self.console.print(
-                f"search: {why}. The best {best} trained again with "
-                f"{seeds_text(seeds_after(base.seed, self.spec.retrain.seeds))}{beside}; the "
-                f"search had seed {base.seed}",
-                markup=False,
-            )
+            if missing := _num_missing(known, spec):
+                self.console.print(
+                    f"search: {why}. "
+                    + _retraining_text(self.spec, len(top), base.seed, missing, reference),
+                    markup=False,
+                )
             try:
                 name_of = partial(name_again, searched=[*top, *study.trials])
                 again, _ = self._phase(base, spec, seeds, self.folder.retrained, name_of)
@@ -139,14 +150,24 @@ class SearchJob:
             except StudyBroken as error:
                 self.console.print(f"search: without seeds: {error}", markup=False)
         winners = candidates(self.spec, top, study, again, reference)
+        stopped = self._asked_to_stop()
         return SearchResult(
             why=why,
             study=study,
             winners=tuple(winners),
-            stopped=self._asked_to_stop(),
-            against_base=against_base(self.spec, study, winners, reference),
+            stopped=stopped,
+            against_base=against_base(self.spec, study, winners, reference, is_final=not stopped),
             note=note,
+            again=again or self._earlier_seeds(),
+            rungs=rungs_of(self.spec.algorithm, base.train.epochs),
+            search_seed=base.seed,
         )
+
+    def _earlier_seeds(self) -> Study | None:
+        """Where this start came to none; a database of others may be out of reach by now."""
+        if self.site.storage:
+            return None
+        return read_retraining(self.folder, self.site, self.spec)
 
     def _phase(
         self,
@@ -217,8 +238,9 @@ class SearchJob:
         metric = self.spec.objectives[0].metric
         width = self.spec.cards_of(best.params, len(self.spec.cards))
         cards, epochs = counted(width, "card"), counted(best.epoch, "epoch")
+        so_far = ", the best so far" if result.stopped else ""
         head = (
-            f"# {best.name[0].upper()}{best.name[1:]} of {self.folder.path.name}: {metric} "
+            f"# {best.name[0].upper()}{best.name[1:]} of {self.folder.path.name}{so_far}: {metric} "
             f"{candidate_text(best.to_json())}\n"
             f"# on validation images, after {epochs} on {cards}.\n"
             + (f"# The seed below, {base.seed}, is that of the search.\n" if best.seeds else "")
@@ -234,9 +256,33 @@ class SearchJob:
                 "trials": counts_of(result.study.trials),
                 "clock_s": result.study.clock_s,
                 "card_s": result.study.card_s,
+                "dropped": result.dropped,
+                "stopped": result.stopped,
+                "retraining": {
+                    "clock_s": result.again.clock_s if result.again else 0.0,
+                    "card_s": result.again.card_s if result.again else 0.0,
+                },
                 "search_seed": base.seed,
                 "candidates": [each.to_json() for each in result.winners],
                 "base": result.against_base.to_json() if result.against_base else None,
                 "note": result.note,
             },
         )
+
+
+def _num_missing(known: Sequence[Trial], spec: SearchSpec) -> int:
+    """Trainings of the seeds that are not over; a card that failed may be mended by now."""
+    over = [each.state in OVER - {State.FAILED_INFRASTRUCTURE} for each in known]
+    return spec.budget.trials - sum(over)
+
+
+def _retraining_text(
+    spec: SearchSpec, top: int, seed: int, missing: int, reference: Params | None
+) -> str:
+    best = "trial is" if top == 1 else f"{top} are"
+    seeds = seeds_text(seeds_after(seed, spec.retrain.seeds))
+    beside = "" if reference is None else ", and the base beside them"
+    return (
+        f"The best {best} trained again with {seeds}{beside} "
+        f"({counted(missing, 'training')} to come); the search had seed {seed}"
+    )

@@ -60,7 +60,7 @@ def begin_study(
         check(config)
         return spec
     if folder.is_study() or not folder.is_free():
-        what = "a study; go on with --resume" if folder.is_study() else "not empty"
+        what = f"a study; go on with {folder.resume}" if folder.is_study() else "not empty"
         raise UserError(str(folder.path), f"is {what}, or choose another --run")
     try:
         check(config)
@@ -126,6 +126,12 @@ def read_study(folder: StudyDir) -> tuple[Study, Site]:
     return Study(spec=spec, trials=tuple(asked_for), clock_s=clock_s), site
 
 
+def read_retraining(folder: StudyDir, site: Site, spec: SearchSpec) -> Study:
+    """The study of the seeds, as the database has it now; without trials before it began."""
+    trials, clock_s = Database.read_only(database_url(folder, site), site.seeds_name)
+    return Study(spec=spec, trials=tuple(trials), clock_s=clock_s)
+
+
 def read_state(folder: StudyDir, site: Site) -> dict[str, Any]:
     """``state``, and mostly the ``reason`` of it: also that all controllers are gone without a
     word, as the lock of the folder tells of one, and the signs of life of several.
@@ -145,7 +151,7 @@ def read_state(folder: StudyDir, site: Site) -> dict[str, Any]:
         silent_s = _silence_s(folder, site)
         if silent_s > signs.LOST_AFTER_S:
             gone = f"no controller has given a sign of life for {_duration(silent_s)}"
-    return {"state": "killed", "reason": f"{gone}; go on with --resume"} if gone else told
+    return {"state": "killed", "reason": f"{gone}; go on with {folder.resume}"} if gone else told
 
 
 def may_be_led(folder: StudyDir, site: Site) -> bool:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from unet_dist.errors import counted
 from unet_dist.search.controller import Controller
+from unet_dist.search.ending import dropped_of
 from unet_dist.search.space import Params, Value
 from unet_dist.search.trials import OVER, State, Study, Trial
 
@@ -65,10 +66,11 @@ def headline(controller: Controller) -> str:
     study = controller.study
     counts = counts_of(study.trials)
     begun = sum(bool(trial.granted) for trial in study.trials)
-    texts = [f"{number} {state}" for state, number in counts.items() if state != "waiting"]
+    counts.pop(State.WAITING.value, None)
+    dropped = dropped_of(study, controller.rungs, is_over=False)
     text = f"{begun} of {counted(study.spec.budget.trials, 'trial')}"
-    if texts:
-        text += ": " + ", ".join(texts)
+    if counts:
+        text += ": " + counts_text(counts, len(dropped))
     text += f"; {controller.cards.busy()} of {controller.cards.number} cards busy"
     best = best_text(study, controller.name)
     text += f"; best {best}" if best else ""
@@ -80,6 +82,19 @@ def counts_of(trials: Sequence[Trial]) -> dict[str, int]:
     """By the words of ``State``, in its order; those that occur."""
     found = {state.value: sum(trial.state is state for trial in trials) for state in State}
     return {state: number for state, number in found.items() if number}
+
+
+def counts_text(counts: Mapping[str, int], dropped: int) -> str:
+    """For example ``3 complete, 6 dropped by the rungs``.
+
+    Args:
+        dropped: those of the paused that no rung promotes any more (``ending.dropped_of``).
+    """
+    left = {**counts}
+    if dropped:
+        left[State.PAUSED.value] -= dropped
+    texts = [f"{number} {state}" for state, number in left.items() if number]
+    return ", ".join([*texts, *([f"{dropped} dropped by the rungs"] if dropped else [])])
 
 
 def best_text(study: Study, name: Callable[[Trial], str] = lambda trial: trial.name) -> str:
@@ -104,6 +119,8 @@ def candidate_text(candidate: Mapping[str, Any]) -> str:
     if candidate["interval"]:
         notes.append("{:.4g} to {:.4g}".format(*candidate["interval"]))
         notes[-1] += f", mean of {seeds_text(seeds)}"
+    elif len(seeds) > 1:
+        notes.append(f"mean of {seeds_text(seeds)}, too few for an interval")
     elif seeds:
         text += f" with {seeds_text(seeds)}"
     if candidate.get("in_search"):

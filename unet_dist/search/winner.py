@@ -21,6 +21,9 @@ from unet_dist.search.trials import Ranking, RungResult, State, Study, Trial
 SEED = "seed"
 SEEDS = 2**32
 """How many there are (``Config.seed``)."""
+FEWEST = 3
+"""Seeds that an interval is told of: Student's t over two reaches 12.7 standard errors to either
+side, so it holds nearly anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,10 @@ class Candidate:
     metrics: dict[str, float]
     """Means over the seeds."""
     epoch: int
+    metric: str = ""
+    """The first objective."""
+    runs: tuple[int, ...] = ()
+    """By seed, the number of its training (``StudyDir.retrained``)."""
     in_search: tuple[float, int] | None = None
     """The first objective and the epoch where the search itself left it, before other seeds; None
     if it had no such result, or if that is all there is."""
@@ -56,11 +63,13 @@ class Candidate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % for the mean over seeds, by Student's t; undefined with one seed."""
-        if len(self.values) < 2:
+        """95 % for the mean over seeds, by Student's t, as far as the metric can lie there;
+        undefined with fewer than ``FEWEST`` seeds."""
+        if len(self.values) < FEWEST:
             return math.nan, math.nan
         half = half_width(len(self.values), statistics.stdev(self.values))
-        return self.mean - half, self.mean + half
+        lowest, highest = bounds_of(self.metric)
+        return max(lowest, self.mean - half), min(highest, self.mean + half)
 
     def to_json(self) -> dict[str, Any]:
         low, high = self.interval
@@ -71,12 +80,18 @@ class Candidate:
             "params": dict(self.params),
             "values": list(self.values),
             "seeds": list(self.seeds),
+            "runs": list(self.runs),
             "in_search": list(self.in_search) if self.in_search else None,
             "mean": self.mean,
             "interval": None if math.isnan(low) else [low, high],
             "metrics": self.metrics,
             "epoch": self.epoch,
         }
+
+
+def bounds_of(metric: str) -> tuple[float, float]:
+    """Where its values can lie."""
+    return (0.0, 1.0) if metric in ("dice", "iou") else (-math.inf, math.inf)
 
 
 def best_of(spec: SearchSpec, study: Study) -> list[Trial]:
@@ -213,6 +228,7 @@ def candidate_at(
         params=params,
         values=(result.metrics[metric],),
         metrics=dict(result.metrics),
+        metric=metric,
         epoch=epoch,
         is_base=params == base,
     )
@@ -233,6 +249,8 @@ def _of_seeds(
         params=without_seed(trials[0]),
         values=tuple(each[metric] for each in results),
         seeds=tuple(_seed_of(trial) for trial in trials),
+        runs=tuple(trial.number for trial in trials),
+        metric=metric,
         metrics={name: statistics.fmean(each[name] for each in results) for name in names},
         epoch=trials[0].epochs,
         is_base=is_base,

@@ -269,7 +269,7 @@ def test_all_controllers_of_a_shared_study_that_are_dead_are_told(
     told = read_state(folder, site)
     assert told["state"] == "killed"
     assert told["reason"] == (
-        "no controller has given a sign of life for 2 min; go on with --resume"
+        f"no controller has given a sign of life for 2 min; go on with {folder.resume}"
     )
     seeds = Database.open(url, site.seeds_name, spec_of(), final_epoch=EPOCHS)
     seeds.shared = True

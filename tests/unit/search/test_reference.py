@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from tests.unit.search.studies import EPOCHS, spec_of
 from unet_dist.cli import app
 from unet_dist.config import Config
+from unet_dist.launching.placement import Placement
 from unet_dist.search.describe import result_text
 from unet_dist.search.folder import StudyDir
 from unet_dist.search.points import next_point
@@ -23,6 +24,7 @@ from unet_dist.search.reference import (
     reference_of,
     with_base_first,
 )
+from unet_dist.search.site import Site
 from unet_dist.search.space import Space
 from unet_dist.search.study import SearchResult
 from unet_dist.search.trials import RungResult, State, Study, Trial
@@ -32,6 +34,7 @@ BASE = Config.model_validate(
     {"data": {"root": "."}, "train": {"lr": 0.01}, "model": {"width": 8}, "loss": {"dice": 1}}
 )
 POINT = {"train.lr": 0.01, "model.width": 8}
+SITE = Site(placement=Placement(simulate=2, cores=(0,)))
 
 
 def space_of(**parameters: object) -> Space:
@@ -174,9 +177,9 @@ def test_without_seeds_both_are_taken_where_the_base_paused() -> None:
     result = SearchResult(
         why="done", study=STUDY, winners=tuple(found), stopped=False, against_base=told
     )
-    assert told.text in result_text(StudyDir(Path("study")), result)
+    assert told.text in result_text(StudyDir(Path("study")), result, SITE)
     unknown = SearchResult(why="done", study=STUDY, winners=tuple(found), stopped=False)
-    assert UNKNOWN in result_text(StudyDir(Path("study")), unknown)
+    assert UNKNOWN in result_text(StudyDir(Path("study")), unknown, SITE)
 
 
 def test_a_search_says_that_its_base_is_outside_before_it_starts(tmp_path: Path) -> None:
@@ -199,13 +202,13 @@ def test_a_base_that_nothing_was_held_against_is_no_winner_yet() -> None:
     result = SearchResult(
         why="stopped", study=study, winners=tuple(found), stopped=True, against_base=told
     )
-    text = result_text(StudyDir(Path("study")), result)
+    text = result_text(StudyDir(Path("study")), result, SITE)
     assert told.text in text
     assert "unet-dist train" not in text
     assert "go on with: unet-dist search study --resume" in text
     # All others failed: then the base is what is left.
     over = replace(result, why="all trials are done", stopped=False)
-    assert "unet-dist train study/best.yaml" in result_text(StudyDir(Path("study")), over)
+    assert "unet-dist train study/best.yaml" in result_text(StudyDir(Path("study")), over, SITE)
 
     seeds = compared({"good": [], "base": [0.8]})
     assert seeds is not None
@@ -217,3 +220,47 @@ def test_a_base_that_nothing_was_held_against_is_no_winner_yet() -> None:
     best = against_base(alone.spec, alone, found, POINT)
     assert best is not None
     assert best.verdict == "no trial beats the base: it is the winner"
+
+
+def test_while_trials_are_left_nothing_is_called_the_winner() -> None:
+    """As an interruption leaves it: another trial may still beat the base."""
+    worse = done(1, GOOD, 0.1, epoch=3)
+    study = Study(spec=STUDY.spec, trials=(STUDY.trials[0], worse))
+    found = candidates(study.spec, [], study, None, POINT)
+    told = against_base(study.spec, study, found, POINT, is_final=False)
+    assert told is not None
+    assert told.verdict == "no trial beats the base so far: it is the best so far"
+    better = compared({"good": [0.8], "base": [0.7]})
+    assert better is not None
+    early = replace(better, is_final=False)
+    assert early.verdict == "the best so far beats the base with the one seed that was tried"
+    result = SearchResult(
+        why="stopped", study=study, winners=tuple(found), stopped=True, against_base=told
+    )
+    text = result_text(StudyDir(Path("study")), result, SITE)
+    assert "winner" not in text
+    assert "the best so far, on validation images only: study/best.yaml" in text
+    # Trial 0, which is paused, may be promoted.
+    assert text.splitlines()[0] == "search: stopped; 2 paused"
+
+
+@pytest.mark.parametrize(
+    ("good", "verdict"),
+    [
+        ([0.8, 0.9], "the winner beats the base with both seeds, which are too few to be sure"),
+        ([0.5, 0.9], "the winner beats the base by less than seeds differ"),
+    ],
+)
+def test_two_seeds_are_too_few_for_an_interval(good: list[float], verdict: str) -> None:
+    told = compared({"good": good, "base": [0.6, 0.6]})
+    assert told is not None
+    assert told.verdict == verdict
+    gain = sum(good) / 2 - 0.6
+    assert told.text.endswith(f"gain {gain:.4g} over 2 seeds, too few for an interval)")
+
+
+def test_no_interval_of_a_gain_leaves_what_two_dice_can_differ_by() -> None:
+    """Gains -0.9, 0.9, 0.9: mean 0.3, and 4.3027 * 1.0392 / sqrt(3) = 2.58 to either side."""
+    told = compared({"good": [0.0, 0.9, 0.9], "base": [0.9, 0.0, 0.0]})
+    assert told is not None
+    assert told.interval == (-1.0, 1.0)

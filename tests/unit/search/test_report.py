@@ -9,13 +9,15 @@ from rich.console import Console
 
 from tests.browser import browser_tab, find_browser
 from tests.unit.search.studies import controller_of, failing, spec_of
+from unet_dist.config import Config
 from unet_dist.errors import UserError
 from unet_dist.launching.placement import Placement
 from unet_dist.records import RecordWriter
 from unet_dist.runs import read_json, write_json
 from unet_dist.search.database import Database
-from unet_dist.search.describe import plan_text, status_of, status_text
+from unet_dist.search.describe import status_of, status_text
 from unet_dist.search.folder import StudyDir
+from unet_dist.search.plan import plan_text
 from unet_dist.search.played import PlayedTrials
 from unet_dist.search.report import _rung_rows, report_study
 from unet_dist.search.site import Site
@@ -83,6 +85,8 @@ def test_the_report_tells_the_whole_search(study: StudyDir, first_report: str) -
         "Cards", "Rungs", "Trials", "Failures", "What was asked for",
     ]  # fmt: skip
     assert "lr &lt;too&gt; high" in page
+    assert re.search(r"\d+ complete, 1 failed: diverged, \d+ dropped by the rungs; ", page)
+    assert "paused" not in re.sub("<pre>.*?</pre>", "", page, flags=re.DOTALL)
     assert "Search &lt;b&gt;study" in page
     assert "<p>The winner beats &lt;the&gt; base. Note: so it is.</p>" in page
     best = str(study.best).replace("<b>", "&lt;b&gt;")
@@ -98,8 +102,11 @@ def test_the_report_tells_the_whole_search(study: StudyDir, first_report: str) -
 def test_the_report_says_which_trainings_chose_the_winner(study: StudyDir, tmp_path: Path) -> None:
     copy = StudyDir(tmp_path / "copy")
     shutil.copytree(study.path, copy.path)
-    assert "The best trial of the search itself, with one seed" in report_study(copy).read_text()
     summary = read_json(copy.summary)
+    write_json(copy.summary, {**summary, "stopped": True})
+    page = report_study(copy).read_text()
+    assert "The best trial of the search itself, with one seed" in page
+    assert "<h2>The best so far</h2>" in page
     [candidate] = summary["candidates"]
     candidate |= {"values": [0.7, 0.8], "seeds": [6, 7], "interval": [0.1, 1.4]}
     write_json(copy.summary, {**summary, "search_seed": 5})
@@ -191,6 +198,26 @@ def test_the_status_counts_every_trial(study: StudyDir) -> None:
     write_json(study.status, {"state": "done"})
 
 
+def test_the_status_names_the_time_of_the_retraining(study: StudyDir, tmp_path: Path) -> None:
+    copy = StudyDir(tmp_path / "copy")
+    shutil.copytree(study.path, copy.path)
+    spec, site = read_study(copy)[0].spec, Site(placement=Placement(simulate=4))
+    url = f"sqlite:///{copy.database.resolve()}"
+    seeds = Database.open(url, site.seeds_name, spec, final_epoch=27)
+    params = {"train.lr": 0.01, "model.width": 8}
+    seeds.create(Trial(number=0, params=params, state=State.WAITING, card_s=90.0))
+    seeds.clock_s = lambda: 60.0  # type: ignore[method-assign]
+    seeds.close()
+    status = status_of(copy)
+    assert status["retraining"] == {"trials": {"waiting": 1}, "clock_s": 60.0, "card_s": 90.0}
+    line = status_text(status).splitlines()[2]
+    minutes, cards = f"{status['clock_s'] / 60:.1f}", f"{status['card_s'] / 60:.1f}"
+    assert line == (
+        f"{minutes} minutes and {cards} card-minutes of search, "
+        "and 1.0 minutes and 1.5 card-minutes of retraining"
+    )
+
+
 def test_a_folder_that_is_no_study_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no study: it has no search.yaml"):
         status_of(StudyDir(tmp_path))
@@ -198,10 +225,15 @@ def test_a_folder_that_is_no_study_is_told(tmp_path: Path) -> None:
 
 def test_a_plan_names_the_range_of_each_key(study: StudyDir) -> None:
     spec, site = read_study(study)[0].spec, Site(placement=Placement(simulate=4))
-    text = plan_text(spec, site)
+    text = plan_text(spec, site, Config.model_validate({"train": {"epochs": 27}, "seed": 5}))
     assert "train.lr: 0.0001 to 0.1, by factors" in text
     assert "model.width: 4, 8, 16" in text
     assert "maximize dice, minimize parameters" in text
+    assert "rungs after 3, 9 of 27 epochs: from each the best 1 in 3 goes on" in text
+    assert (
+        "then the best 3 are trained again with seeds 6, 7, 8, and the base beside: "
+        "up to 12 trainings of 27 epochs"
+    ) in text
 
 
 def test_lines_tell_how_far_it_is(study: StudyDir, tmp_path: Path) -> None:

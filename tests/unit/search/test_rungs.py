@@ -3,10 +3,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.unit.search.studies import spec_of
-from unet_dist.search.rungs import Halving, copied, exchange, first_rung_of, perturbed, rungs_of
+from tests.unit.search.studies import EPOCHS, played_study, spec_of
+from unet_dist.search.ending import dropped_of
+from unet_dist.search.played import Curve
+from unet_dist.search.rungs import (
+    Halving,
+    copied,
+    exchange,
+    fewest_for_last,
+    first_rung_of,
+    may_reach_last,
+    perturbed,
+    rungs_of,
+)
+from unet_dist.search.space import Params
 from unet_dist.search.spec import AlgorithmSpec
-from unet_dist.search.trials import Ranking, RungResult, State, Trial
+from unet_dist.search.trials import Ranking, RungResult, State, Study, Trial
 
 
 def algorithm(**settings: object) -> AlgorithmSpec:
@@ -137,3 +149,42 @@ def test_changed_values_stay_in_the_space() -> None:
     for _ in range(100):
         point = perturbed({"train.lr": 0.09, "model.width": 4}, space, rng, frozenset())
         assert space.faults_of(point) == []
+
+
+@pytest.mark.parametrize(
+    ("trials", "each_better", "complete"),
+    [(4, True, 0), (5, True, 1), (8, False, 0), (9, False, 1)],
+)
+def test_so_many_trials_bring_one_to_the_last_rung(
+    trials: int, each_better: bool, complete: int
+) -> None:
+    """Rungs 3, 9, 27, one in 3: the luckiest order needs 1 + 2 * 2, the unluckiest 3 * 3."""
+    order: dict[object, int] = {}
+
+    def curve(params: Params) -> Curve:
+        place = order.setdefault(params["train.lr"], len(order))
+        dice = 0.1 + 0.01 * (place if each_better else -place)
+        return Curve(epoch_s=1.0, metrics=[{"dice": dice}] * EPOCHS)
+
+    settings = {"points": "random", "min_epochs": 3}
+    spec = spec_of(algorithm=settings, budget={"trials": trials})
+    study = played_study(spec, cards=1, curve=curve).study
+    assert sum(each.state is State.COMPLETE for each in study.trials) == complete
+    assert fewest_for_last(spec.algorithm, 3) == (5, 9)
+    assert may_reach_last(spec.algorithm, trials, 3) == (trials >= 5)
+    # Of a study that is over every paused trial was left behind.
+    paused = {each.number for each in study.trials if each.state is State.PAUSED}
+    assert dropped_of(study, (3, 9, 27), is_over=False) == paused
+    more = Study(spec=spec_of(algorithm=settings, budget={"trials": 20}), trials=study.trials)
+    assert dropped_of(more, (3, 9, 27), is_over=False) == frozenset()
+    assert dropped_of(more, (3, 9, 27), is_over=True) == paused
+
+
+def test_other_schedules_train_trials_to_the_end_and_hyperband_has_brackets_that_do() -> None:
+    assert may_reach_last(algorithm(schedule="full"), 1, 1)
+    assert may_reach_last(algorithm(schedule="population"), 2, 9)
+    hyperband = algorithm(schedule="hyperband")
+    firsts = [first_rung_of(hyperband, number, 3) for number in range(9)]
+    # A trial whose bracket is judged at the last rung alone trains to the end.
+    assert may_reach_last(hyperband, firsts.index(2) + 1, 3)
+    assert not may_reach_last(hyperband, firsts.index(2), 3)

@@ -124,7 +124,7 @@ def test_a_study_comes_out_of_its_folder_as_it_went_in(file: Path) -> None:
     assert load_study(study) == (spec, SIMULATED)
     config = load_config(study.base)
     assert (config.train.lr, config.data.split.seed) == (0.5, 5)
-    with pytest.raises(UserError, match="go on with --resume"):
+    with pytest.raises(UserError, match=r"go on with unet-dist search .* --resume"):
         begun(file, SIMULATED)
 
 

@@ -134,9 +134,15 @@ def test_a_result_names_its_seeds_and_what_the_search_had() -> None:
         return candidate_text(found[0].to_json())
 
     assert told(trial(0, 0.02, 0.4901, seed=1)) == "0.4901 with seed 1 (in the search 0.79)"
-    # Mean 0.8, and 0.01 over the root of 2 times Student's t for 2 values, 12.7062: 0.0898 off it.
-    two = (trial(0, 0.02, 0.79293, seed=1), trial(1, 0.02, 0.80707, seed=2))
-    assert told(*two) == "0.8 (0.7102 to 0.8898, mean of seeds 1, 2; in the search 0.79)"
+    two = (trial(0, 0.02, 0.79, seed=1), trial(1, 0.02, 0.81, seed=2))
+    few = "0.8 (mean of seeds 1, 2, too few for an interval; in the search 0.79)"
+    assert told(*two) == few
+    # Mean 0.8, and 0.01 over the root of 3 times Student's t for 3 values, 4.3027: 0.0248 off it.
+    three = (*two, trial(2, 0.02, 0.80, seed=3))
+    assert told(*three) == "0.8 (0.7752 to 0.8248, mean of seeds 1, 2, 3; in the search 0.79)"
+    # Mean 0.6, deviation 0.3606: 0.8957 off it, where no Dice lies.
+    wide = (trial(0, 0.02, 0.2, seed=1), trial(1, 0.02, 0.9, seed=2), trial(2, 0.02, 0.7, seed=3))
+    assert told(*wide) == "0.6 (0 to 1, mean of seeds 1, 2, 3; in the search 0.79)"
     paused = candidates(
         spec, [SEARCHED[3]], study, Study(spec=spec, trials=(trial(0, 0.03, 0.8, seed=1),))
     )
