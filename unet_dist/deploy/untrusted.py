@@ -53,7 +53,8 @@ def _read(path: Path) -> "tuple[bytes, onnx.ModelProto]":
     content = read_bytes(path, most=MOST_ONNX_BYTES)
     try:
         model = onnx.load_from_string(content)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
+        # The latter by protobuf's own Python, which MindSpore switches to.
         raise UserError(str(path), "is no ONNX model, or cut off") from error
     if faults := _faults(model):
         raise UserError(str(path), faults)

@@ -1,5 +1,8 @@
 """Files that somebody made to harm: each is refused with one message."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -231,6 +234,22 @@ def test_arrays_larger_than_their_files_are_refused(
     liar.write_bytes(told)
     with pytest.raises(UserError, match=r"liar\.npy: holds no arrays"):
         compare_forms(liar, good, images=[], tolerance=0)
+
+
+def test_texts_that_are_none_are_told_by_either_protobuf(tmp_path: Path) -> None:
+    """MindSpore switches to the one that is written in Python."""
+    path = write_model(tmp_path / "model.onnx")
+    path.write_bytes(path.read_bytes().replace(b'"vessel"', b'"ves\xe3el"'))
+    code = f"from unet_dist.deploy.model_file import metadata_of_onnx as m; m(Path({str(path)!r}))"
+    for kind in ("upb", "python"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"from pathlib import Path; {code}"],
+            env={**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": kind},
+            capture_output=True,
+            text=True,
+        )
+        assert "UserError" in done.stderr.splitlines()[-1]
+        assert "which is not JSON" in done.stderr or "is no ONNX model" in done.stderr
 
 
 def test_a_single_bit_that_flipped_anywhere_is_noticed(tmp_path: Path) -> None:
