@@ -113,7 +113,7 @@ def test_a_file_is_predicted_as_the_image_of_a_data_set(nuclei: Dataset, tmp_pat
     settings = PredictionSettings(
         config=config, threshold=0.5, uncertainty="none", coding=nuclei.coding, made_by={}
     )
-    task = PredictionTask(stem="b", image=sample.image)
+    task = PredictionTask(stem="b", image=sample.image, truth=None)
     predict_file(predictor.forward, task, tmp_path / "out", settings, look=predictor.one_view)
     told = cv2.imread(str(tmp_path / "out/b_probability.png"), cv2.IMREAD_UNCHANGED) / 65535
     wanted = predictor.of_sample(nuclei, sample)[:, :, 0]
