@@ -213,6 +213,8 @@ class Config(Section):
                 "most probable one wins: leave it at 0 (only the objects of "
                 "data.mask=instances_border have one)"
             )
+        if self.data.object_size and not self.augment.crop:
+            raise ValueError("data.object_size makes images of many sizes: set augment.crop")
         if self.model.fake_quant and self.train.amp != "off":
             raise ValueError(
                 f"model.fake_quant needs train.amp: off, not {self.train.amp}: half precision "

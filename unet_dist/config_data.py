@@ -111,6 +111,9 @@ class DataConfig(Section):
     """Mask value that is left out of loss and metrics; -1 for none (mask: labels)."""
     resize: float = Field(1.0, gt=0, le=4)
     """Factor on height and width before the network; predictions return to the true size."""
+    object_size: NonNegative = 0.0
+    """Diameter in pixels that the median object of each image gets by a resize: in training by its
+    mask, else by what a first look at the image finds. 0: all images are resized alike."""
     cache_mb: int = Field(2048, ge=0)
     """Memory for decoded images, per rank, in MiB; the rest is read again each time."""
     split: SplitConfig = SplitConfig()
@@ -125,6 +128,10 @@ class DataConfig(Section):
             raise ValueError("ignore needs mask: labels, since other masks have no such value")
         if self.border and not self.has_border_class:
             raise ValueError("border needs mask: instances_border, since other masks have none")
+        if self.object_size and not self.has_objects:
+            raise ValueError("object_size needs masks of numbered objects (mask: instances...)")
+        if self.object_size and self.resize != 1:
+            raise ValueError("object_size takes the place of resize: leave that at 1")
         names = self.class_names
         if names and (len(names) != self.classes or len(set(names)) != len(names)):
             raise ValueError(
@@ -145,6 +152,12 @@ class DataConfig(Section):
         """Whether the classes are inside and border of numbered objects."""
         labelmap = self.format == "labelmap" and self.mask == "auto"
         return self.classes == 3 and (labelmap or self.mask == "instances_border")
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether masks number single objects."""
+        labelmap = self.format == "labelmap" and self.mask == "auto" and self.classes == 2
+        return self.has_border_class or labelmap or self.mask == "instances"
 
     @property
     def names(self) -> tuple[str, ...]:

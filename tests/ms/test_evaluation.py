@@ -93,8 +93,8 @@ def test_outside_of_the_view_all_is_background(classes: int) -> None:
     view[:, :5] = False
     target = np.zeros((16, 16), np.uint8)
     example = Example(image()[0].transpose(1, 2, 0), target, view)
-    probability = forward.probabilities(example, example)
-    everywhere = forward.probabilities(example._replace(fov_hw=np.ones_like(view)), example)
+    probability = forward.probabilities(example)
+    everywhere = forward.probabilities(example._replace(fov_hw=np.ones_like(view)))
     np.testing.assert_array_equal(probability[view], everywhere[view])
     background = [0.0] if classes == 2 else [1.0, 0.0, 0.0, 0.0]
     assert (probability[~view] == background).all()

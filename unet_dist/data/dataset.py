@@ -14,6 +14,7 @@ from unet_dist.data.fov import estimate_fov, read_fov
 from unet_dist.data.images import Pixels, image_size, read_image, read_indices, to_unit_range
 from unet_dist.data.light import even_light
 from unet_dist.data.masks import MaskCoding, count_values, decode, recognise
+from unet_dist.data.object_size import factor_to, median_diameter, resize_numbers
 from unet_dist.data.public_sets import other_observer
 from unet_dist.data.sample import IGNORE, Example, ImageRef, Sample
 from unet_dist.data.sources import list_samples
@@ -71,8 +72,8 @@ class Dataset:
     cache: ImageCache = field(repr=False, compare=False)
 
     def read(self, sample: Sample) -> Example:
-        """The sample as the network sees it, after ``data.resize``; its arrays are read-only."""
-        if self.config.resize == 1:
+        """The sample as the network is trained on it, resized; its arrays are read-only."""
+        if self.config.resize == 1 and not self.config.object_size:
             return self.read_native(sample)
         return self._cached(sample, native=False)
 
@@ -105,12 +106,25 @@ class Dataset:
         largest = (max(size[0] for size in sizes), max(size[1] for size in sizes))
         return resized(largest, self.config.resize)
 
+    def _resized(self, example: Example, sample: Sample) -> Example:
+        """By the size of its true objects if that is asked for."""
+        factor, size = self.config.resize, self.config.object_size
+        if sample.mask is None or self.coding.kind not in ("instances", "instances_border"):
+            return resize_example(example, factor)
+        numbers_hw = self.read_objects(sample)
+        if size:
+            factor = factor_to(size, median_diameter(numbers_hw))
+        example = resize_example(example, factor)
+        # Borders are drawn at the new size: those of one pixel would be dots at half of it.
+        numbers_hw = resize_numbers(numbers_hw, example.target_hw.shape)
+        return example._replace(target_hw=decode(numbers_hw, self.coding, where=sample.id))
+
     def _cached(self, sample: Sample, *, native: bool) -> Example:
         example = self.cache.get((sample.id, native))
         if example is None:
             example = _read_sample(sample, self.config, self.coding)
             if not native:
-                example = resize_example(example, self.config.resize)
+                example = self._resized(example, sample)
             for array in example:
                 array.setflags(write=False)  # several threads share it
             self.cache.put((sample.id, native), example)

@@ -77,6 +77,7 @@ def write_one_batch(dataset: Dataset, number: int, folder: Path, *, crop: int) -
                 "mask": "labels",
                 "ignore": IGNORE,
                 "resize": 1.0,
+                "object_size": 0.0,
                 "even_light": 0.0,
                 "observer": "first",
                 "class_names": config.names,

@@ -75,6 +75,8 @@ def matching_warnings(dataset: Dataset) -> list[str]:
 
 def crop_warnings(augment: AugmentConfig, dataset: Dataset) -> list[str]:
     """A crop larger than an image is filled with its mirror image."""
+    if dataset.config.object_size:  # then images of small objects grow
+        return []
     factor = dataset.config.resize
     sizes = [resized(image_size(sample.image), factor) for sample in dataset.splits.train]
     small = [size for size in sizes if min(size) < augment.crop]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from unet_dist.cluster.guard import die_with_parent
 from unet_dist.config import Config, with_tta
-from unet_dist.data.dataset import Dataset, network_input, read_view, resize_example
+from unet_dist.data.dataset import Dataset, network_input, read_view
 from unet_dist.data.images import Pixels, read_image
 from unet_dist.data.sample import Example, Sample
 from unet_dist.deploy.model_file import metadata_of_onnx
@@ -114,7 +114,7 @@ def _prepare(dataset: Dataset, sample: Sample) -> Prepared:
 def _probabilities(predictor: Predictor[Timed], config: Config, one: Prepared) -> Any:
     image_hwc = network_input(one.pixels, one.fov_hw, config.data)
     native = Example(image_hwc, one.target_hw, one.fov_hw)
-    return predictor.probabilities(native, resize_example(native, config.data.resize))
+    return predictor.probabilities(native)
 
 
 def _dice(

@@ -11,6 +11,7 @@ from unet_dist.config_file import build_config
 from unet_dist.data.dataset import resized
 from unet_dist.data.images import image_size, read_indices
 from unet_dist.data.masks import MaskCoding, count_values, recognise
+from unet_dist.data.object_size import MOST
 from unet_dist.data.sample import ImageRef
 from unet_dist.deploy.card_network import CONVERTED, open_card_network, read_converted
 from unet_dist.deploy.model_file import Metadata, metadata_of_onnx
@@ -23,7 +24,6 @@ from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.prediction import predict_file
 from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask, Uncertainty
 from unet_dist.evaluate.predictor import Predictor
-from unet_dist.evaluate.tiles import Forward
 
 NORMS_OF_TILES = ("group", "instance")
 """Whose statistics are those of the tile itself."""
@@ -57,7 +57,8 @@ def with_tile(config: Config, tile: int, sizes: Iterable[tuple[int, int]]) -> Co
     """
     if tile == config.evaluate.tile:
         return config
-    longest = max(max(resized(size, config.data.resize)) for size in sizes)
+    most = MOST if config.data.object_size else config.data.resize
+    longest = max(max(resized(size, most)) for size in sizes)
     evaluate = config.evaluate.model_copy(update={"tile": min(tile, longest), "batch": 1})
     return config.model_copy(update={"evaluate": evaluate})
 
@@ -151,9 +152,8 @@ def predict_deployed(
         settings = _settings(model, inputs, uncertainty)
         todo = listed if force else unfinished(out, listed, settings.made_by)
         predictor = Predictor(model.config, [network])
-        forward = predictor.forward_with_variance if uncertainty == "std" else predictor.forward
         written, faults = _predict_each(
-            forward, todo, out, settings, tile=model.tile, on_image=on_image
+            predictor, todo, out, settings, tile=model.tile, on_image=on_image
         )
     return {
         "threshold": settings.threshold,
@@ -174,7 +174,7 @@ def _opened(model: DeployedModel) -> Iterator[DeployedNetwork]:
 
 
 def _predict_each(
-    forward: Forward,
+    predictor: Predictor[DeployedNetwork],
     todo: Sequence[Mapping[str, Any]],
     out: Path,
     settings: PredictionSettings,
@@ -187,6 +187,8 @@ def _predict_each(
     Args:
         tile: in place of that of the settings; 0 for theirs.
     """
+    std = settings.uncertainty == "std"
+    forward = predictor.forward_with_variance if std else predictor.forward
     written, faults = [], []
     for number, image in enumerate(todo):
         on_image(number, len(todo))
@@ -195,7 +197,7 @@ def _predict_each(
             if tile:
                 config = with_tile(settings.config, tile, [image_size(task.image)])
                 fitted = replace(settings, config=config)
-            record = predict_file(forward, task, out, fitted)
+            record = predict_file(forward, task, out, fitted, look=predictor.one_view)
         except UserError as error:
             faults.append(str(error))
             continue

@@ -80,6 +80,7 @@ def summary_of(
         fov=data.fov,
         classes=data.classes,
         resize=data.resize,
+        object_size=data.object_size,
         tile=config.evaluate.tile,
         overlap=config.evaluate.overlap,
         views=len(symmetries(config.evaluate.tta)),

@@ -16,18 +16,18 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from unet_dist.data.bands import Bands, resize_bands, watched
+from unet_dist.data.bands import resize_bands
 from unet_dist.data.dataset import resized
 from unet_dist.data.image_rows import ImageRows, open_rows
-from unet_dist.data.images import to_unit_range
-from unet_dist.data.light_bands import even_light_bands
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.finished import PredictionRecord, made_alone, show_results
+from unet_dist.evaluate.first_look import factor_for
 from unet_dist.evaluate.metrics import hard_prediction, refuse_nan
 from unet_dist.evaluate.numbering import MAX_PIXELS
 from unet_dist.evaluate.overlays import Pictures
 from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
+from unet_dist.evaluate.seen_bands import middle_seen, seen_bands
 from unet_dist.evaluate.sinks import Picture, PngSink, Sink, TiffSink
 from unet_dist.evaluate.tiles import Forward, predict_bands
 from unet_dist.evaluate.views import RowsOf, blank_outside, open_truth, open_view, view_of
@@ -49,6 +49,7 @@ def predict_file(
     out: Path,
     settings: PredictionSettings,
     *,
+    look: Forward | None = None,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
     digest: Callable[[Path], str] = file_digest,
 ) -> PredictionRecord:
@@ -62,6 +63,7 @@ def predict_file(
 
     Args:
         forward: with uncertainty std, the variance is its last channel.
+        look: what ``first_look`` looks by; ``forward`` if there is none.
         on_rows: told the rows done and their total; what it raises ends the work, leaving nothing.
         digest: ``file_digest``, cached where many pages share a file.
 
@@ -69,7 +71,6 @@ def predict_file(
         UserError: the image or its truth cannot be read or the results not be written.
     """
     image = open_rows(task.image)
-    _check_memory(image, settings)
     data = settings.config.data
     unknown = data.fov == "file" and task.fov is None
     if task.fov:
@@ -77,10 +78,12 @@ def predict_file(
     else:
         # The dark rim of a fundus image is plain to see.
         view = view_of(image, "estimate" if unknown and data.is_retina else data.fov)
+    factor = factor_for(look or forward, settings.config, lambda: middle_seen(image, view, data))
+    _check_memory(image, settings, factor)
     truth = open_truth(task.truth, image, settings.coding) if task.truth else None
     with _Results(out, task.stem, image, settings, has_truth=truth is not None) as results:
         done = 0
-        for prob_hwk in _probabilities(forward, image, view, settings, results.add_image):
+        for prob_hwk in _probabilities(forward, image, view, settings, factor, results.add_image):
             rows = (done, done + len(prob_hwk))
             results.add(
                 prob_hwk,
@@ -93,9 +96,9 @@ def predict_file(
         return results.complete(task, digest, notes)
 
 
-def _check_memory(image: ImageRows, settings: PredictionSettings) -> None:
+def _check_memory(image: ImageRows, settings: PredictionSettings, factor: float) -> None:
     config = settings.config
-    width = max(image.width, resized((1, image.width), config.data.resize)[1])
+    width = max(image.width, resized((1, image.width), factor)[1])
     channels = 2 * config.data.in_channels + 4 * (config.data.classes + 1)
     # Each of two blurs looks 4 windows ahead, in which the channels wait.
     ahead = 8 * config.data.even_light * (config.data.in_channels + 2)
@@ -115,19 +118,17 @@ def _probabilities(
     image: ImageRows,
     view: RowsOf,
     settings: PredictionSettings,
+    factor: float,
     on_image: Callable[[NDArray[np.float32]], None],
 ) -> Iterator[NDArray[np.float32]]:
     """Bands [n, W, K] in the image's own size; with std the variance is one channel more."""
     data, evaluate = settings.config.data, settings.config.evaluate
     size = (image.height, image.width)
-    small = resized(size, data.resize)
-    unit = (to_unit_range(band, data.channels) for band in image.pixels())
-    seen: Bands = watched(unit, on_image)
-    if data.even_light:
-        seen = even_light_bands(_with_view(seen, view), size, data.even_light, data.even_curve)
+    small = resized(size, factor)
+    seen = seen_bands(image, view, data, on_image)
     predicted = predict_bands(
         forward,
-        resize_bands(seen, size, small, area=data.resize < 1),
+        resize_bands(seen, size, small, area=factor < 1),
         small,
         tile=evaluate.tile,
         overlap=evaluate.overlap,
@@ -138,15 +139,6 @@ def _probabilities(
         blank_outside(band_hwk, view(row, row + len(band_hwk)), classes=data.classes)
         row += len(band_hwk)
         yield band_hwk
-
-
-def _with_view(bands: Bands, view: RowsOf) -> Iterator[NDArray[np.float32]]:
-    """One channel more: 1 inside the field of view."""
-    row = 0
-    for band in bands:
-        inside_hw = view(row, row + len(band)).astype(np.float32)
-        row += len(band)
-        yield np.concatenate([band, inside_hw[:, :, None]], axis=2)
 
 
 class _Results:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from unet_dist.config import Config
 from unet_dist.data.bands import resize_bands
-from unet_dist.data.dataset import Dataset
+from unet_dist.data.dataset import Dataset, resize_example
 from unet_dist.data.sample import Example, Sample
+from unet_dist.evaluate.first_look import factor_for, middle_of
 from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.tiles import predict_bands
@@ -55,6 +56,10 @@ class Predictor(Generic[NetworkT]):
             for member in self.members:
                 yield symmetry.undo(member.forward(seen_nchw))
 
+    def one_view(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first of the views."""
+        return next(self.views(image_nchw))
+
     @property
     def num_views(self) -> int:
         return len(self._symmetries) * len(self.members)
@@ -82,10 +87,13 @@ class Predictor(Generic[NetworkT]):
         most_n1hw = variance_nkhw.max(axis=1, keepdims=True)
         return np.concatenate([first_nkhw + mean_nkhw, most_n1hw], axis=1)
 
-    def probabilities(self, native: Example, resized: Example) -> NDArray[np.float32]:
+    def probabilities(self, native: Example) -> NDArray[np.float32]:
         """``[H, W, K]`` in the image's true size; outside the field of view all is background."""
         settings = self.config.evaluate
-        size, small = native.target_hw.shape, resized.target_hw.shape
+        size = native.target_hw.shape
+        middle = native.image_hwc[middle_of((size[0], size[1]))]
+        resized = resize_example(native, factor_for(self.one_view, self.config, lambda: middle))
+        small = resized.target_hw.shape
         bands = predict_bands(
             self.forward,
             [resized.image_hwc],
@@ -100,7 +108,7 @@ class Predictor(Generic[NetworkT]):
 
     def of_sample(self, dataset: Dataset, sample: Sample) -> NDArray[np.float32]:
         predictor = self.for_sample(sample.id)
-        return predictor.probabilities(dataset.read_native(sample), dataset.read(sample))
+        return predictor.probabilities(dataset.read_native(sample))
 
     def score(self, dataset: Dataset, sample: Sample) -> ImageScore:
         native = dataset.read_native(sample)

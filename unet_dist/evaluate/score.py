@@ -49,6 +49,8 @@ class Protocol:
     """With the background."""
     resize: float
     """Factor on height and width before the network."""
+    object_size: float = 0.0
+    """Diameter in pixels that the median object found in each image is brought to; 0: none."""
     tile: int
     """Side of a tile in pixels after resize."""
     overlap: float
@@ -236,6 +238,11 @@ def _protocol_sentences(summary: EvalSummary) -> list[str]:
     if protocol.observer:
         sentences.append(f"The truth is drawn by the {protocol.observer} observer.")
     size = "" if protocol.resize == 1 else f" after resizing by {protocol.resize:g}"
+    if protocol.object_size:
+        size = (
+            ", each resized so that the median diameter of the objects that a first look finds is "
+            f"{protocol.object_size:g} pixels,"
+        )
     views = "" if protocol.views == 1 else f", as the mean of {protocol.views} views of each"
     sentences.append(
         f"Whole images are predicted{size} by tiles of {protocol.tile} pixels that overlap by "

@@ -58,8 +58,8 @@ class DataSets:
         return known
 
     def _place_of(self, config: Config) -> RunDir:
-        # Studies that know no borders of another width keep their data sets.
-        unsaid = set() if config.data.border else {"border"}
+        # Studies that know nothing of these keep their data sets.
+        unsaid = {name for name in ("border", "object_size") if not getattr(config.data, name)}
         told = json.dumps(config.data.model_dump(mode="json", exclude=unsaid), sort_keys=True)
         return self.folder.data_set(hashlib.sha256(told.encode()).hexdigest()[:12])
 

@@ -58,7 +58,13 @@ def predict_images(
         try:
             progress.tell(0, 1)
             record = predict_file(
-                forward, task, out, settings, on_rows=progress.tell, digest=digest
+                forward,
+                task,
+                out,
+                settings,
+                look=own.one_view,
+                on_rows=progress.tell,
+                digest=digest,
             )
             written.append({**image, **record.answer(out)})
         except UserError as error:

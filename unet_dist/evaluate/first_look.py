@@ -1,0 +1,76 @@
+"""By which factor an image is resized before the network: fixed, or by the size of its objects,
+which a first look at it finds out."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_dist.config import Config
+from unet_dist.data.bands import resize_bands
+from unet_dist.data.dataset import resized
+from unet_dist.data.object_size import factor_to, median_diameter
+from unet_dist.evaluate.tiles import Forward, predict_bands
+
+SMALLER, LARGER = 0.5, 2.0
+"""Factors of a second look, if at the first one objects are far from the size that the network
+knows: there they are near to it."""
+NEAR = 1.5
+"""Times larger or smaller, which a network learns by ``augment.scale``."""
+SIDE = 1024
+"""Of a large image the middle is looked at, so many pixels high and wide."""
+CERTAIN = 0.5
+LEAST_PIXELS = 16
+"""Of what counts as an object, at each factor."""
+
+
+def factor_for(
+    forward: Forward, config: Config, middle: Callable[[], NDArray[np.float32]]
+) -> float:
+    """
+    Args:
+        forward: of one view, since a median needs no better.
+        middle: gives ``middle_of`` the image, 0..1, before any resize; called only if it is needed.
+    """
+    size = config.data.object_size
+    if not size:
+        return config.data.resize
+    image_hwc = middle()
+    # In pixels of each look, as the size is.
+    seen = {1.0: _diameter(forward, config, image_hwc, 1.0)}
+    if seen[1.0] > size * NEAR or not seen[1.0]:
+        seen[SMALLER] = _diameter(forward, config, image_hwc, SMALLER)
+    if seen[1.0] < size / NEAR:
+        seen[LARGER] = _diameter(forward, config, image_hwc, LARGER)
+    found = {factor: diameter for factor, diameter in seen.items() if diameter}
+    if not found:
+        return 1.0
+    factor = min(found, key=lambda factor: abs(math.log(found[factor] / size)))
+    return factor_to(size, found[factor] / factor)
+
+
+def middle_of(size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of an image of that height and width that are looked at."""
+    starts = [max(0, side - SIDE) // 2 for side in size]
+    return slice(starts[0], starts[0] + SIDE), slice(starts[1], starts[1] + SIDE)
+
+
+def _diameter(
+    forward: Forward, config: Config, image_hwc: NDArray[np.float32], factor: float
+) -> float:
+    """Median of the objects found, in pixels after the resize; 0 for none."""
+    from unet_dist.evaluate.objects import find_objects  # importing scikit-image takes time
+
+    native = (image_hwc.shape[0], image_hwc.shape[1])
+    small, evaluate, classes = resized(native, factor), config.evaluate, config.data.classes
+    bands = predict_bands(
+        forward,
+        resize_bands([image_hwc], native, small, area=factor < 1),
+        small,
+        tile=evaluate.tile,
+        overlap=evaluate.overlap,
+        batch=evaluate.batch,
+    )
+    prob_hwk = np.concatenate(list(bands))[:, :, : 1 if classes == 2 else classes]
+    return median_diameter(find_objects(prob_hwk, CERTAIN, min_size=LEAST_PIXELS))
