@@ -106,25 +106,28 @@ class Dataset:
         largest = (max(size[0] for size in sizes), max(size[1] for size in sizes))
         return resized(largest, self.config.resize)
 
-    def _resized(self, example: Example, sample: Sample) -> Example:
-        """By the size of its true objects if that is asked for."""
+    def _resized(self, example: Example, numbers_hw: NDArray[np.integer] | None) -> Example:
+        """By the size of its true objects if that is asked for.
+
+        Args:
+            numbers_hw: the values of its mask.
+        """
         factor, size = self.config.resize, self.config.object_size
-        if sample.mask is None or self.coding.kind not in ("instances", "instances_border"):
+        if numbers_hw is None or self.coding.kind not in ("instances", "instances_border"):
             return resize_example(example, factor)
-        numbers_hw = self.read_objects(sample)
         if size:
             factor = factor_to(size, median_diameter(numbers_hw))
         example = resize_example(example, factor)
         # Borders are drawn at the new size: those of one pixel would be dots at half of it.
         numbers_hw = resize_numbers(numbers_hw, example.target_hw.shape)
-        return example._replace(target_hw=decode(numbers_hw, self.coding, where=sample.id))
+        return example._replace(target_hw=decode(numbers_hw, self.coding))
 
     def _cached(self, sample: Sample, *, native: bool) -> Example:
         example = self.cache.get((sample.id, native))
         if example is None:
-            example = _read_sample(sample, self.config, self.coding)
+            example, numbers_hw = _read_sample(sample, self.config, self.coding)
             if not native:
-                example = self._resized(example, sample)
+                example = self._resized(example, numbers_hw)
             for array in example:
                 array.setflags(write=False)  # several threads share it
             self.cache.put((sample.id, native), example)
@@ -217,16 +220,20 @@ def size_faults(
     ]
 
 
-def _read_sample(sample: Sample, config: DataConfig, coding: MaskCoding) -> Example:
-    image = read_image(sample.image)
+def _read_sample(
+    sample: Sample, config: DataConfig, coding: MaskCoding
+) -> tuple[Example, NDArray[np.integer] | None]:
+    """And the values of its mask, if it has one."""
+    image, indices = read_image(sample.image), None
     fov = read_view(sample, image, config)
     if sample.mask is None:
         target = np.full(image.shape[:2], IGNORE, np.uint8)
     else:
-        target = decode(read_indices(sample.mask), coding, where=str(sample.mask.path))
+        indices = read_indices(sample.mask)
+        target = decode(indices, coding, where=str(sample.mask.path))
     if faults := size_faults(sample, image.shape, target.shape, fov.shape):
         raise UserError(str(sample.image.path), faults)
-    return Example(network_input(image, fov, config), target, fov)
+    return Example(network_input(image, fov, config), target, fov), indices
 
 
 def network_input(

@@ -104,8 +104,8 @@ def expected_kind(config: DataConfig) -> Kind | None:
         return config.mask
     if config.format == "isbi2012" and config.classes == 2:
         return "inverted"  # 0 is membrane, the structure sought
-    if config.format == "labelmap" and config.classes in (2, 3):
-        return "instances" if config.classes == 2 else "instances_border"
+    if config.has_objects:
+        return "instances_border" if config.has_border_class else "instances"
     return None
 
 
