@@ -1,5 +1,6 @@
 """Deployed models as functions of images: ONNX Runtime, OpenVINO."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -91,6 +92,15 @@ class OnnxRuntimeSession:
         return [np.asarray(one, np.float32) for one in found]
 
 
+@functools.cache
+def _core() -> Any:
+    """One for the whole process: it gives the thread a stack for signals, and several leave it one
+    that is freed already, on which the next Ctrl-C ends by SIGSEGV (OpenVINO 2026.4)."""
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoSession:
     """By OpenVINO on the CPU; compiled anew for each shape, for which it is faster."""
 
@@ -105,12 +115,11 @@ class OpenVinoSession:
             UserError: it would compute something else than the model.
         """
         import onnx
-        import openvino
 
         from unet_dist.deploy.functions import inlined
         from unet_dist.deploy.qdq import has_signed_activations
 
-        self._core = openvino.Core()
+        self._core = _core()
         written_out = inlined(onnx.load_from_string(model))  # OpenVINO knows no functions
         if has_signed_activations(written_out):
             raise UserError("the model", SIGNED)
