@@ -30,6 +30,8 @@ SHARE = 1 / 16
 least height of a peak above the saddle to a higher one, in pixels of certain inside."""
 FIRST_DIAMETER = 16.0
 """In pixels, to find the objects whose diameter is the median."""
+LARGEST_DIAMETER = 256.0
+"""Larger objects are divided as if they had this one: the time to smooth grows with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,7 @@ def find_objects(prob_hwk: NDArray[np.float32], threshold: float, *, min_size: i
     diameter = median_diameter(objects_hw)
     if not diameter:
         return objects_hw
+    diameter = min(diameter, LARGEST_DIAMETER)
     return _divided(foreground_hw, inside_hw, depth_hw, diameter, min_size)
 
 

@@ -153,13 +153,26 @@ def test_objects_that_touch_are_told_apart_where_the_inside_is_less_certain():
 @pytest.mark.parametrize("radius", [6, 12, 24, 48])
 @pytest.mark.parametrize(("distance", "number"), [(0.8, 1), (1.6, 2)])
 def test_objects_of_every_size_are_divided_alike(radius, distance, number):
-    """Two discs; at a distance of 0.8 radii the larger ones have saddles of several pixels."""
+    """At a distance of 0.8 radii the larger ones have saddles of several pixels."""
+    assert find_objects(two_discs(radius, distance), 0.5, min_size=0).max() == number
+
+
+def test_the_largest_objects_are_divided_as_if_they_were_smaller(monkeypatch):
+    monkeypatch.setattr("unet_dist.evaluate.objects.LARGEST_DIAMETER", 24.0)
+    assert find_objects(two_discs(48, 0.8), 0.5, min_size=0).max() == 2
+    assert find_objects(two_discs(12, 0.8), 0.5, min_size=0).max() == 1
+
+
+def two_discs(radius, distance):
+    """Probabilities of the foreground.
+
+    Args:
+        distance: of the centres, in radii.
+    """
     rows, columns = np.mgrid[: 3 * radius, : 5 * radius]
     centres = (1.5 * radius, (1.5 + distance) * radius)
     discs = [(rows - 1.5 * radius) ** 2 + (columns - c) ** 2 < radius**2 for c in centres]
-    prob = np.float32(0.9) * (discs[0] | discs[1])[..., None]
-
-    assert find_objects(prob, 0.5, min_size=0).max() == number
+    return np.float32(0.9) * (discs[0] | discs[1])[..., None]
 
 
 def test_a_part_of_the_inside_too_thin_for_a_peak_is_still_an_object():
