@@ -187,7 +187,7 @@ def _is_numbering(tree: object) -> bool:
     """Whether ``Numbering`` can be made of it."""
     return (
         isinstance(tree, Mapping)
-        and set(tree) == {"structure", "threshold", "min_object", "cell_smoothing"}
+        and set(tree) == {"structure", "threshold", "min_object", "cell_smoothing", "division"}
         and isinstance(tree["structure"], str)
         and all(isinstance(tree[key], float | int) for key in set(tree) - {"structure"})
     )

@@ -209,6 +209,9 @@ def _predict_each(
 
 def _settings(model: DeployedModel, inputs: Inputs, uncertainty: Uncertainty) -> PredictionSettings:
     metadata, config = model.metadata, model.config
+    numbering = Numbering(**metadata.numbering) if metadata.numbering else None
+    if numbering is not None:
+        numbering.check(str(model.file), "evaluate its run and export it again")
     return PredictionSettings(
         config=config,
         threshold=metadata.threshold,
@@ -222,6 +225,6 @@ def _settings(model: DeployedModel, inputs: Inputs, uncertainty: Uncertainty) ->
             "evaluate.tile": model.tile or config.evaluate.tile,
             "uncertainty": uncertainty,
         },
-        numbering=Numbering(**metadata.numbering) if metadata.numbering else None,
+        numbering=numbering,
         usual_mean=0.0 if config.data.even_light else min(metadata.mean),
     )

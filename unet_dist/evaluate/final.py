@@ -31,7 +31,7 @@ from unet_dist.evaluate.on_ranks import observer_of, over_ranks
 from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.evaluate.results import ImageResult, measure_sample
 from unet_dist.evaluate.score import ThresholdSource
-from unet_dist.evaluate.structure import Structure
+from unet_dist.evaluate.structure import DIVISION, Structure
 from unet_dist.evaluate.thresholds import snap_threshold
 
 
@@ -129,7 +129,8 @@ def fingerprint_of(
         averaging=AVERAGING,
         structure=decision.structure,
         min_object=decision.min_object if decision.structure == "objects" else None,
-        cell_smoothing=decision.cell_smoothing,
+        cell_smoothing=decision.cell_smoothing if decision.structure == "partition" else None,
+        division=DIVISION if decision.structure in ("objects", "partition") else None,
         threshold=decision.threshold,
         threshold_source=decision.source,
         structure_threshold=decision.structure_threshold,

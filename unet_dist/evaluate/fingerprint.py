@@ -28,6 +28,8 @@ PROTOCOL_KEYS = (
     "averaging",
     "structure",
     "min_object",
+    "cell_smoothing",
+    "division",
 )
 """Two results can be compared if these are equal: the same images, measured the same way."""
 
@@ -54,7 +56,10 @@ class Fingerprint:
     structure: str
     min_object: int | None
     """None where no object is looked for."""
-    cell_smoothing: float
+    cell_smoothing: float | None
+    """None where no cell is."""
+    division: int | None
+    """``structure.DIVISION``; None for other structures than these two."""
     threshold: float | None
     threshold_source: str
     structure_threshold: float | None

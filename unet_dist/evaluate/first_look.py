@@ -21,8 +21,6 @@ NEAR = 1.5
 SIDE = 1024
 """Of a large image the middle is looked at, so many pixels high and wide."""
 CERTAIN = 0.5
-LEAST_PIXELS = 16
-"""Of what counts as an object, at each factor."""
 
 
 def factor_for(
@@ -60,7 +58,8 @@ def _diameter(
     forward: Forward, config: Config, image_hwc: NDArray[np.float32], factor: float
 ) -> float:
     """Median of the objects found, in pixels after the resize; 0 for none."""
-    from unet_dist.evaluate.objects import find_objects  # importing scikit-image takes time
+    # Importing scikit-image takes time.
+    from unet_dist.evaluate.objects import LEAST_MEASURED, find_objects
 
     native = (image_hwc.shape[0], image_hwc.shape[1])
     small, evaluate, classes = resized(native, factor), config.evaluate, config.data.classes
@@ -73,4 +72,4 @@ def _diameter(
         batch=evaluate.batch,
     )
     prob_hwk = np.concatenate(list(bands))[:, :, : 1 if classes == 2 else classes]
-    return median_diameter(find_objects(prob_hwk, CERTAIN, min_size=LEAST_PIXELS))
+    return median_diameter(find_objects(prob_hwk, CERTAIN, min_size=LEAST_MEASURED))

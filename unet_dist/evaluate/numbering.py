@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.errors import UserError
-from unet_dist.evaluate.structure import Structure
+from unet_dist.evaluate.structure import DIVISION, Structure
 from unet_dist.runs import RunDir, read_json
 
 MAX_PIXELS = 1 << 24
@@ -24,6 +24,8 @@ class Numbering:
     """See ``Decision.structure_threshold``."""
     min_object: int
     cell_smoothing: float
+    division: int
+    """See ``structure.DIVISION``."""
 
     @property
     def name(self) -> str:
@@ -51,7 +53,17 @@ class Numbering:
             threshold=structure["threshold"],
             min_object=structure["min_object"],
             cell_smoothing=structure["cell_smoothing"],
+            division=structure["division"],
         )
+
+    def check(self, where: str, cure: str) -> None:
+        """Raises UserError if the threshold was chosen for another way of telling them apart."""
+        if self.division != DIVISION:
+            raise UserError(
+                where,
+                f"chose its threshold for way {self.division} of telling {self.name} apart, but "
+                f"this program does so by way {DIVISION}: {cure}",
+            )
 
 
 def numbering_of(folder: RunDir) -> Numbering | None:
@@ -61,7 +73,11 @@ def numbering_of(folder: RunDir) -> Numbering | None:
     if not paths:
         return None
     newest = max(paths, key=lambda path: path.stat().st_mtime)
+    cure = f"unet-dist eval {folder.path}"
     try:
-        return Numbering.of_evaluation(read_json(newest)["structure"])
+        numbering = Numbering.of_evaluation(read_json(newest)["structure"])
     except (KeyError, TypeError) as error:
-        raise UserError(str(newest), f"lacks {error}: unet-dist eval {folder.path}") from error
+        raise UserError(str(newest), f"lacks {error}: {cure}") from error
+    if numbering is not None:
+        numbering.check(str(newest), cure)
+    return numbering

@@ -16,6 +16,7 @@ from unet_dist.evaluate.metrics import Confusion, confusions, pool, quality
 from unet_dist.evaluate.names import METRICS
 from unet_dist.evaluate.objects import pool_objects
 from unet_dist.evaluate.score import EvalSummary, null_if_nan
+from unet_dist.evaluate.structure import DIVISION
 from unet_dist.evaluate.table import MetricTable, table_of
 from unet_dist.evaluate.thresholds import threshold_curve
 
@@ -121,6 +122,7 @@ def result_of(
             "threshold_source": decision.structure_source,
             "min_object": decision.min_object,
             "cell_smoothing": decision.cell_smoothing,
+            "division": DIVISION,
             "connectivity": 4,
         },
         "observers": _observer_rows(summary.protocol.observer, results, decision),

@@ -8,6 +8,11 @@ from unet_dist.errors import UserError
 
 Structure = Literal["region", "tubular", "partition", "objects"]
 
+DIVISION = 2
+"""The way objects and cells are told apart (``objects.find_objects``, ``partition``). It counts up
+with every change of numbers: a threshold was chosen for one way, and results of two differ. 2: by
+the objects' own diameter."""
+
 
 def structure_of(config: Config, coding: MaskCoding) -> Structure:
     """The configured structure, or the one that fits the data.

@@ -21,6 +21,7 @@ from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
 from unet_dist.evaluate.finished import PredictionRecord, file_digest, show_results, unfinished
 from unet_dist.evaluate.numbering import numbering_of
+from unet_dist.evaluate.structure import DIVISION
 from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.launching.describe import describe_predictions
 from unet_dist.launching.predictions import check_views, list_inputs
@@ -206,7 +207,13 @@ def test_a_stack_is_hashed_once_to_find_which_of_its_pages_are_predicted(
 def test_objects_are_found_as_by_the_last_evaluation(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert numbering_of(run) is None
-    structure = {"kind": "objects", "threshold": 0.7, "min_object": 16, "cell_smoothing": 2.0}
+    structure = {
+        "kind": "objects",
+        "threshold": 0.7,
+        "min_object": 16,
+        "cell_smoothing": 2.0,
+        "division": DIVISION,
+    }
     write_json(run.evaluation("val"), {"structure": {**structure, "threshold": 0.4}})
     write_json(run.evaluation("test"), {"structure": structure})
     os.utime(run.evaluation("val"), (1, 1))
@@ -215,6 +222,8 @@ def test_objects_are_found_as_by_the_last_evaluation(tmp_path: Path) -> None:
     assert (found.name, found.threshold, found.min_object) == ("objects", 0.7, 16)
     write_json(run.evaluation("test"), {"structure": {**structure, "kind": "region"}})
     assert numbering_of(run) is None
-    write_json(run.evaluation("test"), {})
-    with pytest.raises(UserError, match="unet-dist eval"):
-        numbering_of(run)
+    older = {key: value for key, value in structure.items() if key != "division"}
+    for faulty in ({}, {"structure": older}, {"structure": {**structure, "division": 1}}):
+        write_json(run.evaluation("test"), faulty)
+        with pytest.raises(UserError, match="unet-dist eval"):
+            numbering_of(run)

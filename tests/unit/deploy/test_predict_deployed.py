@@ -20,6 +20,7 @@ from unet_dist.deploy.onnx_graph import build_model
 from unet_dist.deploy.predict import DeployedModel, list_inputs, predict_deployed
 from unet_dist.deploy.runtime import open_network
 from unet_dist.errors import UserError
+from unet_dist.evaluate.structure import DIVISION
 
 MODEL = ModelConfig(width=4, depth=1, norm="batch")
 
@@ -123,6 +124,18 @@ def test_norms_that_depend_on_the_tile_have_the_tiles_of_the_run(tmp_path: Path,
     assert found[0] == found[1]
     with pytest.raises(UserError, match=rf"--tile: is 24, but model\.norm {norm} .*tile 32"):
         DeployedModel.open(file, runtime="onnxruntime", tta="", tile=24)
+
+
+def test_a_threshold_for_another_way_of_telling_objects_apart_is_refused(
+    model: Path, image: Path, tmp_path: Path
+) -> None:
+    opened = DeployedModel.open(model, runtime="onnxruntime", tta="", tile=0)
+    numbering = {"structure": "objects", "threshold": 0.5, "min_object": 0, "cell_smoothing": 0}
+    older = {**numbering, "division": DIVISION - 1}
+    opened = replace(opened, metadata=replace(opened.metadata, numbering=older))
+    with pytest.raises(UserError, match="export it again"):
+        probabilities(opened, image, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_not_for_a_model_file_is_told(model: Path, image: Path, tmp_path: Path) -> None:

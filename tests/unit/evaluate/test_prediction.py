@@ -18,6 +18,7 @@ from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.overlays import ERROR_COLOURS, error_codes
 from unet_dist.evaluate.prediction import entropy, predict_file
 from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
+from unet_dist.evaluate.structure import DIVISION
 from unet_dist.runs import read_json
 
 GENERATOR = np.random.default_rng(0)
@@ -475,7 +476,9 @@ def test_memory_grows_with_the_width_of_an_image_not_with_its_area(tmp_path, mon
     assert peaks[375] < 30e6
 
 
-NUMBERING = Numbering(structure="objects", threshold=0.3, min_object=9, cell_smoothing=2.0)
+NUMBERING = Numbering(
+    structure="objects", threshold=0.3, min_object=9, cell_smoothing=2.0, division=DIVISION
+)
 
 
 def blobs(path: Path, number: int = 2) -> np.ndarray:

@@ -36,6 +36,7 @@ FINGERPRINT = Fingerprint(
     structure="tubular",
     min_object=0,
     cell_smoothing=0.0,
+    division=None,
     threshold=0.5,
     threshold_source="configured",
     structure_threshold=None,
