@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+SMALLEST_OBJECT = 4
+"""Diameter in pixels below which a network sees no object."""
 
 
 class Section(BaseModel):
@@ -130,6 +132,10 @@ class DataConfig(Section):
             raise ValueError("border needs mask: instances_border, since other masks have none")
         if self.object_size and not self.has_objects:
             raise ValueError("object_size needs masks of numbered objects (mask: instances...)")
+        if 0 < self.object_size < SMALLEST_OBJECT:
+            raise ValueError(
+                f"object_size is a diameter in pixels, {SMALLEST_OBJECT} at least; 0 for none"
+            )
         if self.object_size and self.resize != 1:
             raise ValueError("object_size takes the place of resize: leave that at 1")
         names = self.class_names

@@ -116,7 +116,7 @@ class Dataset:
         if numbers_hw is None or self.coding.kind not in ("instances", "instances_border"):
             return resize_example(example, factor)
         if size:
-            factor = factor_to(size, median_diameter(numbers_hw))
+            factor = factor_to(size, median_diameter(np.where(example.fov_hw, numbers_hw, 0)))
         example = resize_example(example, factor)
         # Borders are drawn at the new size: those of one pixel would be dots at half of it.
         numbers_hw = resize_numbers(numbers_hw, example.target_hw.shape)

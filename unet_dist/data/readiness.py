@@ -75,7 +75,7 @@ def matching_warnings(dataset: Dataset) -> list[str]:
 
 def crop_warnings(augment: AugmentConfig, dataset: Dataset) -> list[str]:
     """A crop larger than an image is filled with its mirror image."""
-    if dataset.config.object_size:  # then images of small objects grow
+    if dataset.config.object_size:  # some small ones are the price of objects of one size
         return []
     factor = dataset.config.resize
     sizes = [resized(image_size(sample.image), factor) for sample in dataset.splits.train]
@@ -98,7 +98,10 @@ def thin_warnings(config: Config, dataset: Dataset) -> list[str]:
     targets = []
     for sample in train[:: -(-len(train) // EXAMINED_MASKS)]:
         assert sample.mask is not None  # samples of a split have one
-        target_hw = decode(read_indices(sample.mask), dataset.coding, where=sample.id)
+        if config.data.object_size:
+            target_hw = replace(dataset, cache=ImageCache(0)).read(sample).target_hw
+        else:
+            target_hw = decode(read_indices(sample.mask), dataset.coding, where=sample.id)
         targets.append(target_hw[busiest_window(target_hw, EXAMINED_SIDE)])
     warnings = []
     for number, name in enumerate(dataset.config.names[1:], start=1):
@@ -120,8 +123,10 @@ def _thin_warning(name: str, kept: Kept, config: Config) -> str:
         )
     spatial = ("rotate", "scale", "elastic")
     used = [f"augment.{key}=0" for key in spatial if getattr(config.augment, key)]
+    wider = f"data.resize={min(2 * factor, 4):g}"
+    if config.data.object_size:
+        wider = f"data.object_size={2 * config.data.object_size:g}"
     return (
         f"thin structures of {name} break: the augmentation leaves {kept.augmented:.0%} of their "
-        f"centre lines in the masks; make them wider by data.resize={min(2 * factor, 4):g}, or "
-        f"set {' '.join(used)}"
+        f"centre lines in the masks; make them wider by {wider}, or set {' '.join(used)}"
     )

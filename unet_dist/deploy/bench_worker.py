@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 
 from unet_dist.cluster.guard import die_with_parent
 from unet_dist.config import Config, with_tta
-from unet_dist.data.dataset import Dataset, network_input, read_view
+from unet_dist.data.dataset import Dataset, network_input, read_view, resized
 from unet_dist.data.images import Pixels, read_image
+from unet_dist.data.object_size import MOST
 from unet_dist.data.sample import Example, Sample
 from unet_dist.deploy.model_file import metadata_of_onnx
-from unet_dist.deploy.predict import with_tile
 from unet_dist.deploy.runtime import DeployedNetwork, OpenVinoSession, session_of
 from unet_dist.deploy.source import open_source
 from unet_dist.deploy.untrusted import read_onnx_bytes
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import hard_prediction, quality, score_image
+from unet_dist.evaluate.prediction_task import with_tile
 from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.runs import RunDir
 
@@ -89,7 +90,9 @@ def main() -> None:
     samples = [one for one in source.dataset.splits.parts()[spec["split"]] if one.id in spec["ids"]]
     prepared = [_prepare(source.dataset, sample) for sample in samples]
     if spec["tile"] and spec["form"] != "mindspore":
-        config = with_tile(config, spec["tile"], [one.target_hw.shape for one in prepared])
+        most = MOST if config.data.object_size else config.data.resize
+        sizes = [resized(one.target_hw.shape, most) for one in prepared]
+        config = with_tile(config, spec["tile"], sizes)
     timed = Timed(network)
     predictor = Predictor(config, [timed])
     threshold = metadata.threshold

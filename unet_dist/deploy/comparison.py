@@ -31,6 +31,9 @@ USUAL_OF_8_BITS = (
     "between float32 and 8 bits layers of good forms are up to 0.2 apart and single pixels up to "
     "0.7, so the Dice tells more; a smaller --tolerance names the first layer beyond it"
 )
+NOT_RESIZED = (
+    "images are compared as they are, without the resize of data.object_size by a first look"
+)
 Outputs = Mapping[str, NDArray[np.float32]]
 """By the image's name; ``[K, H, W]`` or ``[N, K, H, W]``."""
 
@@ -95,6 +98,8 @@ def compare_forms(
     if tolerance is None:
         tolerance = usual_tolerance(one.metadata, other.metadata)
         note = USUAL_OF_8_BITS if tolerance == TOLERANCE_OF_8_BITS else ""
+    if models and _config_of(told[models[0]]).data.object_size:
+        note = " ".join(filter(None, (note, NOT_RESIZED)))
     metadata = one.metadata or other.metadata
     threshold = 0.5 if metadata is None else metadata.threshold
     found = [

@@ -1,17 +1,15 @@
 """Prediction of image files by a deployed model, in this process: no run, no MindSpore."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from unet_dist.config import Config, with_tta
 from unet_dist.config_file import build_config
-from unet_dist.data.dataset import resized
-from unet_dist.data.images import image_size, read_indices
+from unet_dist.data.images import read_indices
 from unet_dist.data.masks import MaskCoding, count_values, recognise
-from unet_dist.data.object_size import MOST
 from unet_dist.data.sample import ImageRef
 from unet_dist.deploy.card_network import CONVERTED, open_card_network, read_converted
 from unet_dist.deploy.model_file import Metadata, metadata_of_onnx
@@ -45,22 +43,6 @@ def check_tile(config: Config, tile: int) -> None:
             f"another side than the run's evaluate.tile {own} give other, mostly worse masks: "
             f"leave --tile out (or give {own}); a run with model.norm batch may have any",
         )
-
-
-def with_tile(config: Config, tile: int, sizes: Iterable[tuple[int, int]]) -> Config:
-    """Tiles of another side, one at a time: a deployed model takes any size, and what is larger has
-    less overlap to compute twice. Those of the run's own side are its own, also padded.
-
-    Args:
-        tile: one that ``check_tile`` allows.
-        sizes: of the images, before any resize; tiles are at most as large as the largest of them.
-    """
-    if tile == config.evaluate.tile:
-        return config
-    most = MOST if config.data.object_size else config.data.resize
-    longest = max(max(resized(size, most)) for size in sizes)
-    evaluate = config.evaluate.model_copy(update={"tile": min(tile, longest), "batch": 1})
-    return config.model_copy(update={"evaluate": evaluate})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +134,7 @@ def predict_deployed(
         settings = _settings(model, inputs, uncertainty)
         todo = listed if force else unfinished(out, listed, settings.made_by)
         predictor = Predictor(model.config, [network])
-        written, faults = _predict_each(
-            predictor, todo, out, settings, tile=model.tile, on_image=on_image
-        )
+        written, faults = _predict_each(predictor, todo, out, settings, on_image=on_image)
     return {
         "threshold": settings.threshold,
         "written": written,
@@ -179,25 +159,17 @@ def _predict_each(
     out: Path,
     settings: PredictionSettings,
     *,
-    tile: int,
     on_image: Callable[[int, int], None],
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What was written, and the faults of bad images.
-
-    Args:
-        tile: in place of that of the settings; 0 for theirs.
-    """
+    """What was written, and the faults of bad images."""
     std = settings.uncertainty == "std"
     forward = predictor.forward_with_variance if std else predictor.forward
     written, faults = [], []
     for number, image in enumerate(todo):
         on_image(number, len(todo))
-        task, fitted = PredictionTask.of_json(image), settings
+        task = PredictionTask.of_json(image)
         try:
-            if tile:
-                config = with_tile(settings.config, tile, [image_size(task.image)])
-                fitted = replace(settings, config=config)
-            record = predict_file(forward, task, out, fitted, look=predictor.one_view)
+            record = predict_file(forward, task, out, settings, look=predictor.one_view)
         except UserError as error:
             faults.append(str(error))
             continue
@@ -226,5 +198,6 @@ def _settings(model: DeployedModel, inputs: Inputs, uncertainty: Uncertainty) ->
             "uncertainty": uncertainty,
         },
         numbering=numbering,
+        tile=model.tile,
         usual_mean=0.0 if config.data.even_light else min(metadata.mean),
     )

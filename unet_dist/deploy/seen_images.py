@@ -20,7 +20,7 @@ from unet_dist.evaluate.tiles import Forward, predict_bands
 class SeenImage:
     name: str
     image_hwc: NDArray[np.float32]
-    """0..1, evened and resized, not yet normalised."""
+    """0..1, evened and resized (but not by the size of objects), not yet normalised."""
 
 
 def read_seen(paths: Sequence[Path], config: Config) -> list[SeenImage]:

@@ -29,6 +29,8 @@ class PredictionRecord:
     """Of the file of the field of view; empty without one."""
     height: int
     width: int
+    factor: float
+    """By which it was resized before the network."""
     made_by: Mapping[str, Any]
     """Weights, threshold and settings, each of which the files depend on."""
     trained_on: bool
@@ -53,6 +55,7 @@ class PredictionRecord:
             "files": [str(out / name) for name in self.files],
             "pixels": self.pixels,
             "objects": self.objects,
+            "factor": self.factor,
             "notes": self.notes,
         }
 

@@ -3,6 +3,7 @@ which a first look at it finds out."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,13 @@ from numpy.typing import NDArray
 from unet_dist.config import Config
 from unet_dist.data.bands import resize_bands
 from unet_dist.data.dataset import resized
-from unet_dist.data.object_size import factor_to, median_diameter
+from unet_dist.data.object_size import (
+    LEAST,
+    MOST,
+    factor_to,
+    median_diameter,
+    resize_numbers,
+)
 from unet_dist.evaluate.tiles import Forward, predict_bands
 
 SMALLER, LARGER = 0.5, 2.0
@@ -23,29 +30,53 @@ SIDE = 1024
 CERTAIN = 0.5
 
 
-def factor_for(
-    forward: Forward, config: Config, middle: Callable[[], NDArray[np.float32]]
-) -> float:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Middle:
+    """Of an image, before any resize."""
+
+    image_hwc: NDArray[np.float32]
+    """0..1."""
+    inside_hw: NDArray[np.bool_]
+    """The field of view, beside which nothing counts as an object."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Of one image."""
+
+    factor: float
+    note: str = ""
+    """What a person should know of it."""
+
+
+def scale_for(forward: Forward, config: Config, middle: Callable[[], Middle]) -> Scale:
     """
     Args:
         forward: of one view, since a median needs no better.
-        middle: gives ``middle_of`` the image, 0..1, before any resize; called only if it is needed.
+        middle: gives ``middle_of`` the image; called only if it is needed.
     """
     size = config.data.object_size
     if not size:
-        return config.data.resize
-    image_hwc = middle()
+        return Scale(config.data.resize)
+    looked_at = middle()
     # In pixels of each look, as the size is.
-    seen = {1.0: _diameter(forward, config, image_hwc, 1.0)}
+    seen = {1.0: _diameter(forward, config, looked_at, 1.0)}
     if seen[1.0] > size * NEAR or not seen[1.0]:
-        seen[SMALLER] = _diameter(forward, config, image_hwc, SMALLER)
+        seen[SMALLER] = _diameter(forward, config, looked_at, SMALLER)
     if seen[1.0] < size / NEAR:
-        seen[LARGER] = _diameter(forward, config, image_hwc, LARGER)
+        seen[LARGER] = _diameter(forward, config, looked_at, LARGER)
     found = {factor: diameter for factor, diameter in seen.items() if diameter}
     if not found:
-        return 1.0
+        return Scale(1.0, "in its middle no object was found, so it was not resized by their size")
     factor = min(found, key=lambda factor: abs(math.log(found[factor] / size)))
-    return factor_to(size, found[factor] / factor)
+    diameter = found[factor] / factor
+    if LEAST <= size / diameter <= MOST:
+        return Scale(size / diameter)
+    return Scale(
+        factor_to(size, diameter),
+        f"its objects of some {diameter:.0f} pixels in diameter would need a resize by "
+        f"{size / diameter:.2g}, but {LEAST:g} to {MOST:g} are the limits",
+    )
 
 
 def middle_of(size: tuple[int, int]) -> tuple[slice, slice]:
@@ -54,22 +85,22 @@ def middle_of(size: tuple[int, int]) -> tuple[slice, slice]:
     return slice(starts[0], starts[0] + SIDE), slice(starts[1], starts[1] + SIDE)
 
 
-def _diameter(
-    forward: Forward, config: Config, image_hwc: NDArray[np.float32], factor: float
-) -> float:
+def _diameter(forward: Forward, config: Config, middle: Middle, factor: float) -> float:
     """Median of the objects found, in pixels after the resize; 0 for none."""
     # Importing scikit-image takes time.
     from unet_dist.evaluate.objects import LEAST_MEASURED, find_objects
 
-    native = (image_hwc.shape[0], image_hwc.shape[1])
+    native = (middle.image_hwc.shape[0], middle.image_hwc.shape[1])
     small, evaluate, classes = resized(native, factor), config.evaluate, config.data.classes
     bands = predict_bands(
         forward,
-        resize_bands([image_hwc], native, small, area=factor < 1),
+        resize_bands([middle.image_hwc], native, small, area=factor < 1),
         small,
         tile=evaluate.tile,
         overlap=evaluate.overlap,
         batch=evaluate.batch,
     )
     prob_hwk = np.concatenate(list(bands))[:, :, : 1 if classes == 2 else classes]
-    return median_diameter(find_objects(prob_hwk, CERTAIN, min_size=LEAST_MEASURED))
+    objects_hw = find_objects(prob_hwk, CERTAIN, min_size=LEAST_MEASURED)
+    inside_hw = resize_numbers(middle.inside_hw.view(np.uint8), small) > 0
+    return median_diameter(np.where(inside_hw, objects_hw, 0))

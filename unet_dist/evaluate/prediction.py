@@ -9,6 +9,7 @@ import contextlib
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,19 @@ from PIL import Image
 from unet_dist.data.bands import resize_bands
 from unet_dist.data.dataset import resized
 from unet_dist.data.image_rows import ImageRows, open_rows
+from unet_dist.data.object_size import LEAST
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.finished import PredictionRecord, made_alone, show_results
-from unet_dist.evaluate.first_look import factor_for
+from unet_dist.evaluate.first_look import scale_for
 from unet_dist.evaluate.metrics import hard_prediction, refuse_nan
 from unet_dist.evaluate.numbering import MAX_PIXELS
 from unet_dist.evaluate.overlays import Pictures
-from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
+from unet_dist.evaluate.prediction_task import (
+    PredictionSettings,
+    PredictionTask,
+    with_tile,
+)
 from unet_dist.evaluate.seen_bands import middle_seen, seen_bands
 from unet_dist.evaluate.sinks import Picture, PngSink, Sink, TiffSink
 from unet_dist.evaluate.tiles import Forward, predict_bands
@@ -78,12 +84,19 @@ def predict_file(
     else:
         # The dark rim of a fundus image is plain to see.
         view = view_of(image, "estimate" if unknown and data.is_retina else data.fov)
-    factor = factor_for(look or forward, settings.config, lambda: middle_seen(image, view, data))
-    _check_memory(image, settings, factor)
+    _check_memory(image, settings, LEAST)  # before the first look, which needs some of it, too
+    scale = scale_for(look or forward, settings.config, lambda: middle_seen(image, view, data))
+    if settings.tile:
+        size = resized((image.height, image.width), scale.factor)
+        config = with_tile(settings.config, settings.tile, [size])
+        settings = replace(settings, config=config)
+    _check_memory(image, settings, scale.factor)
     truth = open_truth(task.truth, image, settings.coding) if task.truth else None
     with _Results(out, task.stem, image, settings, has_truth=truth is not None) as results:
         done = 0
-        for prob_hwk in _probabilities(forward, image, view, settings, factor, results.add_image):
+        for prob_hwk in _probabilities(
+            forward, image, view, settings, scale.factor, results.add_image
+        ):
             rows = (done, done + len(prob_hwk))
             results.add(
                 prob_hwk,
@@ -93,7 +106,8 @@ def predict_file(
             done += len(prob_hwk)
             on_rows(done, image.height)
         notes = [NO_VIEW[data.is_retina]] if unknown else []
-        return results.complete(task, digest, notes)
+        notes += [scale.note] if scale.note else []
+        return results.complete(task, digest, notes, factor=scale.factor)
 
 
 def _check_memory(image: ImageRows, settings: PredictionSettings, factor: float) -> None:
@@ -233,7 +247,12 @@ class _Results:
                 sink.add(rows[name])
 
     def complete(
-        self, task: PredictionTask, digest: Callable[[Path], str], notes: Sequence[str]
+        self,
+        task: PredictionTask,
+        digest: Callable[[Path], str],
+        notes: Sequence[str],
+        *,
+        factor: float,
     ) -> PredictionRecord:
         """Writes what is still held and gives all files their names."""
         pictures = self._pictures.finished()
@@ -253,6 +272,7 @@ class _Results:
             fov_sha256=digest(task.fov.path) if task.fov else "",
             height=self._size[0],
             width=self._size[1],
+            factor=factor,
             made_by=made_alone(self._settings.made_by, task.left_out_by),
             trained_on=task.trained_on,
             files=tuple(path.name for path in self._parts),

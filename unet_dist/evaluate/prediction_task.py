@@ -1,6 +1,6 @@
 """What is to be predicted, and how probabilities become files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -30,8 +30,25 @@ class PredictionSettings:
     """What else the results depend on, for their record."""
     numbering: Numbering | None = None
     """How single objects or cells are found; None where the structure has none."""
+    tile: int = 0
+    """Side of the tiles in place of ``evaluate.tile``, no larger than the image (``with_tile``); 0
+    for none."""
     usual_mean: float = 0.0
     """Of the darkest channel of the training images, 0..1; 0 where the light is evened."""
+
+
+def with_tile(config: Config, tile: int, sizes: Iterable[tuple[int, int]]) -> Config:
+    """Tiles of another side, one at a time: a deployed model takes any size, and what is larger has
+    less overlap to compute twice. Those of the run's own side are its own, also padded.
+
+    Args:
+        sizes: of the images, after the resize; tiles are at most as large as the largest of them.
+    """
+    if tile == config.evaluate.tile:
+        return config
+    tile = min(tile, max(max(size) for size in sizes))
+    evaluate = config.evaluate.model_copy(update={"tile": tile, "batch": 1})
+    return config.model_copy(update={"evaluate": evaluate})
 
 
 @dataclass(frozen=True, kw_only=True)

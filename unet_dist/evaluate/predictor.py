@@ -11,7 +11,7 @@ from unet_dist.config import Config
 from unet_dist.data.bands import resize_bands
 from unet_dist.data.dataset import Dataset, resize_example
 from unet_dist.data.sample import Example, Sample
-from unet_dist.evaluate.first_look import factor_for, middle_of
+from unet_dist.evaluate.first_look import Middle, middle_of, scale_for
 from unet_dist.evaluate.metrics import ImageScore, score_image
 from unet_dist.evaluate.symmetries import symmetries
 from unet_dist.evaluate.tiles import predict_bands
@@ -57,8 +57,9 @@ class Predictor(Generic[NetworkT]):
                 yield symmetry.undo(member.forward(seen_nchw))
 
     def one_view(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The first of the views."""
-        return next(self.views(image_nchw))
+        """By each member from one view, the mean."""
+        outputs = [member.forward(image_nchw) for member in self.members]
+        return sum(outputs[1:], start=outputs[0]) / np.float32(len(outputs))
 
     @property
     def num_views(self) -> int:
@@ -91,8 +92,10 @@ class Predictor(Generic[NetworkT]):
         """``[H, W, K]`` in the image's true size; outside the field of view all is background."""
         settings = self.config.evaluate
         size = native.target_hw.shape
-        middle = native.image_hwc[middle_of((size[0], size[1]))]
-        resized = resize_example(native, factor_for(self.one_view, self.config, lambda: middle))
+        part = middle_of((size[0], size[1]))
+        middle = Middle(image_hwc=native.image_hwc[part], inside_hw=native.fov_hw[part])
+        scale = scale_for(self.one_view, self.config, lambda: middle)
+        resized = resize_example(native, scale.factor)
         small = resized.target_hw.shape
         bands = predict_bands(
             self.forward,

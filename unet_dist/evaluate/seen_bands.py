@@ -10,7 +10,7 @@ from unet_dist.data.bands import Bands, watched
 from unet_dist.data.image_rows import ImageRows
 from unet_dist.data.images import to_unit_range
 from unet_dist.data.light_bands import even_light_bands
-from unet_dist.evaluate.first_look import middle_of
+from unet_dist.evaluate.first_look import Middle, middle_of
 from unet_dist.evaluate.views import RowsOf
 
 
@@ -32,7 +32,7 @@ def seen_bands(
     return even_light_bands(_with_view(seen, view), size, data.even_light, data.even_curve)
 
 
-def middle_seen(image: ImageRows, view: RowsOf, data: DataConfig) -> NDArray[np.float32]:
+def middle_seen(image: ImageRows, view: RowsOf, data: DataConfig) -> Middle:
     """What ``first_look`` looks at."""
     rows, columns = middle_of((image.height, image.width))
     kept, row = [], 0
@@ -41,7 +41,9 @@ def middle_seen(image: ImageRows, view: RowsOf, data: DataConfig) -> NDArray[np.
         row += len(band)
         if row >= rows.stop:
             break
-    return np.concatenate(kept)
+    image_hwc = np.concatenate(kept)
+    inside_hw = view(rows.start, rows.start + len(image_hwc))[:, columns]
+    return Middle(image_hwc=image_hwc, inside_hw=inside_hw)
 
 
 def _with_view(bands: Bands, view: RowsOf) -> Iterator[NDArray[np.float32]]:

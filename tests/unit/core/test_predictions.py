@@ -176,6 +176,7 @@ def test_a_stack_is_hashed_once_to_find_which_of_its_pages_are_predicted(
             truth_sha256="",
             height=8,
             width=8,
+            factor=1.0,
             made_by=MADE,
             trained_on=False,
             files=(f"{stem}_mask.png",),

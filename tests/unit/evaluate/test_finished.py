@@ -40,6 +40,7 @@ def out(tmp_path: Path, image: ImageRef) -> Path:
         truth_sha256="",
         height=3,
         width=4,
+        factor=1.0,
         made_by=MADE_BY,
         trained_on=False,
         files=("a_mask.png",),
@@ -111,7 +112,7 @@ def test_a_conflict_names_the_ways_out(tmp_path: Path) -> None:
 
 def test_a_record_is_gone_before_its_files_are_replaced(out: Path, image: ImageRef) -> None:
     record = PredictionRecord(
-        image=image, image_sha256="", truth_sha256="", height=3, width=4, made_by={},
+        image=image, image_sha256="", truth_sha256="", height=3, width=4, factor=1.0, made_by={},
         trained_on=False, files=("a_mask.png",), pixels={},
     )  # fmt: skip
     with pytest.raises(FileNotFoundError):

@@ -12,7 +12,7 @@ from unet_dist.config_file import build_config
 from unet_dist.data.dataset import Dataset, open_dataset
 from unet_dist.data.object_size import factor_to, median_diameter, resize_numbers
 from unet_dist.errors import UserError
-from unet_dist.evaluate.first_look import factor_for, middle_of
+from unet_dist.evaluate.first_look import Middle, middle_of, scale_for
 from unet_dist.evaluate.prediction import predict_file
 from unet_dist.evaluate.prediction_task import PredictionSettings, PredictionTask
 from unet_dist.evaluate.predictor import Predictor
@@ -67,12 +67,37 @@ def test_a_first_look_finds_the_factor(diameter: int, factor: float) -> None:
     numbers_hw = discs(diameter, side=256)
     image_hwc = np.repeat((numbers_hw > 0).astype(np.float32)[:, :, None], 3, axis=2)
     config = config_of()
-    found = factor_for(Bright().forward, config, lambda: image_hwc)
-    assert found == pytest.approx(factor, rel=0.05)
-    empty = np.zeros_like(image_hwc)
-    assert factor_for(Bright().forward, config, lambda: empty) == 1
+    found = scale_for(Bright().forward, config, lambda: everywhere(image_hwc))
+    assert found.factor == pytest.approx(factor, rel=0.05)
+    assert found.note == ""
+    empty = scale_for(Bright().forward, config, lambda: everywhere(np.zeros_like(image_hwc)))
+    assert (empty.factor, "no object was found" in empty.note) == (1, True)
     fixed = build_config({"data": {"resize": 0.7}}, (), where="")
-    assert factor_for(Bright().forward, fixed, lambda: pytest.fail("looked")) == 0.7
+    assert scale_for(Bright().forward, fixed, lambda: pytest.fail("looked")).factor == 0.7
+
+
+def everywhere(image_hwc: np.ndarray) -> Middle:
+    return Middle(image_hwc=image_hwc, inside_hw=np.ones(image_hwc.shape[:2], np.bool_))
+
+
+def test_a_factor_beyond_the_limits_is_told() -> None:
+    image_hwc = np.repeat((discs(100, side=512) > 0).astype(np.float32)[:, :, None], 3, axis=2)
+    found = scale_for(Bright().forward, config_of(), lambda: everywhere(image_hwc))
+    assert found.factor == 0.4
+    assert "resize by 0.24" in found.note
+
+
+def test_what_lies_outside_the_field_of_view_is_no_object() -> None:
+    image_hwc = np.repeat((discs(24, side=256) > 0).astype(np.float32)[:, :, None], 3, axis=2)
+    specks_hw = discs(10, side=256) > 0
+    inside_hw = np.ones((256, 256), np.bool_)
+    image_hwc[128:], inside_hw[128:] = specks_hw[128:, :, None], False
+    middle = Middle(image_hwc=image_hwc, inside_hw=inside_hw)
+    factors = [
+        scale_for(Bright().forward, config_of(), lambda seen=seen: seen).factor
+        for seen in (middle, everywhere(image_hwc))
+    ]
+    assert factors == [pytest.approx(1.0, rel=0.1), pytest.approx(2.4, rel=0.1)]
 
 
 def test_of_a_large_image_the_middle_is_looked_at() -> None:
@@ -142,6 +167,7 @@ def test_borders_are_drawn_at_the_size_that_the_network_sees(nuclei: Dataset) ->
         (["data.resize=0.5"], "takes the place of resize"),
         (["data.mask=binary"], "needs masks of numbered objects"),
         (["augment.crop=0"], "set augment.crop"),
+        (["data.object_size=3"], "4 at least"),
     ],
 )
 def test_what_makes_no_sense_with_it_is_refused(more: list[str], told: str) -> None:
