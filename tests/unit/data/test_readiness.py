@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from rich.console import Console
+from scipy.ndimage import label
 
 from unet_dist.config import AugmentConfig, Config
 from unet_dist.config_data import SplitConfig
@@ -109,7 +110,13 @@ def test_augmentation_that_breaks_thin_structures_is_a_warning_that_names_it(wri
     assert "the augmentation leaves" in broken
     assert "set augment.rotate=0 augment.scale=0" in broken
     assert "elastic" not in broken
+    assert "make them wider by data.resize=2" in broken
     assert LEAST_KEPT < 1
+    for index in range(5):
+        write(f"masks/{index:02d}.png", label(lines(1))[0].astype(np.uint8))
+    sized = {"mask": "instances", "object_size": 12}
+    [broken] = [w for w in warnings_of(root, data=sized, augment=strong) if "break" in w]
+    assert "make them wider by data.object_size=24" in broken
 
 
 def test_crop_larger_than_images_is_a_warning(write_folder):
