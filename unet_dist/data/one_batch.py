@@ -78,6 +78,7 @@ def write_one_batch(dataset: Dataset, number: int, folder: Path, *, crop: int) -
                 "ignore": IGNORE,
                 "resize": 1.0,
                 "object_size": 0.0,
+                "border": 0.0,
                 "even_light": 0.0,
                 "observer": "first",
                 "class_names": config.names,

@@ -67,6 +67,7 @@ def overfit_config(config: Config, *, images: int, world: int) -> Config:
     )
     return _updated(
         config,
+        data={"object_size": 0.0},  # the batch is written at the size that it has then
         augment=augment.model_dump(),
         model={"dropout": 0.0},
         train={

@@ -1,11 +1,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from unet_dist.config import Config
 from unet_dist.config_file import dump_config, load_config
+from unet_dist.data.dataset import open_dataset
 from unet_dist.data.synthetic import write_synthetic
 from unet_dist.errors import UserError
 from unet_dist.launching.overfit import Verdict, advise, batch_for, begin_overfit, overfit_config
@@ -40,6 +42,28 @@ def test_all_faults_of_a_data_set_are_told_before_one_batch_is_learnt(tmp_path: 
     missing, truncated = caught.value.faults
     assert missing.startswith("nuclei-0000.png has no mask")
     assert truncated.startswith(f"{broken}: cannot be decoded")
+
+
+def test_a_batch_of_numbered_objects_has_their_borders_and_size(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    write_synthetic("nuclei", root, count=5, size=64, seed=0)
+    folder = RunDir(tmp_path / "run")
+    folder.path.mkdir()
+    bordered = ["data.mask=instances_border", "data.classes=3", "data.border=0.4"]
+    wanted = [*bordered, "data.object_size=24", "augment.crop=32"]
+    config = load_config(root / "config.yaml", wanted)
+    whole = open_dataset(config.data, seed=config.seed)
+    quiet = Console(quiet=True)
+    begun, _ = begin_overfit(folder, config, images=1, world=1, console=quiet)
+    batch = open_dataset(begun.data, seed=0)
+    [sample] = batch.splits.train
+    target_hw = batch.read(sample).target_hw
+    [origin] = [one for one in whole.splits.train if one.id in sample.id]
+    assert target_hw.shape == (32, 32)
+    seen_hw = whole.read(origin).target_hw
+    windows = np.lib.stride_tricks.sliding_window_view(seen_hw, (32, 32))
+    assert (windows == target_hw).all(axis=(2, 3)).any()
+    assert set(np.unique(target_hw)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("images", "world", "batch"), [(1, 1, 1), (1, 4, 4), (5, 4, 8), (8, 4, 8)])
