@@ -20,7 +20,13 @@ def compare(
         list[Path] | None, typer.Option(help="A seed of side B; once for each.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    metric: Annotated[str, typer.Option(help="Such as dice, cldice, v_rand, ap_50.")] = "dice",
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="Such as dice, foreground_dice (of all pixels of numbered objects), cldice, "
+            "v_rand, ap_50."
+        ),
+    ] = "dice",
     as_json: Json = False,
 ) -> None:
     """Compare two evaluated runs on the same images: paired difference, interval, Wilcoxon's p.
