@@ -52,7 +52,7 @@ class Speed:
     bytes: int | None
     """Of its file; None for the run itself."""
     fps: float
-    """From pixels in memory to the mask; median of the rounds."""
+    """From pixels in memory to the mask; of the median round."""
     fps_least: float
     fps_most: float
     network_fps: float
@@ -204,29 +204,28 @@ def measure(
 
 
 def speeds(measured: Sequence[Measured], images: int) -> list[Speed]:
-    """Images per second, and how many times those of MindSpore."""
-    fps = [[images / seconds for seconds in one.seconds] for one in measured]
+    """Images per second, and how many times those of MindSpore.
+
+    Both speeds are of the median time: the median of speeds is another number where the rounds are
+    even, and may be above that of the network alone.
+    """
+    fps = [images / statistics.median(one.seconds) for one in measured]
     native = next(
-        (
-            statistics.median(own)
-            for one, own in zip(measured, fps, strict=True)
-            if one.form.form == "mindspore"
-        ),
-        None,
+        (own for one, own in zip(measured, fps, strict=True) if one.form.form == "mindspore"), None
     )
-    first = statistics.median(fps[0])
+    first = fps[0]
     return [
         Speed(
             name=one.form.name,
             bytes=Path(one.form.file).stat().st_size if one.form.file else None,
-            fps=statistics.median(own),
-            fps_least=min(own),
-            fps_most=max(own),
+            fps=own,
+            fps_least=images / max(one.seconds),
+            fps_most=images / min(one.seconds),
             network_fps=images / statistics.median(one.network_seconds),
             dice=one.dice,
             executed=one.executed,
-            times_native=None if native is None else statistics.median(own) / native,
-            times_first=statistics.median(own) / first,
+            times_native=None if native is None else own / native,
+            times_first=own / first,
         )
         for one, own in zip(measured, fps, strict=True)
     ]

@@ -151,5 +151,5 @@ def test_no_watch_stands_over_a_daemon_that_has_gone(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     begun = time.monotonic()
-    watch(gone.pid, 1.0, lambda: {"7": 3})
-    assert time.monotonic() - begun < 0.5
+    watch(gone.pid, 60.0, lambda: {"7": 3})
+    assert time.monotonic() - begun < 30

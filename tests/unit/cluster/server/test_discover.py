@@ -202,7 +202,7 @@ def test_a_program_is_bounded_in_time_and_output(
     # A program that ends is not cut off on a slow machine.
     timeout_s = 0.1 if "no answer" in fault else 3.0
     answer = tools.ask("npu-smi", "info", root=root, timeout_s=timeout_s)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     assert fault in answer.fault
     assert not answer.missing
 
@@ -251,10 +251,12 @@ def test_a_card_with_ipv6_only(stand_in: StandIn, root: Path) -> None:
 
 
 def test_all_cards_are_asked_side_by_side(stand_in: StandIn, root: Path) -> None:
-    stand_in("hccn_tool", f"sleep 0.3\n{HCCN_TOOL}")
-    start = time.monotonic()
-    found = see_addresses(range(8), root)
-    assert time.monotonic() - start < 1.5  # one after the other: 2.4 s
+    came = root / "came"
+    came.mkdir()
+    # Each waits until all eight have come: one after the other, the first has no answer.
+    all_came = f"touch {came}/$$; until [ $(ls {came} | wc -l) -ge 8 ]; do sleep 0.02; done"
+    stand_in("hccn_tool", f"{all_came}\n{HCCN_TOOL}")
+    found = see_addresses(range(8), root, timeout_s=15.0)
     assert [found[card].ip for card in (0, 7)] == ["192.168.10.10", "192.168.10.17"]
 
 
