@@ -23,10 +23,10 @@ def compare(
     metric: Annotated[
         str,
         typer.Option(
-            help="Such as dice, foreground_dice (of all pixels of numbered objects), cldice, "
-            "v_rand, ap_50."
+            help="Such as cldice, v_rand, ap_50.  [default: dice, or foreground_dice (of all "
+            "pixels) where objects are numbered]",
         ),
-    ] = "dice",
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Compare two evaluated runs on the same images: paired difference, interval, Wilcoxon's p.
@@ -41,15 +41,16 @@ def compare(
     from unet_dist.evaluate.names import METRICS
 
     checked_split(split)
-    if metric not in METRICS:
+    if metric and metric not in METRICS:
         raise UserError("--metric", f"is {metric!r}, but must be one of {', '.join(METRICS)}")
     if not against and len(runs) != 2:
         raise UserError("RUNS", f"{len(runs)} were given: two, or more with --against RUN_B")
     side_a, side_b = (runs, against) if against else (runs[:1], runs[1:])
+    if both := sorted({run.resolve() for run in side_a} & {run.resolve() for run in side_b}):
+        raise UserError("RUNS", f"on both sides: {', '.join(map(str, both))}")
     result = paired.compare(
         [paired.read_evaluation(run, split, metric) for run in side_a],
         [paired.read_evaluation(run, split, metric) for run in side_b],
-        metric,
     )
     names = [", ".join(map(str, side)) for side in (side_a, side_b)]
     value = {"split": split, "a": list(map(str, side_a)), "b": list(map(str, side_b))}
@@ -77,7 +78,7 @@ def _lines(result: "Comparison", names: list[str]) -> list[str]:
         "largest differences: "
         + ", ".join(f"{id_} {value:+.4f}" for id_, value in result.deciding[:IMAGES_SHOWN]),
     ]
-    if result.removable:
+    if 0 < result.removable < result.images:
         ahead = "A" if (result.difference > 0) != result.lower_is_better else "B"
         lines.append(
             f"{ahead} would no longer be better without the {result.removable} of "

@@ -15,7 +15,7 @@ from unet_dist.data.listing import closest
 from unet_dist.data.masks import expected_kind
 from unet_dist.errors import UserError
 from unet_dist.evaluate.fingerprint import PROTOCOL_KEYS
-from unet_dist.evaluate.names import METRICS
+from unet_dist.evaluate.names import METRICS, main_dice
 from unet_dist.evaluate.structure import why_not
 from unet_dist.evaluate.table import Interval, bootstrap_intervals, bootstrap_unit
 from unet_dist.runs import SPLITS, RunDir, read_json
@@ -30,6 +30,7 @@ class Evaluation:
     """The part of a result file that a comparison reads."""
 
     path: Path
+    metric: str
     fingerprint: Mapping[str, Any]
     values: Mapping[str, float]
     """The metric of each image, NaN where it is not defined."""
@@ -75,13 +76,20 @@ class Comparison:
         return {**asdict(self), "deciding": deciding}
 
 
-def read_evaluation(run: Path, split: str, metric: str) -> Evaluation:
-    """Raises UserError if the run has no result of this split, or not one with the metric."""
+def read_evaluation(run: Path, split: str, metric: str = "") -> Evaluation:
+    """
+    Args:
+        metric: the Dice that the run leads with if empty.
+
+    Raises:
+        UserError: the run has no result of this split, or not one with the metric.
+    """
     path = RunDir(run).evaluation(split)
     if not path.is_file():
         raise UserError(str(run), _why_missing(run, split))
     tree = read_json(path)
     try:
+        metric = metric or main_dice(tree)
         fingerprint = dict(tree["fingerprint"])
         rows = [(str(row["id"]), str(row["group"]), row) for row in tree["per_image"]]
         if absent := [key for key in (*PROTOCOL_KEYS, *NOTED_KEYS) if key not in fingerprint]:
@@ -97,6 +105,7 @@ def read_evaluation(run: Path, split: str, metric: str) -> Evaluation:
         ) from error
     return Evaluation(
         path=run,
+        metric=metric,
         fingerprint=fingerprint,
         values=values,
         groups={id_: group for id_, group, _ in rows},
@@ -132,13 +141,14 @@ def _cure(run: Path, metric: str) -> str:
     return f". It needs {setting}: unet-dist train {run} --resume {setting}"
 
 
-def compare(side_a: Sequence[Evaluation], side_b: Sequence[Evaluation], metric: str) -> Comparison:
+def compare(side_a: Sequence[Evaluation], side_b: Sequence[Evaluation]) -> Comparison:
     """Each side is the mean over its runs (seeds) of each image.
 
     Raises:
         UserError: if the runs did not measure the same images in the same way.
     """
     everything = [*side_a, *side_b]
+    metric = side_a[0].metric
     if faults := _protocol_faults(everything):
         raise UserError("these runs cannot be compared", faults)
     ids = sorted(side_a[0].values)
@@ -196,6 +206,8 @@ def _number(value: Any) -> float:
 def _protocol_faults(runs: Sequence[Evaluation]) -> list[str]:
     first, faults = runs[0], []
     for other in runs[1:]:
+        if other.metric != first.metric:  # as both were asked for theirs, so are their structures
+            faults.append(f"{first.metric} of {first.path} against {other.metric} of {other.path}")
         for key in PROTOCOL_KEYS:
             one, two = first.fingerprint[key], other.fingerprint[key]
             if one != two:

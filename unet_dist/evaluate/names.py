@@ -1,6 +1,6 @@
 """The metrics by their names in results, in the order in which they are shown."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,12 @@ METRICS = {
     "dice_with_background": Metric("mean Dice with the background"),
     "soft_dice_with_background": Metric("soft Dice with the background"),
 }
+
+
+def main_dice(measured: Container[str]) -> str:
+    """The Dice to lead with, of a result or of an image's row: of numbered objects that of all
+    their pixels, since its classes (inside, border) are only a means to tell them apart."""
+    return "foreground_dice" if "foreground_dice" in measured else "dice"
 
 
 def title_of(name: str, *, several: bool) -> str:

@@ -91,16 +91,6 @@ class EvalSummary:
     def dice(self) -> float:
         return self.mean.dice
 
-    def worst_and_best(self, number: int) -> tuple[list[str], list[str]]:
-        """The ids of so many images, or of all: half of them with the lowest Dice, the worst
-        first, and half with the highest, the best first. One without a Dice is neither, unless
-        too few have one."""
-        ranked = sorted(self.per_image, key=lambda one: (math.isnan(one[1].dice), one[1].dice))
-        defined = sum(not math.isnan(one.dice) for _, one in ranked)
-        ids = [score.id for score, _ in ranked[: max(defined, number)]]
-        number = min(number, len(ids))
-        return ids[: -(-number // 2)], ids[::-1][: number // 2]
-
     def sentence(self) -> str:
         """The protocol for a reader."""
         return " ".join(_protocol_sentences(self))
@@ -199,6 +189,20 @@ def summarise(
         per_class=tuple(mean_quality(qualities) for qualities in by_class),
         per_image=tuple(zip(ordered, per_image, strict=True)),
     )
+
+
+def worst_and_best(dice: Mapping[str, float], number: int) -> tuple[list[str], list[str]]:
+    """The ids of so many images, or of all: half of them with the lowest Dice, the worst first, and
+    half with the highest, the best first. One without a Dice is neither, unless too few have one.
+
+    Args:
+        dice: of each id, NaN if it is not defined.
+    """
+    ranked = sorted(dice, key=lambda id_: (math.isnan(dice[id_]), dice[id_]))
+    defined = sum(not math.isnan(value) for value in dice.values())
+    ids = ranked[: max(defined, number)]
+    number = min(number, len(ids))
+    return ids[: -(-number // 2)], ids[::-1][: number // 2]
 
 
 def shard(items: Sequence[Item], rank: int, world: int) -> Sequence[Item]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import jinja2
@@ -15,6 +16,7 @@ from unet_dist.evaluate.names import (
     METRICS,
     decimals,
     interval_text,
+    main_dice,
     structure_sentence,
     title_in_class,
     title_of,
@@ -71,6 +73,7 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
     columns = [name for name in SHOWN_PER_IMAGE if name in evaluation["per_image"][0]]
     cases = _cases(run, evaluation)
     half = -(-len(cases) // 2)
+    leading = main_dice(evaluation)
     plots = plots_png(
         evaluation["plots"],
         names,
@@ -103,7 +106,7 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
         columns=[title_of(name, several=several) for name in columns],
         per_image=[
             {"id": row["id"], "cells": [decimals(row[name]) for name in columns]}
-            for row in sorted(evaluation["per_image"], key=_by_dice)
+            for row in sorted(evaluation["per_image"], key=lambda row: _in_order(row[leading]))
         ],
         warnings=read_json(run.dataset).get("warnings", []),
         facts=facts_of(run, config, evaluation, records),
@@ -133,7 +136,7 @@ def _cases(run: RunDir, evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _headline(evaluation: Mapping[str, Any]) -> str:
     shown = []
     for name, title in HEADLINE.items():
-        if name in evaluation and not (name == "dice" and "foreground_dice" in evaluation):
+        if name in evaluation and (name != "dice" or main_dice(evaluation) == "dice"):
             interval = evaluation["intervals"].get(name)
             between = f" (95 %: {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
             shown.append(f"{title} {decimals(evaluation[name])}{between}")
@@ -174,8 +177,12 @@ def _short(mean: float | None, interval: Sequence[float] | None) -> str:
 def _remarks(evaluation: Mapping[str, Any]) -> list[str]:
     """What one must know of the numbers beside the protocol."""
     remarks = []
-    if evaluation["dice_std"] is not None:
-        remarks.append(f"Standard deviation of Dice over images: {evaluation['dice_std']:.4f}.")
+    name = main_dice(evaluation)
+    dice = [row[name] for row in evaluation["per_image"] if row[name] is not None]
+    if len(dice) > 1:
+        remarks.append(
+            f"Standard deviation over images of the {METRICS[name].title}: {stdev(dice):.4f}."
+        )
     if evaluation["dice_at_half"] is not None:
         remarks.append(f"Dice at threshold 0.5: {evaluation['dice_at_half']:.4f}.")
     if how := structure_sentence(evaluation["structure"]):
@@ -223,8 +230,7 @@ def _validation_curve(
     return list(curve)
 
 
-def _by_dice(row: Mapping[str, Any]) -> tuple[bool, float]:
-    dice = row["dice"]
+def _in_order(dice: float | None) -> tuple[bool, float]:
     return dice is None, dice or 0.0
 
 

@@ -69,6 +69,8 @@ class Heading:
     images: int
     dice: float
     """Mean over images, NaN before the first evaluation."""
+    of_objects: bool = False
+    """It is of all pixels of numbered objects."""
     interval: tuple[float, float] | None
     threshold: float | None
     note: str = ""
@@ -85,7 +87,7 @@ class Heading:
         interval = self.interval
         between = f"  (95 %: {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
         parts = [
-            f"Dice {self.dice:.4f}{between}",
+            f"Dice {'of object pixels ' * self.of_objects}{self.dice:.4f}{between}",
             f"{counted(self.images, 'image')} of {self.split}",
         ]
         if self.threshold is not None:

@@ -1,5 +1,6 @@
 """What ranks can be asked to do: train, evaluate a split, predict images."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,13 @@ from unet_dist.data.dataset import Dataset
 from unet_dist.data.manifest import read_manifest
 from unet_dist.errors import UserError
 from unet_dist.evaluate.metrics import pool
+from unet_dist.evaluate.names import main_dice
 from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.on_ranks import summary_of
 from unet_dist.evaluate.outputs import to_png, write_files
 from unet_dist.evaluate.prediction_task import PredictionSettings
 from unet_dist.evaluate.predictor import Network, Predictor
-from unet_dist.evaluate.score import EvalSummary, null_if_nan
+from unet_dist.evaluate.score import EvalSummary, null_if_nan, worst_and_best
 from unet_dist.evaluate.structure import structure_of
 from unet_dist.model.target import on_cpu
 from unet_dist.profiling.capture import CapturePlan
@@ -225,10 +227,10 @@ def evaluate_split(
     }
     if comm.rank == 0:
         comm.heartbeat.beat("evaluation", step=trained.step, doing="the report picture")
-        rows = _rows(config, dataset, trained.predictor, summary)
+        rows = _rows(config, dataset, trained.predictor, result)
         result["cases"] = _write_cases(run, split, rows)
         write_json(run.evaluation(split), result)
-        _draw(run, config, rows, summary, comm.world)
+        _draw(run, config, rows, summary, result, comm.world)
     return result
 
 
@@ -246,14 +248,16 @@ def _progress(
 
 
 def _rows(
-    config: Config, dataset: Dataset, predictor: Predictor[Network], summary: EvalSummary
+    config: Config, dataset: Dataset, predictor: Predictor[Network], result: Mapping[str, Any]
 ) -> list[PictureRow]:
     """The images to show, from the worst to the best."""
-    worst, best = summary.worst_and_best(max(1, config.log.images))
-    samples = {sample.id: sample for sample in dataset.splits.parts()[summary.protocol.split]}
-    dice = {score.id: quality.dice for score, quality in summary.per_image}
+    name = main_dice(result)
+    values = {row["id"]: row[name] for row in result["per_image"]}
+    dice = {id_: math.nan if value is None else value for id_, value in values.items()}
+    worst, best = worst_and_best(dice, max(1, config.log.images))
+    samples = {sample.id: sample for sample in dataset.splits.parts()[result["split"]]}
     return [
-        picture_row(predictor, dataset, samples[id_], summary.threshold, dice[id_])
+        picture_row(predictor, dataset, samples[id_], result["threshold"], dice[id_])
         for id_ in (*worst, *reversed(best))
     ]
 
@@ -271,10 +275,17 @@ def _write_cases(run: RunDir, split: str, rows: Sequence[PictureRow]) -> list[di
 
 
 def _draw(
-    run: RunDir, config: Config, rows: Sequence[PictureRow], summary: EvalSummary, world: int
+    run: RunDir,
+    config: Config,
+    rows: Sequence[PictureRow],
+    summary: EvalSummary,
+    result: Mapping[str, Any],
+    world: int,
 ) -> None:
     """The report picture."""
     records = list(read_records(run.records(0)))
+    name = main_dice(result)
+    interval = result["intervals"][name]
     report_picture(
         rows,
         [record for record in records if record["kind"] == "step"],
@@ -287,8 +298,9 @@ def _draw(
             simulated=on_cpu(),
             split=summary.protocol.split,
             images=summary.images,
-            dice=summary.dice,
-            interval=summary.dice_interval,
+            dice=math.nan if result[name] is None else result[name],
+            of_objects=name == "foreground_dice",
+            interval=interval and (interval[0], interval[1]),
             threshold=summary.threshold,
             confusion_kk=pool([score for score, _ in summary.per_image]).matrix_kk,
             dice_of_class=tuple(one.dice for one in summary.per_class),

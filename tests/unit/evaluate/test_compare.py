@@ -22,10 +22,11 @@ PROTOCOL = {
 }
 
 
-def evaluation(values, name="a", groups=None, **fingerprint):
+def evaluation(values, name="a", groups=None, metric="dice", **fingerprint):
     ids = [f"eye-{number:02d}" for number in range(len(values))]
     return Evaluation(
         path=Path(name),
+        metric=metric,
         fingerprint={**PROTOCOL, **fingerprint},
         values=dict(zip(ids, values, strict=True)),
         groups=dict(zip(ids, groups or ids, strict=True)),
@@ -37,7 +38,7 @@ def test_the_difference_is_paired_and_tested_by_wilcoxon():
     b = generator.normal(0.8, 0.05, 20)
     a = b + generator.normal(0.01, 0.01, 20)
 
-    got = compare([evaluation(a)], [evaluation(b, "b")], "dice")
+    got = compare([evaluation(a)], [evaluation(b, "b")])
 
     assert got.difference == pytest.approx((a - b).mean())
     assert got.p_value == stats.wilcoxon(a, b).pvalue
@@ -46,14 +47,14 @@ def test_the_difference_is_paired_and_tested_by_wilcoxon():
     assert got.better + got.worse == 20
     assert (got.mean_a, got.mean_b) == pytest.approx((a.mean(), b.mean()))
     assert got.notes == ()
-    back = compare([evaluation(b, "b")], [evaluation(a)], "dice")
+    back = compare([evaluation(b, "b")], [evaluation(a)])
     assert back.difference == pytest.approx(-got.difference)
     assert back.p_value == got.p_value
 
 
 def test_seeds_of_a_side_are_averaged_per_image():
     a, b = [evaluation([0.5, 0.7, 0.9]), evaluation([0.7, 0.7, 0.7], "a1")], [0.5, 0.6, 0.7]
-    got = compare(a, [evaluation(b, "b")], "dice")
+    got = compare(a, [evaluation(b, "b")])
     assert (got.seeds_a, got.seeds_b) == (2, 1)
     assert dict(got.deciding) == pytest.approx({"eye-00": 0.1, "eye-01": 0.1, "eye-02": 0.1})
 
@@ -63,7 +64,7 @@ def test_both_eyes_of_a_patient_are_one_witness():
     a = np.repeat([0.01, 0.02, 0.03, 0.04, 0.05, 0.06], 2)
     groups = [f"patient-{number // 2}" for number in range(12)]
 
-    got = compare([evaluation(a, groups=groups)], [evaluation(b, "b", groups=groups)], "dice")
+    got = compare([evaluation(a, groups=groups)], [evaluation(b, "b", groups=groups)])
 
     assert (got.unit, got.units, got.images) == ("patient", 6, 12)
     assert got.p_value == pytest.approx(2 / 2**6)
@@ -74,12 +75,12 @@ def test_many_slices_of_two_volumes_have_no_interval_and_no_p(tmp_path):
     a = np.random.default_rng(0).normal(0.8, 0.01, 100)
     groups = ["one"] * 50 + ["two"] * 50
 
-    got = compare([evaluation(a, groups=groups)], [evaluation(a - 0.02, "b", groups)], "dice")
+    got = compare([evaluation(a, groups=groups)], [evaluation(a - 0.02, "b", groups)])
 
     assert (got.unit, got.units, got.images) == ("patient", 2, 100)
     assert (got.interval, got.p_value) == (None, None)
     assert got.notes == ("an interval and a p need 3 patients at least, and these images are of 2",)
-    pair = compare([evaluation([0.5, 0.6])], [evaluation([0.4, 0.5])], "dice")
+    pair = compare([evaluation([0.5, 0.6])], [evaluation([0.4, 0.5])])
     assert (pair.p_value, pair.notes) == (None, ("an interval and a p need 3 images at least",))
     runs = [str(written(tmp_path / name, [0.5, value])) for name, value in (("a", 0.6), ("b", 0.7))]
     said = CliRunner().invoke(app, ["compare", *runs]).output
@@ -89,72 +90,75 @@ def test_many_slices_of_two_volumes_have_no_interval_and_no_p(tmp_path):
 
 def test_the_least_p_is_that_of_the_units_which_differ():
     # Of 2^3 signs two are as extreme as three gains; images without a difference say nothing.
-    got = compare([evaluation([0.1, 0.1, 0.1, 0, 0])], [evaluation([0.0] * 5)], "dice")
+    got = compare([evaluation([0.1, 0.1, 0.1, 0, 0])], [evaluation([0.0] * 5)])
     assert got.p_value == 0.25
     assert got.notes == (
         "only 3 of 5 images differ: no difference, however large, can have a p below 0.25",
     )
-    assert compare([evaluation([0.5] * 5)], [evaluation([0.5] * 5)], "dice").notes == ()
+    assert compare([evaluation([0.5] * 5)], [evaluation([0.5] * 5)]).notes == ()
 
 
 def test_the_images_that_decide_are_named_and_counted():
     # Without the one large gain the others speak against it.
-    got = compare([evaluation([0.9, 0.5, 0.5, 0.5])], [evaluation([0.5, 0.51, 0.52, 0.5])], "dice")
+    got = compare([evaluation([0.9, 0.5, 0.5, 0.5])], [evaluation([0.5, 0.51, 0.52, 0.5])])
     assert got.deciding[0] == ("eye-00", pytest.approx(0.4))
     assert (got.better, got.worse, got.removable) == (1, 2, 1)
-    even = compare([evaluation([0.6] * 4)], [evaluation([0.5] * 4)], "dice")
+    even = compare([evaluation([0.6] * 4)], [evaluation([0.5] * 4)])
     assert even.removable == 4
 
 
 def test_of_a_distance_less_is_better():
-    got = compare([evaluation([1.0, 2.0, 5.0])], [evaluation([2.0, 3.0, 4.0])], "assd")
+    got = compare(
+        [evaluation([1.0, 2.0, 5.0], metric="assd")], [evaluation([2.0, 3.0, 4.0], metric="assd")]
+    )
     assert got.lower_is_better
     assert (got.better, got.worse) == (2, 1)
 
 
 def test_equal_runs_have_no_difference_and_p_1():
-    got = compare([evaluation([0.5, 0.6, 0.7])], [evaluation([0.5, 0.6, 0.7])], "dice")
+    got = compare([evaluation([0.5, 0.6, 0.7])], [evaluation([0.5, 0.6, 0.7])])
     assert (got.difference, got.p_value, got.removable) == (0, 1, 0)
 
 
 def test_images_where_a_side_has_no_value_are_left_out_and_counted():
     got = compare(
-        [evaluation([0.5, math.nan, 0.7, 0.8])], [evaluation([0.4, 0.6, 0.7, 0.7])], "iou"
+        [evaluation([0.5, math.nan, 0.7, 0.8], metric="iou")],
+        [evaluation([0.4, 0.6, 0.7, 0.7], metric="iou")],
     )
     assert (got.images, got.left_out, got.only_a, got.only_b) == (3, 1, 0, 1)
     assert got.notes[0].startswith("iou is defined on one side only on 1 images (A 0, B 1)")
     nowhere = [math.nan, 0.5, 0.6, 0.7]
-    neither = compare([evaluation(nowhere)], [evaluation(nowhere, "b")], "iou")
+    neither = compare([evaluation(nowhere)], [evaluation(nowhere, "b")])
     assert (neither.left_out, neither.only_a, neither.only_b) == (1, 0, 0)
     assert not any("one side" in note for note in neither.notes)
     with pytest.raises(UserError, match="on no image of both sides"):
-        compare([evaluation([math.nan])], [evaluation([0.5])], "dice")
+        compare([evaluation([math.nan])], [evaluation([0.5])])
 
 
 @pytest.mark.parametrize("key", PROTOCOL_KEYS)
 def test_what_was_measured_differently_is_not_compared(key):
     with pytest.raises(UserError, match=f"{key} is same in a but other in b"):
-        compare([evaluation([0.5])], [evaluation([0.5], "b", **{key: "other"})], "dice")
+        compare([evaluation([0.5])], [evaluation([0.5], "b", **{key: "other"})])
 
 
 def test_other_patients_are_not_compared():
     one = evaluation([0.5, 0.6], groups=["a", "a"])
     with pytest.raises(UserError, match=r"data\.split\.group differs"):
-        compare([one], [evaluation([0.5, 0.6], "b")], "dice")
+        compare([one], [evaluation([0.5, 0.6], "b")])
 
 
 def test_all_that_differs_is_said_and_other_images_too():
     other = evaluation([0.5, 0.6], "b", fov="none", observer="second")
     with pytest.raises(UserError) as raised:
-        compare([evaluation([0.5])], [other], "dice")
+        compare([evaluation([0.5])], [other])
     assert len(raised.value.faults) == 3
     assert "eye-01: measured in only one of a and b" in str(raised.value)
 
 
 def test_another_origin_of_the_threshold_is_noted():
     a, b = evaluation([0.5] * 12), evaluation([0.6] * 12, "b", threshold_source="configured")
-    assert compare([a], [b], "dice").notes == ("threshold_source differs: configured; validation",)
-    assert compare([a], [replace(b, fingerprint=PROTOCOL)], "dice").notes == ()
+    assert compare([a], [b]).notes == ("threshold_source differs: configured; validation",)
+    assert compare([a], [replace(b, fingerprint=PROTOCOL)]).notes == ()
 
 
 def written(folder: Path, values, **fingerprint) -> Path:
@@ -189,11 +193,32 @@ def test_the_command_prints_the_difference_or_one_json_object(tmp_path):
     assert tree["deciding"][2] == {"id": "e2", "difference": 0}
 
 
+def test_of_numbered_objects_the_dice_of_all_their_pixels_is_compared(tmp_path):
+    a, b = written(tmp_path / "a", [0.5] * 3), written(tmp_path / "b", [0.6] * 3)
+    for run, value in ((a, 0.95), (b, 0.9)):
+        path = RunDir(run).evaluation("test")
+        tree = json.loads(path.read_text())
+        tree |= {"foreground_dice": value}
+        tree["per_image"] = [{**row, "foreground_dice": value} for row in tree["per_image"]]
+        path.write_text(json.dumps(tree))
+    said = CliRunner().invoke(app, ["compare", str(a), str(b)]).output
+    assert "A - B +0.0500" in said
+    assert "foreground_dice, mean of 3 images" in said
+    assert "would no longer be better" not in said  # every image speaks for A
+    said = CliRunner().invoke(app, ["compare", str(a), str(b), "--metric", "dice"]).output
+    assert "A - B -0.1000" in said
+    path.write_text(json.dumps({k: v for k, v in tree.items() if k != "foreground_dice"}))
+    with pytest.raises(UserError, match=r"foreground_dice of .*a against dice of .*b$"):
+        compare(*([read_evaluation(run, "test")] for run in (a, b)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["a"], "1 were given: two, or more with --against"),
         (["a", "b", "--metric", "dise"], "is 'dise', but must be one of dice, iou"),
+        (["a", "b", "a"], "3 were given: two, or more with --against"),
+        (["a", "b", "--against", "b"], "on both sides: "),
         (["a", "b", "--split", "tset"], "must be train, val or test"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_dist.evaluate.metrics import score_image
-from unet_dist.evaluate.score import Protocol, shard, summarise
+from unet_dist.evaluate.score import Protocol, shard, summarise, worst_and_best
 
 PROTOCOL = Protocol(
     split="test", observer="first", fov="file", classes=2, resize=1.0, tile=256, overlap=0.25
@@ -63,11 +63,11 @@ def test_the_worst_and_the_best_images_are_never_the_same_and_have_a_dice():
         image_score(name, [0.9] * tp + [0.1] * fn + [0.1], [1] * (tp + fn) + [0])
         for name, tp, fn in (("c", 2, 2), ("a", 1, 9), ("d", 4, 0), ("b", 1, 2), ("empty", 0, 0))
     ]
-    summary = summary_of(scores)
-    assert summary.worst_and_best(1) == (["a"], [])
-    assert summary.worst_and_best(3) == (["a", "b"], ["d"])
-    assert summary.worst_and_best(4) == (["a", "b"], ["d", "c"])
-    assert summary.worst_and_best(9) == (["a", "b", "c"], ["empty", "d"])
+    dice = {score.id: one.dice for score, one in summary_of(scores).per_image}
+    assert worst_and_best(dice, 1) == (["a"], [])
+    assert worst_and_best(dice, 3) == (["a", "b"], ["d"])
+    assert worst_and_best(dice, 4) == (["a", "b"], ["d", "c"])
+    assert worst_and_best(dice, 9) == (["a", "b", "c"], ["empty", "d"])
 
 
 def test_an_image_without_foreground_is_null_and_left_out_of_the_mean():

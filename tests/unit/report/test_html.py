@@ -176,7 +176,7 @@ def test_a_report_says_what_was_measured_and_how_to_repeat_it(run: RunDir) -> No
         "mean of 2 images",
         "needs 3 images",
         "Data set v, format folder; 2 images of the test split, evaluated on 20",
-        "Standard deviation of Dice over images: 0.1556.",
+        "Standard deviation over images of the Dice of the foreground: 0.1556.",
         "Dice at threshold 0.5: 0.7999.",
         "Objects are found at probability >= 0.62 (threshold from validation); those "
         "of fewer than 16 pixels are dropped.",
@@ -308,6 +308,23 @@ def test_classes_have_their_share_of_the_pixels_and_of_the_errors(run: RunDir) -
     [vessel] = [row for row in cells if row.startswith('<tr><th scope="row">vessel')]
     assert re.findall(r"[\d.]+%", vessel) == ["8.00%", "7.00%", "5.00%", "2.00%", "3.00%"]
     assert "true positive" in seen.text
+
+
+def test_of_numbered_objects_the_dice_of_all_their_pixels_leads(run: RunDir) -> None:
+    values = {"eye 1": 0.95, "eye 0": 0.9, "eye 2": 0.99}
+    rows = [
+        {**evaluation()["per_image"][0], "id": id_, "dice": 0.7, "foreground_dice": dice}
+        for id_, dice in values.items()
+    ]
+    objects = {"foreground_dice": 0.9467, "per_image": rows}
+    counted = {**evaluation()["counted"], "foreground_dice": 3}
+    intervals = {**evaluation()["intervals"], "foreground_dice": [0.9, 0.98]}
+    _, seen = page(run, **objects, counted=counted, intervals=intervals)
+    assert "Dice 0.9467 (95 %: 0.900 to 0.980)" in seen.text
+    assert "Dice 0.8100" not in seen.text
+    assert "Standard deviation over images of the Dice of all object pixels: 0.0451." in seen.text
+    places = [seen.text.rindex(id_) for id_ in ("eye 0", "eye 1", "eye 2")]
+    assert places == sorted(places)
 
 
 def test_worst_and_best_images_stand_apart(run: RunDir) -> None:
