@@ -211,12 +211,13 @@ def _to_folder(request: Request) -> None:
     from unet_dist.data.convert.folder import survey, write_folder
     from unet_dist.data.convert.labelme import Pen
     from unet_dist.data.convert.open import open_annotations
-    from unet_dist.data.convert.output import check_output
+    from unet_dist.data.convert.output import check_output, drew_instances
 
     source, out = request.source, request.out
     inputs = [source, *([request.images] if request.images else [])]
     check_output(out, inputs, force=request.force)
     labels = _label_map(request)
+    numbered = drew_instances(source)
     pen = Pen(
         line_width=request.line_width or LINE_WIDTH,
         point_radius=request.point_radius or POINT_RADIUS,
@@ -241,14 +242,24 @@ def _to_folder(request: Request) -> None:
         shown = "" if request.instances else f"{number:3d} "  # no mask has class numbers then
         lines.append(f"  {shown}{label}: {counted(done.shapes.get(label, 0), 'shape')}")
     lines += [f"note: {note}" for note in done.notes]
-    lines.append(f"look at them and train by\n  unet-dist data check {yaml_path}")
+    if numbered and not request.instances:
+        lines.append(
+            "note: each shape is an object, but those that touch are one in these masks; "
+            "--instances numbers them"
+        )
+    lines += ["look at them and train by", f"  unet-dist data check {yaml_path}"]
     lines.append(f"  unet-dist train {yaml_path} --simulate 2")
+    if request.instances:
+        lines.append(
+            "or, to tell objects apart that touch, by a recipe such as\n  unet-dist train configs/"
+            f"dsb2018.yaml data.root={out} data.masks=masks data.split.by=ratio --simulate 2"
+        )
     value = {**asdict(done), "config": str(yaml_path), "directory": str(out)}
     answer(console, request.as_json, "\n".join(lines), value)
 
 
 def _to_labelme(request: Request) -> None:
-    from unet_dist.data.convert.masks_to_edit import masks_of_dataset, masks_of_folder
+    from unet_dist.data.convert import masks_to_edit
     from unet_dist.data.convert.output import check_output
     from unet_dist.data.convert.to_labelme import Drawing, write_labelme
 
@@ -259,7 +270,7 @@ def _to_labelme(request: Request) -> None:
         if request.images is None:
             raise UserError(str(source), "a folder of masks: pass --images with their images")
         check_output(out, [source, request.images], force=request.force)
-        masked = masks_of_folder(source, request.images, instances=instances)
+        masked = masks_to_edit.masks_of_folder(source, request.images, instances=instances)
         names = () if instances else _names_of_predictions(request)
     else:
         if request.images is not None or instances:
@@ -267,7 +278,7 @@ def _to_labelme(request: Request) -> None:
                 "data convert",
                 f"--images and --instances have no effect: {source} says where and what they are",
             )
-        masked, config, instances = masks_of_dataset(source)
+        masked, config, instances = masks_to_edit.masks_of_dataset(source)
         check_output(out, [source, Path(config.root)], force=request.force)
         names = ("background", "object") if instances else config.names
     if labels := _label_map(request):
@@ -291,6 +302,11 @@ def _to_labelme(request: Request) -> None:
         what = counted(drawn.left_out, "piece or hole", "pieces or holes")
         lines.append(
             f"{what} of fewer than {drawing.min_area} pixels left out; --min-area 0 keeps all"
+        )
+    if not instances and source.is_dir() and (numbers := masks_to_edit.numbered_beside(source)):
+        lines.append(
+            "note: classes were drawn, in which objects that touch are one; --instances draws "
+            f"those that are numbered, as in {numbers}"
         )
     lines += ["correct them by", f"  labelme {out} --labels {out / 'labels.txt'} --nodata"]
     lines += ["and read them back by", f"  {again}"]

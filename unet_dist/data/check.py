@@ -1,11 +1,9 @@
 """The examination of a whole data set before anything is trained: every fault at once."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +15,6 @@ from unet_dist.data.dataset import (
     Dataset,
     ImageCache,
     moments_to_normalisation,
-    read_view,
-    size_faults,
 )
 from unet_dist.data.facts import (
     CHANNELS,
@@ -26,11 +22,12 @@ from unet_dist.data.facts import (
     DatasetFacts,
     DatasetReport,
     Intensity,
+    Objects,
     intensity_of,
 )
-from unet_dist.data.images import read_image, read_indices, to_unit_range
+from unet_dist.data.finding import Finding, class_pixels, examine
 from unet_dist.data.listing import FEW, some
-from unet_dist.data.masks import MaskCoding, count_values, expected_kind, object_borders, recognise
+from unet_dist.data.masks import MaskCoding, recognise
 from unet_dist.data.sample import IGNORE, Sample
 from unet_dist.data.sources import scan_samples
 from unet_dist.data.splits import Splits, split_samples
@@ -39,33 +36,6 @@ from unet_dist.errors import UserError
 SMALL_VIEW = 0.2
 """A field of view below this share of the image is probably wrong."""
 TWELVE_BITS = 4095
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Finding:
-    """What one sample showed."""
-
-    sample: Sample
-    faults: tuple[str, ...] = ()
-    size: str = ""
-    kind: str = ""
-    brightest: int = 0
-    digest: bytes = b""
-    mask_digest: bytes = b""
-    values: dict[int, int] = field(default_factory=dict)
-    border_pixels: int = 0
-    view_pixels: int = 0
-    pixels: int = 0
-    sums: tuple[float, ...] = ()
-    squares: tuple[float, ...] = ()
-    black: tuple[int, ...] = ()
-    saturated: tuple[int, ...] = ()
-
-
-class _Examined(NamedTuple):
-    finding: _Finding
-    levels: NDArray[np.int64] | None
-    """Pixels of each channel at each of ``LEVELS`` intensities, [channels, LEVELS]."""
 
 
 def check_dataset(
@@ -133,63 +103,17 @@ def _examine_all(
     samples: Sequence[Sample],
     config: DataConfig,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[list[_Finding], NDArray[np.int64]]:
+) -> tuple[list[Finding], NDArray[np.int64]]:
     findings = []
     total = np.zeros((config.in_channels, LEVELS), np.int64)
     with ThreadPoolExecutor(READERS) as pool:
-        for finding, levels in pool.map(lambda sample: _examine(sample, config), samples):
+        for finding, levels in pool.map(lambda sample: examine(sample, config), samples):
             findings.append(finding)
             if levels is not None:
                 total += levels
             if on_progress is not None:
                 on_progress(len(findings), len(samples))
     return findings, total
-
-
-def _examine(sample: Sample, config: DataConfig) -> _Examined:
-    assert sample.mask is not None  # listed samples have one
-    faults: list[str] = []
-    image = mask = view = None
-    try:
-        image = read_image(sample.image)
-    except UserError as error:
-        faults += _told(error)
-    try:
-        mask = read_indices(sample.mask)
-    except UserError as error:
-        faults += _told(error)
-    try:
-        view = None if image is None else read_view(sample, image, config)
-    except UserError as error:
-        faults += _told(error)
-    if image is None or mask is None or view is None:
-        return _Examined(_Finding(sample=sample, faults=tuple(faults)), None)
-    if faults := size_faults(sample, image.shape, mask.shape, view.shape):
-        return _Examined(_Finding(sample=sample, faults=tuple(faults)), None)
-    unit = to_unit_range(image, config.channels)[view]
-    levels = np.rint(unit * (LEVELS - 1)).astype(np.int64)
-    inside = unit.astype(np.float64)
-    layout = f"{image.dtype} {image.shape}".encode()
-    finding = _Finding(
-        sample=sample,
-        size=f"{image.shape[0]} x {image.shape[1]}",
-        kind=f"{image.dtype} {'rgb' if image.ndim == 3 else 'grey'}",
-        brightest=int(image.max()),
-        digest=hashlib.blake2b(layout + image.tobytes(), digest_size=16).digest(),
-        mask_digest=hashlib.blake2b(mask.tobytes(), digest_size=16).digest(),
-        values=count_values(mask),
-        border_pixels=int(object_borders(mask, config.border).sum())
-        if expected_kind(config) == "instances_border"
-        else 0,
-        view_pixels=int(view.sum()),
-        pixels=view.size,
-        sums=tuple(inside.sum(axis=0).tolist()),
-        squares=tuple((inside**2).sum(axis=0).tolist()),
-        black=tuple((unit == 0).sum(axis=0).tolist()),
-        saturated=tuple((unit == 1).sum(axis=0).tolist()),
-    )
-    counts = [np.bincount(channel, minlength=LEVELS) for channel in levels.T]
-    return _Examined(finding, np.array(counts))
 
 
 def _alike_together(faults: Sequence[str]) -> list[str]:
@@ -204,18 +128,14 @@ def _alike_together(faults: Sequence[str]) -> list[str]:
     return lines
 
 
-def _told(error: UserError) -> list[str]:
-    return [f"{error.where}: {fault}" for fault in error.faults]
-
-
 def _repeated_images(
-    findings: Sequence[_Finding], splits: Splits | None
+    findings: Sequence[Finding], splits: Splits | None
 ) -> tuple[list[str], list[str]]:
     """Faults and warnings on images whose decoded pixels are the same."""
     part_of_id = (
         {s.id: part for part, found in splits.parts().items() for s in found} if splits else {}
     )
-    same: dict[bytes, list[_Finding]] = {}
+    same: dict[bytes, list[Finding]] = {}
     for finding in findings:
         same.setdefault(finding.digest, []).append(finding)
     faults, warnings = [], []
@@ -237,10 +157,10 @@ def _repeated_images(
     return faults, warnings
 
 
-def _mask_warnings(findings: Sequence[_Finding], coding: MaskCoding) -> list[str]:
+def _mask_warnings(findings: Sequence[Finding], coding: MaskCoding) -> list[str]:
     empty, full = [], []
     for finding in findings:
-        classes = _class_pixels(finding, coding)
+        classes = class_pixels(finding, coding)
         counted = sum(number for class_, number in classes.items() if class_ != IGNORE)
         if classes.get(0, 0) == counted:
             empty.append(finding.sample.id)
@@ -251,13 +171,13 @@ def _mask_warnings(findings: Sequence[_Finding], coding: MaskCoding) -> list[str
         warnings.append(f"{len(empty)} masks have no foreground: {some(empty)}")
     if full:
         warnings.append(f"{len(full)} masks have no background: {some(full)}")
-    seen = {class_ for finding in findings for class_ in _class_pixels(finding, coding)}
+    seen = {class_ for finding in findings for class_ in class_pixels(finding, coding)}
     if absent := [str(class_) for class_ in range(coding.classes) if class_ not in seen]:
         warnings.append(f"no mask has class {', '.join(absent)}")
     return warnings
 
 
-def _image_warnings(findings: Sequence[_Finding], config: DataConfig) -> list[str]:
+def _image_warnings(findings: Sequence[Finding], config: DataConfig) -> list[str]:
     warnings = []
     deep = [finding.brightest for finding in findings if finding.kind.startswith("uint16")]
     if deep and max(deep) <= TWELVE_BITS:
@@ -280,7 +200,7 @@ def _image_warnings(findings: Sequence[_Finding], config: DataConfig) -> list[st
 
 
 def _facts(
-    findings: Sequence[_Finding],
+    findings: Sequence[Finding],
     coding: MaskCoding | None,
     splits: Splits | None,
     config: DataConfig,
@@ -298,7 +218,13 @@ def _facts(
             np.sum([finding.sums for finding in findings], axis=0),
             np.sum([finding.squares for finding in findings], axis=0),
         )
-    of_id = {f.sample.id: _class_pixels(f, coding) for f in findings} if coding else {}
+    of_id = {f.sample.id: class_pixels(f, coding) for f in findings} if coding else {}
+    diameters = sorted(finding.diameter for finding in findings if finding.diameter) or [0.0]
+    objects = Objects(
+        number=sum(value > 0 for finding in findings for value in finding.values),
+        diameters=(diameters[0], median(diameters), diameters[-1]),
+        size=config.object_size,
+    )
     classes: Counter[int] = Counter()
     for pixels_of_class in of_id.values():
         classes.update(pixels_of_class)
@@ -319,11 +245,12 @@ def _facts(
         std=std,
         intensity=_intensities(findings, levels, config) if number else (),
         fov_share=number / pixels,
+        objects=objects if config.has_objects else None,
     )
 
 
 def _intensities(
-    findings: Sequence[_Finding], levels: NDArray[np.int64], config: DataConfig
+    findings: Sequence[Finding], levels: NDArray[np.int64], config: DataConfig
 ) -> tuple[Intensity, ...]:
     black = np.sum([finding.black for finding in findings], axis=0).tolist()
     saturated = np.sum([finding.saturated for finding in findings], axis=0).tolist()
@@ -331,19 +258,3 @@ def _intensities(
     return tuple(
         intensity_of(*channel) for channel in zip(names, levels, black, saturated, strict=True)
     )
-
-
-def _class_pixels(finding: _Finding, coding: MaskCoding) -> Mapping[int, int]:
-    """Pixels of each class, from the counts of the mask's values alone."""
-    classes: Counter[int] = Counter()
-    for value, number in finding.values.items():
-        if coding.kind == "labels":
-            classes[IGNORE if value == coding.ignore else value] += number
-        elif coding.kind == "inverted":
-            classes[int(value == 0)] += number
-        else:
-            classes[int(value != 0)] += number
-    if coding.kind == "instances_border":
-        classes[2] = finding.border_pixels
-        classes[1] -= finding.border_pixels
-    return +classes  # without the classes that have no pixel

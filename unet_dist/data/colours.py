@@ -37,3 +37,9 @@ def mask_colours(classes: int) -> NDArray[np.uint8]:
     """The same over a picture, where a single foreground class is to stand out."""
     two = (CLASS_COLOURS[0], OVERLAY_COLOUR)
     return np.array(two if classes == 2 else class_colours(classes), np.uint8)
+
+
+def object_colours(objects: int) -> NDArray[np.uint8]:
+    """Of object numbers, which have more than there are colours: neighbours in number differ."""
+    background, *colours = np.array(CLASS_COLOURS, np.uint8)
+    return np.vstack([background, np.resize(colours, (objects, 3))])

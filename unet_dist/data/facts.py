@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_dist.data.object_size import factor_to
 from unet_dist.errors import counted
 
 LEVELS = 4096
@@ -39,6 +40,34 @@ class Intensity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Objects:
+    """Numbered in the masks, in all images together."""
+
+    number: int
+    diameters: tuple[float, float, float]
+    """Pixels of circles as large: the median of each image's objects, of that the least, the
+    median and the largest; zeros without any object."""
+    size: float
+    """``data.object_size``; 0 if images keep their size."""
+
+    def line(self) -> str:
+        if not self.number:
+            return "objects: none"
+        least, median, most = self.diameters
+        text = (
+            f"objects: {self.number}; their median diameter is {least:.3g} to {most:.3g} pixels "
+            f"by image, {median:.3g} in the middle"
+        )
+        if self.size:
+            factors = [factor_to(self.size, diameter) for diameter in (most, least)]
+            text += (
+                f"; data.object_size={self.size:g} resizes images by "
+                f"{factors[0]:.3g} to {factors[1]:.3g}"
+            )
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
     """What was measured; shares are of all pixels, intensities 0..1 inside the view."""
 
@@ -60,6 +89,8 @@ class DatasetFacts:
     std: tuple[float, ...] = ()
     intensity: tuple[Intensity, ...] = ()
     fov_share: float = 1.0
+    objects: "Objects | None" = None
+    """Where masks number objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +124,7 @@ class DatasetReport:
             lines.append(f"masks: {facts.coding}")
             shares = [f"{name}: {100 * share:.2f} %" for name, share in facts.class_shares.items()]
             lines.append("classes: " + ", ".join(shares))
+        lines += [facts.objects.line()] if facts.objects else []
         lines += _balance_lines(facts)
         if facts.mean:
             pairs = zip(facts.mean, facts.std, strict=True)

@@ -15,9 +15,9 @@ class Metric:
 
 
 METRICS = {
+    "foreground_dice": Metric("Dice of all object pixels"),
     "dice": Metric("Dice of the foreground"),
     "iou": Metric("IoU of the foreground"),
-    "foreground_dice": Metric("Dice of all object pixels"),
     "ap_50": Metric("object AP at IoU 0.5, TP / (TP + FP + FN)"),
     "ap_50_95": Metric("object AP, mean of IoU 0.5 to 0.95"),
     "aji": Metric("aggregated Jaccard index"),

@@ -43,6 +43,14 @@ class Numbering:
         objects_hw = find_objects(prob_hwk, self.threshold, min_size=self.min_object)
         return renumbered(objects_hw).astype(np.int32)
 
+    def probability(self, prob_hwk: NDArray[np.float32]) -> NDArray[np.float32]:
+        """That a pixel is one of an object, or of a cell."""
+        if self.structure == "partition":
+            return 1 - prob_hwk[:, :, -1]
+        from unet_dist.evaluate.objects import foreground_probability
+
+        return foreground_probability(prob_hwk)
+
     @classmethod
     def of_evaluation(cls, structure: Mapping[str, Any]) -> "Numbering | None":
         """From ``structure`` of a result; None where it has no objects."""

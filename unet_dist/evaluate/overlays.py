@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unet_dist.data.bands import Rebanding
-from unet_dist.data.colours import mask_colours
+from unet_dist.data.colours import mask_colours, object_colours
+from unet_dist.data.object_size import resize_numbers
 from unet_dist.data.sample import IGNORE
 
 MAX_SIDE = 4096
@@ -156,9 +157,18 @@ class Pictures:
         numbers = self._error_pixels.items() if self._errors is not None else ()
         return {self._names[code]: number for code, number in numbers}
 
-    def finished(self) -> dict[str, NDArray[np.uint8]]:
+    def finished(self, objects_hw: NDArray[np.int32] | None = None) -> dict[str, NDArray[np.uint8]]:
+        """
+        Args:
+            objects_hw: numbers to be drawn in place of the classes.
+        """
         image_hwc = self._image.finished()
-        pictures = {"overlay": overlay(image_hwc, self._labels.finished(), self.colours)}
+        labels_hw: NDArray[Any] = self._labels.finished()
+        colours = self.colours
+        if objects_hw is not None:
+            labels_hw = resize_numbers(objects_hw, image_hwc.shape[:2])
+            colours = object_colours(int(objects_hw.max(initial=0)))
+        pictures = {"overlay": overlay(image_hwc, labels_hw, colours)}
         if self._errors is not None:
             pictures["errors"] = error_overlay(
                 image_hwc, self._errors.finished(), self._error_pixels, self._names
@@ -168,12 +178,12 @@ class Pictures:
 
 def overlay(
     image_hwc: NDArray[np.uint8],
-    mask_hw: NDArray[np.uint8],
+    mask_hw: NDArray[np.integer],
     colours: NDArray[np.uint8],
     *,
     tint: float = TINT,
 ) -> NDArray[np.uint8]:
-    """The image with each class tinted and its outline drawn."""
+    """The image with each class, or object, tinted and its outline drawn."""
     outline_hw = _outline(mask_hw)
     blended_hwc = image_hwc.copy()
     for first in range(0, len(mask_hw), _ROWS_AT_ONCE):
@@ -241,8 +251,8 @@ def _same_width(*pictures_hwc: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     ]
 
 
-def _outline(mask_hw: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Foreground pixels with one of four neighbours in another class."""
+def _outline(mask_hw: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Foreground pixels with one of four neighbours in another class or object."""
     wide = np.pad(mask_hw, 1, mode="edge")
     neighbours = (wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:])
     differs = np.zeros(mask_hw.shape, np.bool_)

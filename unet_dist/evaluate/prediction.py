@@ -27,6 +27,7 @@ from unet_dist.evaluate.finished import PredictionRecord, made_alone, show_resul
 from unet_dist.evaluate.first_look import scale_for
 from unet_dist.evaluate.metrics import hard_prediction, refuse_nan
 from unet_dist.evaluate.numbering import MAX_PIXELS
+from unet_dist.evaluate.object_table import object_table
 from unet_dist.evaluate.overlays import Pictures
 from unet_dist.evaluate.prediction_task import (
     PredictionSettings,
@@ -65,7 +66,8 @@ def predict_file(
     the foreground or of the most probable foreground class. uncertainty: 16-bit grey likewise.
     overlay, and errors if there is a truth: RGB pictures, reduced to ``MAX_SIDE``. objects or
     cells, if the structure has them and the image is not too large: their numbers, 16-bit grey, or
-    a TIFF of 32 bits if 16 do not hold them.
+    a TIFF of 32 bits if 16 do not hold them; a CSV of the same name (``object_table``); and the
+    overlay shows single objects in place of classes.
 
     Args:
         forward: with uncertainty std, the variance is its last channel.
@@ -255,10 +257,13 @@ class _Results:
         factor: float,
     ) -> PredictionRecord:
         """Writes what is still held and gives all files their names."""
-        pictures = self._pictures.finished()
+        numbering = self._settings.numbering
         for leftover in self._folder.glob(f".{glob.escape(self._stem)}_*.part"):
             leftover.unlink(missing_ok=True)  # of a job that was killed
-        number = self._write_numbers()
+        numbers_hw = self._numbers()
+        cells = numbering is not None and numbering.structure == "partition"
+        # Cells fill a picture; what one wants to see there are the membranes between them.
+        pictures = self._pictures.finished(None if cells else numbers_hw)
         with self._told():
             for name, sink in self._sinks.items():
                 sink.finish(self._part(f"{self._stem}_{name}.{self._ending}"))
@@ -277,7 +282,7 @@ class _Results:
             trained_on=task.trained_on,
             files=tuple(path.name for path in self._parts),
             pixels=self._pictures.error_pixels,
-            objects=number,
+            objects=None if numbers_hw is None else int(numbers_hw.max(initial=0)),
             class_names=self._settings.config.data.names,
             notes=(*notes, *self._notes()),
         )
@@ -285,21 +290,24 @@ class _Results:
             show_results(self._folder, self._stem, record, self._parts)
         return record
 
-    def _write_numbers(self) -> int | None:
-        """Of the objects or cells; how many there are."""
+    def _numbers(self) -> NDArray[np.int32] | None:
+        """Of the objects or cells, written with what is measured of each."""
         numbering = self._settings.numbering
         if numbering is None or self._probabilities is None:
             return None
-        numbers_hw = numbering(np.concatenate(self._probabilities))
-        number = int(numbers_hw.max(initial=0))
-        fits = number <= np.iinfo(np.uint16).max
-        part = self._part(f"{self._stem}_{numbering.name}.{'png' if fits else 'tif'}")
+        prob_hwk = np.concatenate(self._probabilities)
+        numbers_hw = numbering(prob_hwk)
+        fits = numbers_hw.max(initial=0) <= np.iinfo(np.uint16).max
+        name = f"{self._stem}_{numbering.name}"
         with self._told():
+            part = self._part(f"{name}.{'png' if fits else 'tif'}")
             if fits:
                 Image.fromarray(numbers_hw.astype(np.uint16)).save(part, format="PNG")
             else:
                 tifffile.imwrite(part, numbers_hw.astype(np.uint32), compression="zlib")
-        return number
+            table = object_table(numbers_hw, numbering.probability(prob_hwk))
+            self._part(f"{name}.csv").write_text(table)
+        return numbers_hw
 
     def _notes(self) -> tuple[str, ...]:
         settings, notes = self._settings, []

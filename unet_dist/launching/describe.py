@@ -19,7 +19,7 @@ NOTES_SHOWN = 5
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 SHOWN = (
-    *("dice", "iou", "foreground_dice", "ap_50", "ap_50_95", "aji", "v_rand", "v_info", "cldice"),
+    *("foreground_dice", "dice", "iou", "ap_50", "ap_50_95", "aji", "v_rand", "v_info", "cldice"),
     *("sensitivity", "specificity", "precision", "accuracy", "auc", "average_precision"),
     *("hausdorff_95", "assd", "calibration_error"),
     *("dice_with_background", "soft_dice_with_background"),

@@ -38,6 +38,24 @@ def test_json_and_text_tell_the_same(write_folder):
     assert "0 faults, 0 warnings" in text
 
 
+def test_how_large_numbered_objects_are_is_told_with_the_resize(write_folder, write):
+    root = write_folder(10)
+    small = np.zeros((16, 16), np.uint16)
+    small[1:3, 1:3], small[1:3, 8:10], small[9:15, 9:15] = 300, 2, 7  # median: 4 pixels
+    write("masks/03.png", small)
+    write("masks/04.png", np.zeros((16, 16), np.uint16))
+    keys = {"mask": "instances", "object_size": 6.0}
+    report = report_of(root, **keys)
+    assert report.facts.objects.number == 8 + 3
+    of_64, of_4 = 2 * (64 / np.pi) ** 0.5, 2 * (4 / np.pi) ** 0.5
+    assert report.facts.objects.diameters == pytest.approx((of_4, of_64, of_64))
+    line = "objects: 11; their median diameter is 2.26 to 9.03 pixels by image, 9.03 in the middle"
+    assert f"{line}; data.object_size=6 resizes images by 0.665 to 2.5\n" in report.to_text()
+    assert json.loads(report.to_json())["facts"]["objects"]["size"] == 6
+    assert f"{line}\n" in report_of(root, mask="instances").to_text()
+    assert report_of(write_folder(10)).facts.objects is None
+
+
 def test_progress_counts_to_the_end(write_folder):
     steps = []
     config = DataConfig(root=str(write_folder(5)))

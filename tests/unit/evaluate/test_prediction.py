@@ -499,9 +499,23 @@ def test_objects_are_numbered_as_the_evaluation_found_them(tmp_path, monkeypatch
     assert (record.objects, numbers.dtype) == (2, np.uint16)
     assert [(numbers[rows, 3:7] == n).all() for n, rows in ((1, slice(4, 8)), (2, slice(12, 16)))]
     assert np.count_nonzero(numbers) == np.count_nonzero(values) - 1, "dust is dropped"
+    head, *rows = (tmp_path / "a_objects.csv").read_text().splitlines()
+    assert head == "number,row,column,area,diameter,eccentricity,probability"
+    diameter, probability = 2 * (16 / np.pi) ** 0.5, 200 / 255
+    for row, (number, centre) in zip(rows, ((1, 5.5), (2, 13.5)), strict=True):
+        expected = (number, centre, 4.5, 16, diameter, 0, probability)
+        assert list(map(float, row.split(","))) == pytest.approx(expected, rel=1e-5)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", *record.files} | {
+        "a_prediction.json"
+    }
+    shown = read(tmp_path / "a_overlay.png")
+    outlines = [tuple(shown[row, 3].tolist()) for row in (4, 12)]
+    assert outlines == [(86, 180, 233), (230, 159, 0)]
+    assert (shown[45, 30] == 200).all(), "dust is no object"
     monkeypatch.setattr(prediction, "MAX_PIXELS", 100)
     record = predict_file(grey_is_the_probability, task, tmp_path / "b", settings)
     assert record.objects is None
+    assert (read(tmp_path / "b" / "a_overlay.png")[45, 30] != 200).any()
     assert not (tmp_path / "b" / "a_objects.png").exists()
     assert record.notes == ("its objects are not numbered: more than 100 pixels",)
 
@@ -516,6 +530,14 @@ def test_cells_between_membranes_are_numbered(tmp_path):
     numbers = read(tmp_path / "a_cells.png")
     assert record.objects == 2
     assert [len(np.unique(numbers[:, half])) for half in (slice(18), slice(19, None))] == [1, 1]
+    shown = read(tmp_path / "a_overlay.png")
+    assert (shown[:, :17] == 0).all(), "membranes are shown, not cells"
+    _, *rows = (tmp_path / "a_cells.csv").read_text().splitlines()
+    inside = [float(row.split(",")[-1]) for row in rows]
+    assert inside == pytest.approx(
+        [1 - (numbers == n)[:, 18].sum() * 250 / 255 / (numbers == n).sum() for n in (1, 2)],
+        rel=1e-4,
+    )
 
 
 def test_more_objects_than_16_bits_hold_get_32(tmp_path, monkeypatch):

@@ -89,6 +89,12 @@ def is_predicted(folder: Path) -> bool:
     return any(folder.glob(RECORDS))
 
 
+def numbered_beside(folder: Path) -> str:
+    """The file name of some predicted object or cell numbers, empty without any."""
+    found = (path.name for ending in NUMBERED for path in folder.glob(f"*{ending}.*"))
+    return min(found, default="")
+
+
 def predicted_names(folder: Path) -> list[tuple[str, ...]]:
     """The classes' names, background first, that the records of ``unet-dist predict`` tell; more
     than one tuple if they differ."""

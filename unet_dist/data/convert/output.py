@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from unet_dist.config_file import read_yaml_mapping
 from unet_dist.errors import UserError
 
 RECORD = "converted.yaml"
@@ -39,6 +40,12 @@ def check_output(out: Path, inputs: Sequence[Path], *, force: bool) -> None:
         )
     if not force:
         raise UserError(str(out), "exists: name another folder, or replace this one by --force")
+
+
+def drew_instances(source: Path) -> bool:
+    """Whether a conversion wrote the folder from masks that number objects."""
+    record = source / RECORD
+    return record.is_file() and read_yaml_mapping(record).get("instances") is True
 
 
 def raise_faults(where: str, faults: Sequence[str]) -> None:

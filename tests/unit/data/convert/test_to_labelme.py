@@ -105,7 +105,12 @@ def test_simplification_saves_points(dataset: Path, tmp_path: Path) -> None:
 def test_instances_survive_the_round_trip(tmp_path: Path) -> None:
     write_synthetic("nuclei", tmp_path / "data", count=2, size=64, seed=0)
     run(tmp_path / "data" / "config.yaml", tmp_path / "l", "--to", "labelme", "--tolerance", "0")
-    run(tmp_path / "l", tmp_path / "back", "--instances")
+    told = run(tmp_path / "l", tmp_path / "back", "--instances").stdout
+    assert "--instances numbers them" not in told
+    assert f"configs/dsb2018.yaml data.root={tmp_path / 'back'} data.masks=masks" in told
+    told = run(tmp_path / "l", tmp_path / "merged", "--labels", "object").stdout
+    assert "those that touch are one in these masks; --instances numbers them" in told
+    assert "dsb2018" not in told
     for before, after in zip(masks_of(tmp_path / "data"), masks_of(tmp_path / "back"), strict=True):
         pairs = {*zip(before.ravel().tolist(), after.ravel().tolist(), strict=True)}
         assert len(pairs) == len(np.unique(before)) == len(np.unique(after))
@@ -349,7 +354,12 @@ def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path, ending
     save(tmp_path / "m" / f"a_{ending}.png", numbers)
     record = {"schema": 1, "class_names": ["background", "cell"]}
     (tmp_path / "m" / "a_prediction.json").write_text(json.dumps(record))
-    to_labelme(tmp_path, "--instances", "--labels", "cell")
+    told = to_labelme(tmp_path, "--force").stdout
+    assert f"--instances draws those that are numbered, as in a_{ending}.png" in told
+    assert (
+        "numbered, as in"
+        not in to_labelme(tmp_path, "--instances", "--labels", "cell", "--force").stdout
+    )
     shapes = json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]
     assert sorted(shape["group_id"] for shape in shapes) == [1, 2]
 
