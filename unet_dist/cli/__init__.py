@@ -19,11 +19,11 @@ from unet_dist.cli import (
     report,
     search,
 )
-from unet_dist.cli.shared import new_app
+from unet_dist.cli.shared import TakesKeys, new_app
 from unet_dist.errors import EXIT_ASKED_WRONGLY, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError
 
 app = new_app("Distributed U-Net training for medical images on MindSpore and Ascend cards.")
-app.command()(jobs.train)
+app.command(cls=TakesKeys)(jobs.train)
 app.command(name="eval")(jobs.evaluate)
 app.command()(predict.predict)
 app.command()(export.export)

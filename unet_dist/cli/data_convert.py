@@ -210,10 +210,13 @@ def _to_folder(request: Request) -> None:
     from unet_dist.data.convert.coco import CocoSource
     from unet_dist.data.convert.folder import survey, write_folder
     from unet_dist.data.convert.labelme import Pen
+    from unet_dist.data.convert.masks_to_edit import is_predicted
     from unet_dist.data.convert.open import open_annotations
     from unet_dist.data.convert.output import check_output, drew_instances
 
     source, out = request.source, request.out
+    if source.is_dir() and is_predicted(source):
+        raise UserError(str(source), "holds predictions: add --to labelme --images IMAGES")
     inputs = [source, *([request.images] if request.images else [])]
     check_output(out, inputs, force=request.force)
     labels = _label_map(request)

@@ -67,9 +67,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Write mask, probability (16 bit) and overlay of each image; above 67 million pixels as tiled
-    TIFF. The probability is that of the foreground; of several classes, that of the likeliest one of
-    the foreground. Where the run has measured objects or cells: their numbers (16 bit, which most
-    viewers show as black), and a CSV of the place, size and probability of each.
+    TIFF. The probability is that of the foreground; of several classes, that of the likeliest one
+    of the foreground. Where the run has measured objects or cells: their numbers (16 bit, which
+    most viewers show as black), and a CSV of the place, size and probability of each.
 
     What stands in --out already, from the same image, weights and settings, is left as it is: a
     call that was interrupted goes on where it was.

@@ -12,9 +12,11 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from unet_dist.cluster.topology import Part
 from unet_dist.config import Tta
+from unet_dist.config_file import known_keys
 from unet_dist.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_JOB_FAILED, UserError, one_of
 from unet_dist.launching.describe import describe_answer, describe_failure, describe_plan
 from unet_dist.launching.job import Job, JobResult
@@ -108,6 +110,20 @@ def new_app(help_text: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+
+
+class TakesKeys(TyperCommand):
+    """A command with KEY=VALUE arguments, for those who expect an option such as --epochs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {option for parameter in self.params for option in parameter.opts}
+        for option in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
+            name = option.lstrip("-").replace("-", "_")
+            keys = [key for key, _ in known_keys() if name in (key, key.rpartition(".")[2])]
+            if keys and option not in options:
+                by = " or ".join(f"{key}=VALUE" for key in keys)
+                raise UserError(option, f"is no option: it is set by {by}")
+        return super().parse_args(ctx, args)
 
 
 def show_plan(job: Job, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from unet_dist.cluster.failure import Failure
 from unet_dist.errors import counted
 from unet_dist.evaluate.doubts import doubts_of
-from unet_dist.evaluate.names import METRICS, OPTIMISTIC, at_threshold, decimals
+from unet_dist.evaluate.names import METRICS, OPTIMISTIC, at_threshold, decimals, main_dice
 from unet_dist.runs import Members, RunDir, read_json
 
 Evaluation = Mapping[str, Any]
@@ -86,7 +86,7 @@ def describe_member(evaluation: Evaluation) -> str:
     if "dice" not in evaluation:
         return "done; the server of rank 0 has the result"
     done = (
-        f"done: {evaluation['split']} Dice {decimals(evaluation['dice'])}, mean of "
+        f"done: {evaluation['split']} Dice {decimals(evaluation[main_dice(evaluation)])}, mean of "
         f"{counted(evaluation['images'], 'image')}{at_threshold(evaluation['threshold'])}"
     )
     return "\n".join([done, *(f"warning: {doubt}" for doubt in doubts_of(evaluation))])
@@ -101,7 +101,8 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
     heads = "".join(f"{titles[split]:>16}" for split in shown)
     lines = [f"{'':{width}}{heads}   threshold"] if shown else []
     for row in summary["members"]:
-        dice = (decimals(row[split]["dice"]) if split in row else "" for split in shown)
+        scores = (row.get(split, {}) for split in shown)
+        dice = (decimals(one[main_dice(one)]) if one else "" for one in scores)
         threshold = row.get("threshold")
         last = "" if row["state"] == "done" else row["state"]
         if threshold is not None:
@@ -128,11 +129,12 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
 
 
 def _dice_of(evaluation: Evaluation) -> str:
-    interval = evaluation["dice_interval"]
+    name = main_dice(evaluation)
+    interval = evaluation["intervals"][name]
     between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     images = counted(evaluation["images"], "image")
     at = at_threshold(evaluation["threshold"])
-    return f"Dice {decimals(evaluation['dice'])}{between}, mean of {images}{at}"
+    return f"Dice {decimals(evaluation[name])}{between}, mean of {images}{at}"
 
 
 def _scores_of_member(run: RunDir) -> dict[str, Any]:

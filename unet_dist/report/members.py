@@ -10,6 +10,7 @@ from unet_dist.evaluate.names import (
     at_threshold,
     decimals,
     interval_text,
+    main_dice,
     title_of,
 )
 from unet_dist.records import read_records
@@ -33,6 +34,7 @@ def members_section(run: RunDir) -> dict[str, Any]:
     rows, over = summary["members"], summary["over_members"]
     folds = summary["vary"] == "fold"
     splits = [split for split in COLUMNS if split in over]
+    leading = main_dice(next(iter(over.values()), ()))
     sizes = {name: len(_left_out(run.member(name))) for name in (row["name"] for row in rows)}
     count = counted(len(rows), summary["vary"])
     val = summary.get("val")
@@ -46,7 +48,7 @@ def members_section(run: RunDir) -> dict[str, Any]:
                 "name": row["name"],
                 "cells": [
                     *([str(sizes[row["name"]])] if folds else []),
-                    *(decimals(row[one]["dice"]) if one in row else "" for one in splits),
+                    *(decimals(row[one][leading]) if one in row else "" for one in splits),
                     "" if row.get("threshold") is None else f"{row['threshold']:g}",
                 ],
             }
@@ -57,7 +59,7 @@ def members_section(run: RunDir) -> dict[str, Any]:
                 "name": name,
                 "cells": [
                     *([""] if folds else []),
-                    *(_number(over[split]["dice"][key]) for split in splits),
+                    *(_number(over[split][leading][key]) for split in splits),
                     "",
                 ],
             }
@@ -115,7 +117,8 @@ def _sentences(summary: Mapping[str, Any], *, folds: bool) -> list[str]:
         if split not in summary:
             continue
         one = summary[split]
-        interval = interval_text(one, "dice")
+        name = main_dice(one)
+        interval = interval_text(one, name)
         between = f" (95 % interval {interval})" if interval else ""
         images = counted(one["images"], "image")
         who = "all of them together"
@@ -123,7 +126,7 @@ def _sentences(summary: Mapping[str, Any], *, folds: bool) -> list[str]:
             who = "the one that left it out"
         where = {"val": "Out of fold" if folds else "Validation", "test": "Test"}[split]
         found.append(
-            f"{where}: Dice {decimals(one['dice'])}{between}, mean of {images}, each predicted by "
+            f"{where}: Dice {decimals(one[name])}{between}, mean of {images}, each predicted by "
             f"{who}{at_threshold(one['threshold'])}{f'; {OPTIMISTIC}' * (split == 'val')}."
         )
     if folds:

@@ -90,3 +90,18 @@ def test_a_folder_in_place_of_a_configuration_is_answered_with_the_file(organs: 
     )
     images = organs.parent / "images"
     assert refusal("data", "check", images).endswith("is a folder, not a configuration file")
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [("--epochs", "train.epochs"), ("--lr=3", "train.lr"), ("--data.root=x", "data.root")],
+)
+def test_an_option_that_is_a_key_is_told_as_one(organs: Path, option: str, key: str) -> None:
+    told = refusal("train", organs, option, 3)
+    assert told == f"{option.partition('=')[0]}: is no option: it is set by {key}=VALUE"
+
+
+def test_an_option_that_is_neither_is_left_to_the_parser(organs: Path) -> None:
+    assert "No such option: --epoch" in CliRunner().invoke(app, ["train", "x", "--epoch"]).output
+    dry = ["train", str(organs), "--simulate=1", "--dry-run"]
+    assert CliRunner().invoke(app, dry).exit_code == 0

@@ -19,7 +19,7 @@ from unet_dist.errors import UserError
 from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.launching.placement import Placement
 from unet_dist.launching.places import divide
-from unet_dist.launching.summary import describe_summary, summarise_members
+from unet_dist.launching.summary import describe_member, describe_summary, summarise_members
 from unet_dist.progress import prefixed
 from unet_dist.runs import Members, RunDir, read_json, write_json
 
@@ -150,7 +150,7 @@ def test_a_resumed_fold_alone_takes_all_cores_again() -> None:
 def evaluation(split: str, per_image: dict[str, float], **more: object) -> dict[str, object]:
     dice = sum(per_image.values()) / len(per_image)
     return {
-        "split": split, "dice": dice, "dice_std": 0.1, "dice_interval": None, "threshold": 0.4,
+        "split": split, "dice": dice, "intervals": {"dice": None}, "threshold": 0.4,
         "images": len(per_image), "protocol": {"sentence": "As agreed."},
         "class_names": ["background", "vessel"], "per_class": [{"class": 1, "auc": 0.9}],
         "plots": {"confusion": [[80, 5], [5, 10]]},
@@ -184,6 +184,23 @@ def test_the_summary_gives_each_fold_the_images_that_it_left_out(tmp_path: Path)
     assert text.count("As agreed.") == 1
     summary["test"]["plots"]["confusion"] = [[0, 85], [0, 15]]
     assert "warning: 100.00% of the pixels are predicted as vessel" in describe_summary(summary)
+
+
+def test_of_numbered_objects_the_dice_of_all_their_pixels_is_summarised(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    objects = {"foreground_dice": 0.9, "intervals": {"foreground_dice": [0.8, 0.95]}}
+    for name in members().names:
+        write_json(run.member(name).status, {"state": "done"})
+        write_json(run.member(name).dataset, {"splits": {"val": []}})
+        write_json(run.member(name).evaluation("test"), evaluation("test", {"t": 0.5}, **objects))
+    write_json(run.evaluation("test"), evaluation("test", {"t": 0.75}, **objects))
+    summary = summarise_members(run, members(), {})
+    text = describe_summary(summary)
+    assert text.splitlines()[1].split() == ["fold_0", "0.9000", "0.4"]
+    assert "test, by the ensemble: Dice 0.9000 (95 % interval 0.8000 to 0.9500)" in text
+    assert describe_member(evaluation("test", {"t": 0.5}, **objects)).startswith(
+        "done: test Dice 0.9000, mean of 1 image"
+    )
 
 
 def test_where_only_validation_images_are_left_their_protocol_is_said(tmp_path: Path) -> None:

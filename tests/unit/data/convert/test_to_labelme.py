@@ -354,6 +354,8 @@ def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path, ending
     save(tmp_path / "m" / f"a_{ending}.png", numbers)
     record = {"schema": 1, "class_names": ["background", "cell"]}
     (tmp_path / "m" / "a_prediction.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="holds predictions: add --to labelme --images IMAGES"):
+        run(tmp_path / "m", tmp_path / "new")
     told = to_labelme(tmp_path, "--force").stdout
     assert f"--instances draws those that are numbered, as in a_{ending}.png" in told
     assert (
