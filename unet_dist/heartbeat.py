@@ -59,6 +59,11 @@ class Heartbeat:
         self._beat = replace(self._beat, phase=phase, step=step, doing=doing, waiting=False)
         self._write()
 
+    def goes_on(self, doing: str) -> None:
+        """Of the same phase and step: a part of it is done, and another begins."""
+        self._beat = replace(self._beat, doing=doing)
+        self._write()
+
     @contextlib.contextmanager
     def waiting(self, what: str, *, sent_bytes: int | None = None) -> Iterator[None]:
         """Around a collective operation, in which this rank waits for the others."""

@@ -1,5 +1,6 @@
 """``unet-dist data convert``: annotations of other programs in, predictions out to be corrected."""
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -255,7 +256,8 @@ def _to_folder(request: Request) -> None:
     if request.instances:
         lines.append(
             "or, to tell objects apart that touch, by a recipe such as\n  unet-dist train configs/"
-            f"dsb2018.yaml data.root={out} data.masks=masks data.split.by=ratio --simulate 2"
+            f"dsb2018.yaml {shlex.quote(f'data.root={out}')} data.masks=masks data.split.by=ratio "
+            "data.split.file= --simulate 2"
         )
     value = {**asdict(done), "config": str(yaml_path), "directory": str(out)}
     answer(console, request.as_json, "\n".join(lines), value)

@@ -22,12 +22,18 @@ the end of the ranks."""
 HOST_S = 30.0
 STOP_S = 1800.0
 """A wish to stop is seen at the next step, and a validation may be on the way to it."""
-LEARNT_PHASES = ("step", "validation", "evaluation", "prediction")
-"""They repeat, so a run teaches how long they take; each start and save may be a different one."""
 LEARN_FROM = 5
-"""Beats of a phase before its limit is learnt."""
+"""Beats of a phase before its limit is learnt. Some repeat, so a run teaches how long they take;
+each start and save may be a different one."""
 LEARNT_FACTOR = 20.0
-LEARNT_AT_LEAST_S = 60.0
+LEARNT_AT_LEAST_S: Mapping[str, float] = {
+    "step": 60.0,
+    "prediction": 60.0,
+    "validation": 600.0,
+    "evaluation": 600.0,
+}
+"""Of the phases that are learnt. Steps, and bands of rows, are alike; images of a validation may be
+a hundred times as large as those that it began with."""
 HCCL_STEP_S = 68
 """A 910A rounds HCCL_EXEC_TIMEOUT down to multiples of this (CANN, HCCL environment variables)."""
 HCCL_EXEC_AT_MOST_S = 17340
@@ -54,10 +60,10 @@ class Limits:
             return self.chosen[phase] or math.inf
         default = DEFAULT_S.get(phase, OTHER_PHASE_S)
         gaps = list(gaps_s)
-        if phase not in LEARNT_PHASES or len(gaps) < LEARN_FROM:
+        if phase not in LEARNT_AT_LEAST_S or len(gaps) < LEARN_FROM:
             return default
         # Never above the default: a collective gives up a little after that.
-        return min(default, max(LEARNT_AT_LEAST_S, LEARNT_FACTOR * max(gaps)))
+        return min(default, max(LEARNT_AT_LEAST_S[phase], LEARNT_FACTOR * max(gaps)))
 
     @property
     def host_s(self) -> float:
@@ -93,7 +99,7 @@ class Limits:
     def describe(self) -> str:
         """One line, printed before a job."""
         phases = (
-            f"{phase}{'*' if phase in LEARNT_PHASES and phase not in self.chosen else ''} "
+            f"{phase}{'*' if phase in LEARNT_AT_LEAST_S and phase not in self.chosen else ''} "
             f"{_seconds(self.of_phase(phase))}"
             for phase in self._phases
         )

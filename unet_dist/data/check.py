@@ -221,7 +221,7 @@ def _facts(
     of_id = {f.sample.id: class_pixels(f, coding) for f in findings} if coding else {}
     diameters = sorted(finding.diameter for finding in findings if finding.diameter) or [0.0]
     objects = Objects(
-        number=sum(value > 0 for finding in findings for value in finding.values),
+        number=sum(finding.objects for finding in findings),
         diameters=(diameters[0], median(diameters), diameters[-1]),
         size=config.object_size,
     )

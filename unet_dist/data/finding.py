@@ -32,8 +32,10 @@ class Finding:
     mask_digest: bytes = b""
     values: dict[int, int] = field(default_factory=dict)
     border_pixels: int = 0
+    objects: int = 0
+    """Numbered ones in the field of view."""
     diameter: float = 0.0
-    """Median of the objects, if masks number them."""
+    """Their median."""
     view_pixels: int = 0
     pixels: int = 0
     sums: tuple[float, ...] = ()
@@ -72,6 +74,7 @@ def examine(sample: Sample, config: DataConfig) -> Examined:
     unit = to_unit_range(image, config.channels)[view]
     levels = np.rint(unit * (LEVELS - 1)).astype(np.int64)
     inside = unit.astype(np.float64)
+    numbers_hw = np.where(view, mask, 0) if config.has_objects else np.zeros_like(mask)
     layout = f"{image.dtype} {image.shape}".encode()
     finding = Finding(
         sample=sample,
@@ -81,7 +84,8 @@ def examine(sample: Sample, config: DataConfig) -> Examined:
         digest=hashlib.blake2b(layout + image.tobytes(), digest_size=16).digest(),
         mask_digest=hashlib.blake2b(mask.tobytes(), digest_size=16).digest(),
         values=count_values(mask),
-        diameter=median_diameter(mask) if config.has_objects else 0.0,
+        objects=int(np.count_nonzero(np.unique(numbers_hw))),
+        diameter=median_diameter(numbers_hw),
         border_pixels=int(object_borders(mask, config.border).sum())
         if expected_kind(config) == "instances_border"
         else 0,

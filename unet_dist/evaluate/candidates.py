@@ -1,12 +1,12 @@
 """Thresholds of structures, chosen on validation images like that of the foreground."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_dist.data.sample import IGNORE, Example
-from unet_dist.evaluate.objects import find_objects, object_score
+from unet_dist.evaluate.objects import counted_objects, find_objects, object_score
 from unet_dist.evaluate.partition import basins, partition_score, relief, true_cells
 from unet_dist.evaluate.structure import Structure
 
@@ -23,7 +23,7 @@ DEFAULT_PROBABILITY = 0.5
 def judge_cells(prob_hwk: NDArray[np.float32], native: Example, *, smoothing: float) -> list[float]:
     """V_rand of one validation image at each of ``DEPTHS``."""
     cells = true_cells(native.target_hw == 1, _counted(native))
-    relief_hw = relief(prob_hwk[:, :, -1], smoothing)
+    relief_hw = relief(prob_hwk[:, :, -1], native.fov_hw, smoothing)
     return [partition_score(cells, basins(relief_hw, depth)).v_rand for depth in DEPTHS]
 
 
@@ -33,34 +33,42 @@ def judge_objects(
     objects_hw: NDArray[np.integer],
     *,
     min_size: int,
+    on_candidate: Callable[[int], None] = lambda number: None,
 ) -> list[float]:
     """AP at IoU 0.5 of one validation image at each of ``PROBABILITIES``. The threshold of the
     best Dice is higher, and loses objects that touch the limit of an IoU of 0.5.
 
     Args:
         objects_hw: the numbers of the true objects.
+        on_candidate: told the number of each: of a large image one takes half a minute.
     """
     counted_hw = _counted(native)
-    true_hw = np.where(counted_hw, objects_hw, 0)
-    found = (
-        find_objects(prob_hwk, probability, min_size=min_size) for probability in PROBABILITIES
-    )
-    return [
-        object_score(true_hw, np.where(counted_hw, one, 0)).average_precision() for one in found
-    ]
+    scores = []
+    for number, probability in enumerate(PROBABILITIES, start=1):
+        on_candidate(number)
+        found = find_objects(prob_hwk, probability, min_size=min_size)
+        counted = counted_objects(objects_hw, found, counted_hw, min_size)
+        scores.append(object_score(*counted).average_precision())
+    return scores
 
 
 def choose(structure: Structure, scores: Sequence[Sequence[float]]) -> float:
-    """The candidate with the highest mean over the images (rows) where it is defined; without any
-    such image the default."""
+    """The candidate with the highest mean over the images (rows) where it is defined, as the
+    evaluation counts them; without any such image the default. On an image without objects it is 0
+    where one is found, and defined nowhere else."""
     candidates, default = (
         (DEPTHS, DEFAULT_DEPTH)
         if structure == "partition"
         else (PROBABILITIES, DEFAULT_PROBABILITY)
     )
     values_ic = np.array(scores, np.float64)
-    values_ic = values_ic[~np.isnan(values_ic).any(axis=1)]
-    return candidates[int(values_ic.mean(axis=0).argmax())] if len(values_ic) else default
+    values_ic = values_ic[~np.isnan(values_ic).all(axis=1)]
+    if not values_ic.size:
+        return default
+    defined_ic = ~np.isnan(values_ic)
+    sums_c, numbers_c = np.nansum(values_ic, axis=0), defined_ic.sum(axis=0)
+    means_c = np.where(numbers_c > 0, sums_c / np.maximum(numbers_c, 1), -1)
+    return candidates[int(means_c.argmax())]
 
 
 def _counted(native: Example) -> NDArray[np.bool_]:

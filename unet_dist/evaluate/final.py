@@ -70,7 +70,14 @@ def decide(
                     return [sample.id, judge_cells(prob_hwk, native, smoothing=smoothing)]
                 true_hw = dataset.read_objects(sample)
                 min_size = config.evaluate.min_object
-                return [sample.id, judge_objects(prob_hwk, native, true_hw, min_size=min_size)]
+
+                def told(number: int) -> None:
+                    comm.heartbeat.goes_on(f"threshold {number} of {sample.id}")
+
+                scores = judge_objects(
+                    prob_hwk, native, true_hw, min_size=min_size, on_candidate=told
+                )
+                return [sample.id, scores]
 
             gathered = over_ranks(validation, comm, judged, on_image=on_image)
             gathered.sort(key=lambda item: item[0])
@@ -101,6 +108,7 @@ def measure_samples(
 
     def measured(sample: Sample) -> dict[str, Any]:
         prob_hwk = predictor.of_sample(dataset, sample)
+        comm.heartbeat.goes_on(f"measuring {sample.id}")
         return measure_sample(dataset, sample, prob_hwk, decision, digests).to_json()
 
     gathered = over_ranks(samples, comm, measured, on_image=on_image)

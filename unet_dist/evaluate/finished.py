@@ -79,10 +79,23 @@ def show_results(
         OSError: the record, if there was one, is gone, so the image counts as not predicted.
     """
     path = record_path(folder, stem)
+    former = _files_of(path)
     path.unlink(missing_ok=True)
+    for name in former:  # such as numbers of objects that are no longer looked for
+        if name.startswith(f"{stem}_") and folder / name not in parts:
+            (folder / name).unlink(missing_ok=True)
     for final, part in parts.items():
         part.replace(final)
     write_json(path, record.to_json())
+
+
+def _files_of(path: Path) -> list[str]:
+    """The names in a record; none where there is no record of ours."""
+    try:
+        names = read_json(path).get("files") if path.is_file() else []
+    except UserError:
+        return []
+    return [Path(str(name)).name for name in names] if isinstance(names, list) else []
 
 
 def is_finished(
@@ -123,9 +136,8 @@ def is_finished(
     differences += _differences(stored if isinstance(stored, dict) else {}, made_by)
     if differences:
         return False, f"{stem}: {', '.join(differences[:_SHOWN])}"
-    names = record.get("files")
-    files = names if isinstance(names, list) else []
-    return bool(files) and all((folder / Path(str(name)).name).is_file() for name in files), ""
+    files = _files_of(path)
+    return bool(files) and all((folder / name).is_file() for name in files), ""
 
 
 def unfinished(

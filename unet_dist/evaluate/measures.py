@@ -17,6 +17,7 @@ from unet_dist.evaluate.metrics import (
 )
 from unet_dist.evaluate.objects import (
     ObjectScore,
+    counted_objects,
     find_objects,
     foreground_probability,
     object_score,
@@ -106,7 +107,9 @@ def measure(
     if decision.structure == "partition":
         depth = decision.structure_threshold
         assert depth is not None
-        predicted = predicted_cells(prob_hwk[:, :, -1], depth, smoothing=decision.cell_smoothing)
+        predicted = predicted_cells(
+            prob_hwk[:, :, -1], fov_hw, depth, smoothing=decision.cell_smoothing
+        )
         cells = partition_score(true_cells(truth_hw == 1, counted_hw), predicted)
         shape |= asdict(cells)
     return Measured(score=score, shape=shape)
@@ -133,14 +136,15 @@ def _measure_objects(
     assert threshold is not None
     inside_hw = foreground_probability(prob_hwk) >= np.float32(threshold)
     foreground = _confusion(truth_hw[counted_hw] > 0, inside_hw[counted_hw])
+    surface = _surface([(truth_hw > 0, inside_hw & counted_hw)])
     predicted = find_objects(prob_hwk, threshold, min_size=decision.min_object)
-    objects = object_score(np.where(counted_hw, objects_hw, 0), np.where(counted_hw, predicted, 0))
+    objects = object_score(*counted_objects(objects_hw, predicted, counted_hw, decision.min_object))
     shape = {
         "foreground_dice": foreground.dice,
         "ap_50": objects.average_precision(),
         "ap_50_95": objects.mean_average_precision,
         "aji": objects.aji,
-        **_surface([(truth_hw > 0, inside_hw & counted_hw)]),
+        **surface,
     }
     return Measured(score=score, shape=shape, foreground=foreground, objects=objects)
 

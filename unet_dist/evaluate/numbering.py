@@ -11,9 +11,6 @@ from unet_dist.errors import UserError
 from unet_dist.evaluate.structure import DIVISION, Structure
 from unet_dist.runs import RunDir, read_json
 
-MAX_PIXELS = 1 << 24
-"""Of an image whose objects are numbered: they are found in all of it at once."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Numbering:
@@ -31,17 +28,22 @@ class Numbering:
     def name(self) -> str:
         return "cells" if self.structure == "partition" else "objects"
 
-    def __call__(self, prob_hwk: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Numbers from 1 on; 0 is no object."""
+    def __call__(
+        self, prob_hwk: NDArray[np.float32], fov_hw: NDArray[np.bool_]
+    ) -> NDArray[np.int32]:
+        """Numbers from 1 on; 0 is no object, as outside the field of view."""
         # Here, since importing scikit-image takes time.
         from unet_dist.evaluate.objects import find_objects, renumbered
         from unet_dist.evaluate.partition import predicted_cells
 
         if self.structure == "partition":
             membrane_p_hw = prob_hwk[:, :, -1]
-            return predicted_cells(membrane_p_hw, self.threshold, smoothing=self.cell_smoothing)
-        objects_hw = find_objects(prob_hwk, self.threshold, min_size=self.min_object)
-        return renumbered(objects_hw).astype(np.int32)
+            found_hw = predicted_cells(
+                membrane_p_hw, fov_hw, self.threshold, smoothing=self.cell_smoothing
+            )
+        else:
+            found_hw = find_objects(prob_hwk, self.threshold, min_size=self.min_object)
+        return renumbered(found_hw).astype(np.int32)
 
     def probability(self, prob_hwk: NDArray[np.float32]) -> NDArray[np.float32]:
         """That a pixel is one of an object, or of a cell."""

@@ -126,7 +126,9 @@ def foreground_probability(prob_hwk: NDArray[np.float32]) -> NDArray[np.float32]
     return prob_hwk[:, :, 0] if prob_hwk.shape[2] == 1 else 1 - prob_hwk[:, :, 0]
 
 
-def object_score(true_objects: Regions, predicted_objects: Regions) -> ObjectScore:
+def object_score(
+    true_objects: NDArray[np.integer], predicted_objects: NDArray[np.integer]
+) -> ObjectScore:
     """Compares numbered objects; the numbers need not be consecutive."""
     true, predicted = renumbered(true_objects), renumbered(predicted_objects)
     true_sizes, predicted_sizes = np.bincount(true.ravel()), np.bincount(predicted.ravel())
@@ -150,6 +152,34 @@ def object_score(true_objects: Regions, predicted_objects: Regions) -> ObjectSco
         intersection=int(shared[best].sum()),
         union=int(union[best].sum()) + alone + unused,
     )
+
+
+def counted_objects(
+    true_objects: NDArray[np.integer],
+    predicted_objects: NDArray[np.integer],
+    counted_hw: NDArray[np.bool_],
+    min_size: int,
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """What counts of both. An object of which the field of view, or pixels that don't count, leave
+    less than ``min_size`` cannot be found, so it is neither missed nor, where it is, false.
+    """
+    counted_hw = counted_hw & ~_cut_below(true_objects, counted_hw, min_size)
+    kept_hw = counted_hw & ~_cut_below(predicted_objects, counted_hw, min_size)
+    return np.where(counted_hw, true_objects, 0), np.where(kept_hw, predicted_objects, 0)
+
+
+def _cut_below(
+    objects_hw: NDArray[np.integer], counted_hw: NDArray[np.bool_], min_size: int
+) -> NDArray[np.bool_]:
+    """Pixels of the objects that are smaller than that, but would not be if all pixels counted."""
+    most = int(objects_hw.max(initial=0)) + 1
+    whole, left = (
+        np.bincount(numbers.ravel(), minlength=most)
+        for numbers in (objects_hw, objects_hw[counted_hw])
+    )
+    cut = (left < min_size) & (whole >= min_size)
+    cut[0] = False
+    return np.asarray(cut[objects_hw])
 
 
 def pool_objects(scores: Sequence[ObjectScore]) -> ObjectScore:

@@ -10,7 +10,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from unet_dist.data.bands import Rebanding
 from unet_dist.data.colours import mask_colours, object_colours
-from unet_dist.data.object_size import resize_numbers
 from unet_dist.data.sample import IGNORE
 
 MAX_SIDE = 4096
@@ -121,13 +120,21 @@ class ReducedLabels:
 class Pictures:
     """The overlay of an image and, with a truth, its errors, from rows as they come."""
 
-    def __init__(self, height: int, width: int, *, classes: int, has_truth: bool) -> None:
-        factor = reduction(height, width)
+    def __init__(
+        self, height: int, width: int, *, classes: int, has_truth: bool, of_objects: bool
+    ) -> None:
+        """
+        Args:
+            of_objects: the classes are inside and border, and errors are of either as one: where a
+                border ends needs a whole object, of which a band of rows has a part.
+        """
+        self._factor = factor = reduction(height, width)
         self._image = ReducedImage(factor)
         self._labels = ReducedLabels(factor)
         self._errors = ReducedLabels(factor) if has_truth else None
         self._error_pixels = dict.fromkeys(ERROR_NAMES, 0)
-        self._names = ERROR_NAMES if classes == 2 else ERROR_NAMES_OF_CLASSES
+        self._of_objects = of_objects
+        self._names = ERROR_NAMES if classes == 2 or of_objects else ERROR_NAMES_OF_CLASSES
         self.colours = mask_colours(classes)
         """Of each class, RGB."""
         self.brightest = 0.0
@@ -146,7 +153,8 @@ class Pictures:
         self._labels.add(mask_hw)
         if truth_hw is not None:
             assert self._errors is not None
-            codes_hw = error_codes(mask_hw, truth_hw, inside_hw)
+            found_hw = np.asarray(mask_hw > 0, np.uint8) if self._of_objects else mask_hw
+            codes_hw = error_codes(found_hw, truth_hw, inside_hw)
             self._errors.add(codes_hw)
             for code in self._error_pixels:
                 self._error_pixels[code] += int(np.count_nonzero(codes_hw == code))
@@ -166,7 +174,10 @@ class Pictures:
         labels_hw: NDArray[Any] = self._labels.finished()
         colours = self.colours
         if objects_hw is not None:
-            labels_hw = resize_numbers(objects_hw, image_hwc.shape[:2])
+            labels_hw = objects_hw
+            for axis in (0, 1):  # one of the numbers in a block: small objects stay
+                blocks = np.arange(0, objects_hw.shape[axis], self._factor)
+                labels_hw = np.maximum.reduceat(labels_hw, blocks, axis=axis)
             colours = object_colours(int(objects_hw.max(initial=0)))
         pictures = {"overlay": overlay(image_hwc, labels_hw, colours)}
         if self._errors is not None:

@@ -64,7 +64,7 @@ def true_cells(membrane_hw: Mask, counted_hw: Mask) -> Regions:
 
 
 def predicted_cells(
-    membrane_p_hw: NDArray[np.float32], depth: float, *, smoothing: float
+    membrane_p_hw: NDArray[np.float32], fov_hw: Mask, depth: float, *, smoothing: float
 ) -> Regions:
     """The basins of a watershed on the smoothed square root of the membrane's probability, those
     shallower than ``depth`` being part of a deeper neighbour (Grimaud, "New measure of contrast:
@@ -78,15 +78,19 @@ def predicted_cells(
 
     Args:
         membrane_p_hw: probabilities [H, W].
+        fov_hw: the field of view, whose end is the end of every cell; outside are no cells (0).
         depth: the least height of a membrane's root over a cell's, 0 to 1.
         smoothing: standard deviation of the Gaussian, in pixels.
     """
-    return basins(relief(membrane_p_hw, smoothing), depth)
+    return np.where(fov_hw, basins(relief(membrane_p_hw, fov_hw, smoothing), depth), 0)
 
 
-def relief(membrane_p_hw: NDArray[np.float32], smoothing: float) -> NDArray[np.float64]:
-    """What is flooded: high on membranes, low in cells."""
-    return np.asarray(ndimage.gaussian_filter(np.sqrt(membrane_p_hw, dtype=np.float64), smoothing))
+def relief(
+    membrane_p_hw: NDArray[np.float32], fov_hw: Mask, smoothing: float
+) -> NDArray[np.float64]:
+    """What is flooded: high on membranes and outside the field of view, low in cells."""
+    height_hw = np.where(fov_hw, np.sqrt(membrane_p_hw, dtype=np.float64), 1)
+    return np.asarray(ndimage.gaussian_filter(height_hw, smoothing))
 
 
 def basins(relief_hw: NDArray[np.float64], depth: float) -> Regions:

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,8 +25,7 @@ from unet_dist.evaluate.fingerprint import file_digest
 from unet_dist.evaluate.finished import PredictionRecord, made_alone, show_results
 from unet_dist.evaluate.first_look import scale_for
 from unet_dist.evaluate.metrics import hard_prediction, refuse_nan
-from unet_dist.evaluate.numbering import MAX_PIXELS
-from unet_dist.evaluate.object_table import object_table
+from unet_dist.evaluate.numbers import BYTES_A_PIXEL, MAX_PIXELS, Numbers, encoded
 from unet_dist.evaluate.overlays import Pictures
 from unet_dist.evaluate.prediction_task import (
     PredictionSettings,
@@ -58,6 +56,7 @@ def predict_file(
     *,
     look: Forward | None = None,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
+    on_phase: Callable[[str], None] = lambda doing: None,
     digest: Callable[[Path], str] = file_digest,
 ) -> PredictionRecord:
     """Writes the results of one image, ``STEM_...``, and last the record that tells of them.
@@ -66,13 +65,14 @@ def predict_file(
     the foreground or of the most probable foreground class. uncertainty: 16-bit grey likewise.
     overlay, and errors if there is a truth: RGB pictures, reduced to ``MAX_SIDE``. objects or
     cells, if the structure has them and the image is not too large: their numbers, 16-bit grey, or
-    a TIFF of 32 bits if 16 do not hold them; a CSV of the same name (``object_table``); and the
+    a TIFF of 32 bits if 16 do not hold them; a CSV of the same name (``numbers.table``); and the
     overlay shows single objects in place of classes.
 
     Args:
         forward: with uncertainty std, the variance is its last channel.
         look: what ``first_look`` looks by; ``forward`` if there is none.
         on_rows: told the rows done and their total; what it raises ends the work, leaving nothing.
+        on_phase: told what is done after the rows, and may take a minute; likewise.
         digest: ``file_digest``, cached where many pages share a file.
 
     Raises:
@@ -109,7 +109,7 @@ def predict_file(
             on_rows(done, image.height)
         notes = [NO_VIEW[data.is_retina]] if unknown else []
         notes += [scale.note] if scale.note else []
-        return results.complete(task, digest, notes, factor=scale.factor)
+        return results.complete(task, digest, notes, factor=scale.factor, on_phase=on_phase)
 
 
 def _check_memory(image: ImageRows, settings: PredictionSettings, factor: float) -> None:
@@ -119,6 +119,9 @@ def _check_memory(image: ImageRows, settings: PredictionSettings, factor: float)
     # Each of two blurs looks 4 windows ahead, in which the channels wait.
     ahead = 8 * config.data.even_light * (config.data.in_channels + 2)
     needed = round(4 * width * (config.evaluate.tile * channels + ahead))
+    pixels = image.height * image.width
+    if settings.numbering is not None and pixels <= MAX_PIXELS:
+        needed += BYTES_A_PIXEL * pixels
     if needed > MAX_WORKING_BYTES:
         raise UserError(
             str(image.ref.path),
@@ -174,10 +177,15 @@ class _Results:
         self._where = str(image.ref.path)
         self._size = (image.height, image.width)
         classes = settings.config.data.classes
-        self._pictures = Pictures(image.height, image.width, classes=classes, has_truth=has_truth)
-        self._probabilities: list[NDArray[np.float32]] | None = None
-        if settings.numbering is not None and image.height * image.width <= MAX_PIXELS:
-            self._probabilities = []
+        self._pictures = Pictures(
+            image.height,
+            image.width,
+            classes=classes,
+            has_truth=has_truth,
+            of_objects=settings.coding.kind == "instances_border",
+        )
+        channels = 1 if classes == 2 else classes
+        self._numbers = Numbers.of_image(settings.numbering, self._size, channels)
         grey = Picture(
             height=image.height, width=image.width, dtype=np.uint16, resolution=image.resolution
         )
@@ -232,8 +240,8 @@ class _Results:
         variance_hw = None
         if uncertainty == "std":
             prob_hwk, variance_hw = prob_hwk[:, :, :-1], prob_hwk[:, :, -1]
-        if self._probabilities is not None:
-            self._probabilities.append(prob_hwk.copy())
+        if self._numbers is not None:
+            self._numbers.add(prob_hwk, inside_hw)
         mask_hw = hard_prediction(prob_hwk, self._settings.threshold)
         self._pictures.add(mask_hw, truth_hw, inside_hw)
         two = self._settings.threshold is not None
@@ -255,12 +263,13 @@ class _Results:
         notes: Sequence[str],
         *,
         factor: float,
+        on_phase: Callable[[str], None],
     ) -> PredictionRecord:
         """Writes what is still held and gives all files their names."""
         numbering = self._settings.numbering
         for leftover in self._folder.glob(f".{glob.escape(self._stem)}_*.part"):
             leftover.unlink(missing_ok=True)  # of a job that was killed
-        numbers_hw = self._numbers()
+        numbers_hw = self._write_numbers(on_phase)
         cells = numbering is not None and numbering.structure == "partition"
         # Cells fill a picture; what one wants to see there are the membranes between them.
         pictures = self._pictures.finished(None if cells else numbers_hw)
@@ -290,28 +299,21 @@ class _Results:
             show_results(self._folder, self._stem, record, self._parts)
         return record
 
-    def _numbers(self) -> NDArray[np.int32] | None:
-        """Of the objects or cells, written with what is measured of each."""
+    def _write_numbers(self, on_phase: Callable[[str], None]) -> NDArray[np.int32] | None:
+        """Of the objects or cells, with what is measured of each."""
         numbering = self._settings.numbering
-        if numbering is None or self._probabilities is None:
+        if numbering is None or self._numbers is None:
             return None
-        prob_hwk = np.concatenate(self._probabilities)
-        numbers_hw = numbering(prob_hwk)
-        fits = numbers_hw.max(initial=0) <= np.iinfo(np.uint16).max
-        name = f"{self._stem}_{numbering.name}"
+        numbers_hw, table = self._numbers.found(on_phase)
+        ending, picture = encoded(numbers_hw)
         with self._told():
-            part = self._part(f"{name}.{'png' if fits else 'tif'}")
-            if fits:
-                Image.fromarray(numbers_hw.astype(np.uint16)).save(part, format="PNG")
-            else:
-                tifffile.imwrite(part, numbers_hw.astype(np.uint32), compression="zlib")
-            table = object_table(numbers_hw, numbering.probability(prob_hwk))
-            self._part(f"{name}.csv").write_text(table)
+            self._part(f"{self._stem}_{numbering.name}.{ending}").write_bytes(picture)
+            self._part(f"{self._stem}_{numbering.name}.csv").write_text(table)
         return numbers_hw
 
     def _notes(self) -> tuple[str, ...]:
         settings, notes = self._settings, []
-        if settings.numbering is not None and self._probabilities is None:
+        if settings.numbering is not None and self._numbers is None:
             notes.append(
                 f"its {settings.numbering.name} are not numbered: more than {MAX_PIXELS:,} pixels"
             )

@@ -8,10 +8,10 @@ from unet_dist.errors import UserError
 
 Structure = Literal["region", "tubular", "partition", "objects"]
 
-DIVISION = 2
+DIVISION = 3
 """The way objects and cells are told apart (``objects.find_objects``, ``partition``). It counts up
 with every change of numbers: a threshold was chosen for one way, and results of two differ. 2: by
-the objects' own diameter."""
+the objects' own diameter. 3: cells end where the field of view does."""
 
 
 def structure_of(config: Config, coding: MaskCoding) -> Structure:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -81,26 +81,24 @@ def _block_means(band: NDArray[np.generic], factor: int) -> NDArray[np.uint8]:
 
 @dataclass(kw_only=True)
 class TruthRows:
-    """Class numbers of the mask that belongs to an image, in order from top to bottom."""
+    """Class numbers of the mask that belongs to an image, in order from top to bottom; of numbered
+    objects 1 for all of their pixels."""
 
-    height: int
     where: str
     coding: MaskCoding
     rows: SlidingRows
 
     def of_rows(self, first: int, stop: int) -> NDArray[np.uint8]:
-        # With a row more on either side, since borders of objects depend on their neighbours.
-        above, below = max(first - 1, 0), min(stop + 1, self.height)
-        values_hw = self.rows.rows(above, below)
-        return decode(values_hw, self.coding, where=self.where)[first - above : stop - above]
+        return decode(self.rows.rows(first, stop), self.coding, where=self.where)
 
 
 def open_truth(mask: ImageRef, image: ImageRows, coding: MaskCoding) -> TruthRows:
     """Raises UserError if the mask is none, or of another size than the image."""
     truth = open_rows(mask)
     _same_size(image, mask, truth.height, truth.width)
+    if coding.kind == "instances_border":
+        coding = replace(coding, kind="instances")
     return TruthRows(
-        height=truth.height,
         where=str(mask.path),
         coding=coding,
         rows=SlidingRows(truth.indices()),

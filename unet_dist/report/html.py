@@ -38,7 +38,7 @@ HEADLINE = {
     "v_rand": "V_rand",
     "v_info": "V_info",
 }
-SHOWN_PER_IMAGE = ("dice", "foreground_dice", "ap_50", "v_rand", "v_info", "cldice", "hausdorff_95")
+SHOWN_PER_IMAGE = ("foreground_dice", "dice", "ap_50", "v_rand", "v_info", "cldice", "hausdorff_95")
 CURVES_FROM_STEPS = 2
 
 

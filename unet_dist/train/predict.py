@@ -64,6 +64,7 @@ def predict_images(
                 settings,
                 look=own.one_view,
                 on_rows=progress.tell,
+                on_phase=progress.tell_phase,
                 digest=digest,
             )
             written.append({**image, **record.answer(out)})
@@ -120,5 +121,13 @@ class _Progress:
             self.records.write(
                 "progress", step=self.step, phase=phase, done=self.done, total=self.total
             )
+        self._heed()
+
+    def tell_phase(self, doing: str) -> None:
+        """A phase of its own, since how long rows take tells nothing of it; else likewise."""
+        self.comm.heartbeat.beat("numbering", step=self.step, doing=f"{doing} of {self.name}")
+        self._heed()
+
+    def _heed(self) -> None:
         if self.stop_requested():
             raise _Stopped

@@ -128,6 +128,8 @@ def test_a_learnt_limit_is_never_short_and_never_beyond_what_collectives_wait() 
     limits = Limits()
     assert limits.of_phase("step", [0.01] * 10) == 60.0
     assert limits.of_phase("step", [1000.0] * 10) == 600.0
+    assert limits.of_phase("evaluation", [2.0] * 10) == 600.0  # the next image may be larger
+    assert limits.of_phase("prediction", [2.0] * 10) == 60.0
     assert limits.of_phase("compile", [0.1] * 10) == 3600.0
     assert limits.of_phase("step", [0.01] * 4) == 600.0
 

@@ -56,6 +56,20 @@ def test_how_large_numbered_objects_are_is_told_with_the_resize(write_folder, wr
     assert report_of(write_folder(10)).facts.objects is None
 
 
+def test_objects_outside_the_field_of_view_are_not_told(write_folder, write):
+    root = write_folder(10)
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:12, 4:12], mask[14:, 14:], mask[14:, :2] = 1, 2, 3
+    view = np.zeros((16, 16), np.uint8)
+    view[2:14, 2:14] = 255
+    for index in range(10):
+        write(f"masks/{index:02d}.png", mask)
+        write(f"fov/{index:02d}.png", view)
+    objects = report_of(root, mask="instances", fov="file", fov_masks="fov").facts.objects
+    assert objects.number == 10
+    assert objects.diameters == pytest.approx((2 * (64 / np.pi) ** 0.5,) * 3)
+
+
 def test_progress_counts_to_the_end(write_folder):
     steps = []
     config = DataConfig(root=str(write_folder(5)))

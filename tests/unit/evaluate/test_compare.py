@@ -216,7 +216,7 @@ def test_of_numbered_objects_the_dice_of_all_their_pixels_is_compared(tmp_path):
     ("arguments", "message"),
     [
         (["a"], "1 were given: two, or more with --against"),
-        (["a", "b", "--metric", "dise"], "is 'dise', but must be one of foreground_dice, dice, iou"),
+        (["a", "b", "--metric", "dise"], "is 'dise', but must be one of foreground_dice, dice"),
         (["a", "b", "a"], "3 were given: two, or more with --against"),
         (["a", "b", "--against", "b"], "on both sides: "),
         (["a", "b", "--split", "tset"], "must be train, val or test"),

@@ -165,6 +165,29 @@ def test_what_was_measured_survives_the_way_to_another_rank():
         assert all(map(math.isnan, [got.shape["assd"], sent.shape["assd"]]))
 
 
+def test_objects_that_the_field_of_view_cuts_to_slivers_do_not_count():
+    numbers = np.zeros((40, 40), np.int64)
+    numbers[16:24, 16:24] = 1
+    for number, row in enumerate(range(4, 36, 8), start=2):
+        numbers[row : row + 6, 4:11] = number  # a column of 6 pixels in the view
+    inside = np.zeros(numbers.shape, bool)
+    inside[:, 10:] = True
+    truth = (numbers > 0).astype(np.uint8)
+    prob = np.where(inside & (numbers > 0), np.float32(1), 0)[:, :, None]
+
+    asked = decision("objects", 0.5, 0.5, min_object=16)
+    perfect = measure("a", prob, truth, inside, asked, objects_hw=numbers)
+    assert perfect.shape["ap_50"] == perfect.shape["aji"] == perfect.shape["foreground_dice"] == 1
+    assert perfect.objects.true == 1
+    # Nor is one false that was found on slivers, where it has no more than they.
+    prob[4:6, 10:20] = 1
+    assert measure("a", prob, truth, inside, asked, objects_hw=numbers).objects.predicted == 2
+    prob[4:6, 13:20] = 0
+    assert measure("a", prob, truth, inside, asked, objects_hw=numbers).objects.predicted == 1
+    tiny = decision("objects", 0.5, 0.5, min_object=6)
+    assert measure("a", prob, truth, inside, tiny, objects_hw=numbers).objects.true == 5
+
+
 def example(truth):
     return Example(np.zeros((*truth.shape, 1), np.float32), truth, np.ones(truth.shape, bool))
 
@@ -187,6 +210,16 @@ def test_images_without_cells_have_no_vote():
     best = [float(number == 4) for number in range(len(DEPTHS))]
     assert choose("partition", [nan, best]) == DEPTHS[4]
     assert choose("partition", [nan]) == DEFAULT_DEPTH
+
+
+def test_images_without_objects_vote_against_finding_some():
+    count = len(PROBABILITIES)
+    crowded = [0.8] * 6 + [0.79] * (count - 6)
+    empty = [0.0] * 6 + [math.nan] * (count - 6)  # nothing is found from there on
+    assert choose("objects", [crowded]) == PROBABILITIES[0]
+    assert choose("objects", [crowded, empty]) == PROBABILITIES[6]
+    assert choose("objects", [empty]) == PROBABILITIES[0]
+    assert choose("objects", [[math.nan] * count]) == DEFAULT_PROBABILITY
 
 
 def test_the_threshold_of_objects_is_that_of_the_best_ap():

@@ -15,6 +15,10 @@ from unet_dist.evaluate.partition import (
 )
 
 
+def cells_of(membrane, depth, *, smoothing):
+    return predicted_cells(membrane, np.ones(membrane.shape, bool), depth, smoothing=smoothing)
+
+
 def regions(seed, size=(15, 17), numbers=5, background=True):
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0 if background else 1, numbers, (5, 6))
@@ -102,16 +106,14 @@ def test_the_width_of_a_predicted_membrane_does_not_matter(width):
     wide[:, 20 - width // 2 : 21 + width // 2] = 0.9
     wide[:, 20] = 1.0
 
-    got = partition_score(
-        true_cells(truth, np.ones_like(truth)), predicted_cells(wide, 0.5, smoothing=0)
-    )
+    got = partition_score(true_cells(truth, np.ones_like(truth)), cells_of(wide, 0.5, smoothing=0))
 
     assert got.v_rand == got.v_info == 1
 
 
 def test_regions_meet_on_the_ridge_of_the_membrane_not_in_the_middle():
     membrane = np.tile(np.float32([0, 0, 0.6, 0.9, 0.8, 0.7, 0.6, 0.6, 0, 0]), (5, 1))
-    cells = predicted_cells(membrane, 0.1, smoothing=0)
+    cells = cells_of(membrane, 0.1, smoothing=0)
     assert np.flatnonzero(np.diff(cells[2])).tolist() in ([2], [3])
     assert np.unique(cells).tolist() == [1, 2]
 
@@ -126,7 +128,7 @@ def test_the_corner_of_a_membrane_divides_since_cells_are_4_connected():
 def test_without_a_membrane_or_without_a_cell_the_image_is_one_region():
     for value in (0, 0.3, 1):
         flat = np.full((4, 5), value, np.float32)
-        assert np.unique(predicted_cells(flat, 0.1, smoothing=1)).tolist() == [1]
+        assert np.unique(cells_of(flat, 0.1, smoothing=1)).tolist() == [1]
 
 
 def test_a_membrane_divides_if_its_root_stands_out_enough_from_both_cells():
@@ -135,7 +137,7 @@ def test_a_membrane_divides_if_its_root_stands_out_enough_from_both_cells():
     membrane[:, 20], membrane[:, 21:] = 0.25, 0.16  # roots 0.5 and 0.4
 
     def count(depth):
-        return predicted_cells(membrane, depth, smoothing=0).max()
+        return cells_of(membrane, depth, smoothing=0).max()
 
     assert [count(depth) for depth in (0.05, 0.15, 0.25)] == [3, 2, 1]
 
@@ -144,16 +146,34 @@ def test_smoothing_closes_a_short_gap_which_would_merge_two_cells():
     membrane = np.zeros((31, 41), np.float32)
     membrane[:, 20] = 1
     membrane[15, 20] = 0
-    assert predicted_cells(membrane, 0.1, smoothing=0).max() == 1
-    closed = predicted_cells(membrane, 0.1, smoothing=2)
+    assert cells_of(membrane, 0.1, smoothing=0).max() == 1
+    closed = cells_of(membrane, 0.1, smoothing=2)
     assert closed.max() == 2
     assert (np.abs(np.diff(closed, axis=1)).sum(axis=1) == 1).all()
 
 
 def test_the_corner_of_a_predicted_membrane_divides_too():
-    assert predicted_cells(np.eye(8, dtype=np.float32), 0.1, smoothing=0).max() == 2
+    assert cells_of(np.eye(8, dtype=np.float32), 0.1, smoothing=0).max() == 2
 
 
 def _entropy(labels):
     shares = np.unique(labels, return_counts=True)[1] / labels.size
     return -(shares * np.log2(shares)).sum() if len(shares) > 1 else 0.0
+
+
+@pytest.mark.parametrize("smoothing", [0, 2])
+def test_cells_end_where_the_field_of_view_does(smoothing):
+    truth = np.zeros((60, 60), bool)
+    truth[:, 30] = True
+    inside = np.zeros((60, 60), bool)
+    inside[12:48, 12:48] = True
+    # As a prediction is: background outside, so that both cells would meet there.
+    membrane = np.where(inside, truth, 0).astype(np.float32)
+    found = predicted_cells(membrane, inside, 0.1, smoothing=smoothing)
+    assert np.unique(found[~inside]).tolist() == [0]
+    got = partition_score(true_cells(truth, inside), found)
+    assert got.v_rand == got.v_info == 1
+    around = partition_score(
+        true_cells(truth, inside), cells_of(membrane, 0.1, smoothing=smoothing)
+    )
+    assert around.v_rand < 0.8

@@ -1,3 +1,4 @@
+import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from unet_dist.data.light import even_light
 from unet_dist.data.masks import MaskCoding
 from unet_dist.data.sample import IGNORE, ImageRef
 from unet_dist.errors import UserError
+from unet_dist.evaluate import numbers as numbers_of_image
 from unet_dist.evaluate import overlays, prediction, views
 from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.overlays import ERROR_COLOURS, error_codes
@@ -329,24 +331,30 @@ def test_the_colour_blind_can_tell_the_errors_apart(kind):
     assert min(distances) > 15  # CIE 1976; 2.3 is just noticeable
 
 
-def test_borders_of_objects_do_not_break_where_bands_of_the_truth_do(tmp_path):
-    objects = np.kron(np.arange(1, 13).reshape(4, 3), np.ones((20, 15))).astype(np.uint8)
-    Image.fromarray(objects).save(tmp_path / "truth.png")
-    write_image(tmp_path / "a.png", 80, 45)
-    settings = settings_of("data.classes=3", kind="instances_border")
+@pytest.mark.parametrize("tile", [16, 64])
+def test_errors_of_objects_are_of_all_their_pixels_whatever_the_bands(tmp_path, tile):
+    rows, columns = np.ogrid[:80, :70]
+    truth = 7 * ((rows - 40) ** 2 + (columns - 35) ** 2 < 28**2).astype(np.uint8)
+    Image.fromarray(truth).save(tmp_path / "truth.png")
+    # Inside, border, a ring that is missed and one pixel that is false.
+    found = np.select([truth == 0, rows < 20], [0, 2], 1).astype(np.uint8)
+    found[70:], found[0, 0] = 0, 2
+    Image.fromarray(np.uint8(100) * found).save(tmp_path / "a.png")
+    settings = settings_of("data.classes=3", f"evaluate.tile={tile}", kind="instances_border")
+    settings = replace(settings, coding=replace(settings.coding, border=0.4))
 
-    def border_class(x_nchw):
-        parts = np.zeros((len(x_nchw), 3, *x_nchw.shape[2:]), np.float32)
-        parts[:, 2] = 1
-        return parts
+    def as_painted(x_nchw):
+        classes_nhw = np.rint(x_nchw[:, 0] * 255 / 100).astype(int)
+        return np.moveaxis(np.eye(3, dtype=np.float32)[classes_nhw], 3, 1)
 
     task = task_of(tmp_path / "a.png", tmp_path / "truth.png")
-    record = predict_file(border_class, task, tmp_path, settings)
+    record = predict_file(as_painted, task, tmp_path, settings)
 
-    # 3 seams between rows of objects and 2 between columns, each 2 pixels wide, crossing.
-    border = 6 * 45 + 4 * 80 - 6 * 4
-    assert record.pixels["of the right class"] == border
-    assert record.pixels["of another class, or background in truth"] == 80 * 45 - border
+    assert record.pixels == {
+        "correct (TP)": np.count_nonzero(truth[:70]),
+        "false (FP)": 1,
+        "missed (FN)": np.count_nonzero(truth[70:]),
+    }
 
 
 def test_a_truth_of_another_size_is_a_fault(tmp_path):
@@ -504,7 +512,7 @@ def test_objects_are_numbered_as_the_evaluation_found_them(tmp_path, monkeypatch
     diameter, probability = 2 * (16 / np.pi) ** 0.5, 200 / 255
     for row, (number, centre) in zip(rows, ((1, 5.5), (2, 13.5)), strict=True):
         expected = (number, centre, 4.5, 16, diameter, 0, probability)
-        assert list(map(float, row.split(","))) == pytest.approx(expected, rel=1e-5)
+        assert list(map(float, row.split(","))) == pytest.approx(expected, rel=1e-4)
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", *record.files} | {
         "a_prediction.json"
     }
@@ -512,12 +520,82 @@ def test_objects_are_numbered_as_the_evaluation_found_them(tmp_path, monkeypatch
     outlines = [tuple(shown[row, 3].tolist()) for row in (4, 12)]
     assert outlines == [(86, 180, 233), (230, 159, 0)]
     assert (shown[45, 30] == 200).all(), "dust is no object"
-    monkeypatch.setattr(prediction, "MAX_PIXELS", 100)
+    for module in (numbers_of_image, prediction):
+        monkeypatch.setattr(module, "MAX_PIXELS", 100)
     record = predict_file(grey_is_the_probability, task, tmp_path / "b", settings)
     assert record.objects is None
     assert (read(tmp_path / "b" / "a_overlay.png")[45, 30] != 200).any()
     assert not (tmp_path / "b" / "a_objects.png").exists()
     assert record.notes == ("its objects are not numbered: more than 100 pixels",)
+
+
+def test_numbers_of_a_former_prediction_do_not_stay_beside_a_new_mask(tmp_path):
+    blobs(tmp_path / "a.png")
+    task, settings = task_of(tmp_path / "a.png"), replace(settings_of(), numbering=NUMBERING)
+    out = tmp_path / "out"
+    predict_file(grey_is_the_probability, task, out, settings)
+    (out / "a_notes.txt").write_text("mine")
+    predict_file(grey_is_the_probability, task, out, settings_of())
+    names = ["a_mask.png", "a_notes.txt", "a_overlay.png", "a_prediction.json", "a_probability.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
+
+
+def test_a_record_names_no_other_file_to_be_removed(tmp_path):
+    blobs(tmp_path / "a.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    for kept in (tmp_path / "a_far.png", out / "b_mask.png"):
+        kept.write_text("mine")
+    forged = {"files": ["../a_far.png", "b_mask.png", 7]}
+    (out / "a_prediction.json").write_text(json.dumps(forged))
+    predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), out, settings_of())
+    assert (tmp_path / "a_far.png").exists()
+    assert (out / "b_mask.png").exists()
+
+
+def test_numbering_is_told_as_a_phase_and_can_be_ended(tmp_path):
+    blobs(tmp_path / "a.png")
+    task, settings = task_of(tmp_path / "a.png"), replace(settings_of(), numbering=NUMBERING)
+    told = []
+    predict_file(grey_is_the_probability, task, tmp_path, settings, on_phase=told.append)
+    assert told == ["numbering objects", "measuring objects"]
+
+    def end(doing):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(grey_is_the_probability, task, out, settings, on_phase=end)
+    assert list(out.iterdir()) == []
+
+
+def test_numbering_counts_to_the_memory_that_is_needed(tmp_path, monkeypatch):
+    blobs(tmp_path / "a.png")
+    task, settings = task_of(tmp_path / "a.png"), settings_of()
+    monkeypatch.setattr(prediction, "MAX_WORKING_BYTES", 250_000)
+    predict_file(grey_is_the_probability, task, tmp_path, settings)
+    with pytest.raises(UserError, match="more than"):
+        predict_file(
+            grey_is_the_probability, task, tmp_path, replace(settings, numbering=NUMBERING)
+        )
+
+
+def test_small_objects_stay_in_an_overlay_that_is_reduced(tmp_path, monkeypatch):
+    monkeypatch.setattr(overlays, "MAX_SIDE", 10)  # a fifth
+    values = np.zeros((50, 37), np.uint8)
+    values[4, 5:8] = 255
+    Image.fromarray(values).save(tmp_path / "a.png")
+    settings = replace(settings_of(), numbering=replace(NUMBERING, min_object=1))
+    predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), tmp_path, settings)
+    shown = read(tmp_path / "a_overlay.png")
+    assert shown.shape == (10, 8, 3)
+    assert shown[0, 1].tolist() == [86, 180, 233]
+
+
+def test_areas_in_the_table_are_whole_numbers():
+    numbers_hw = np.ones((1300, 1299), np.int32)
+    _, row = numbers_of_image.table(numbers_hw, np.ones(numbers_hw.shape, np.float32)).splitlines()
+    assert row.split(",")[1:4] == ["649.50", "649.00", "1688700"]
 
 
 def test_cells_between_membranes_are_numbered(tmp_path):
@@ -541,7 +619,7 @@ def test_cells_between_membranes_are_numbered(tmp_path):
 
 
 def test_more_objects_than_16_bits_hold_get_32(tmp_path, monkeypatch):
-    def noisy(self, prob_hwk):
+    def noisy(self, prob_hwk, fov_hw):
         return np.arange(prob_hwk.shape[0] * prob_hwk.shape[1]).reshape(prob_hwk.shape[:2]) * 100
 
     monkeypatch.setattr(Numbering, "__call__", noisy)

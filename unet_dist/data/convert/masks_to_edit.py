@@ -91,8 +91,8 @@ def is_predicted(folder: Path) -> bool:
 
 def numbered_beside(folder: Path) -> str:
     """The file name of some predicted object or cell numbers, empty without any."""
-    found = (path.name for ending in NUMBERED for path in folder.glob(f"*{ending}.*"))
-    return min(found, default="")
+    pictures = (path for path in files_of(folder, Listing()).values())
+    return min((path.name for path in pictures if path.stem.endswith(NUMBERED)), default="")
 
 
 def predicted_names(folder: Path) -> list[tuple[str, ...]]:

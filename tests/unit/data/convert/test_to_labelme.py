@@ -352,6 +352,7 @@ def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path, ending
     with pytest.raises(UserError, match="number no objects"):
         to_labelme(tmp_path, "--instances", "--labels", "cell")
     save(tmp_path / "m" / f"a_{ending}.png", numbers)
+    (tmp_path / "m" / f"a_{ending}.csv").write_text("number\n1\n2\n")
     record = {"schema": 1, "class_names": ["background", "cell"]}
     (tmp_path / "m" / "a_prediction.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="holds predictions: add --to labelme --images IMAGES"):
