@@ -94,9 +94,12 @@ def decimals(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
 
 
-def structure_sentence(structure: Mapping[str, Any]) -> str:
-    """How cells or objects were found, of a result's ``structure``; empty for other structures."""
+def structure_sentence(result: Mapping[str, Any]) -> str:
+    """How cells or objects were found; empty for other structures."""
+    structure = result["structure"]
     chosen, origin = structure["threshold"], structure["threshold_source"]
+    if result["split"] == "val" and origin == "validation":
+        origin += ": these very images, so that it is optimistic"
     if structure["kind"] == "partition":
         return (
             f"Cells lie at least {chosen:g} deep (from {origin}) between membranes, in the square "
@@ -104,7 +107,7 @@ def structure_sentence(structure: Mapping[str, Any]) -> str:
         )
     if structure["kind"] == "objects":
         return (
-            f"Objects are found at probability >= {chosen:g} (threshold from {origin}); those of "
-            f"fewer than {structure['min_object']} pixels are dropped."
+            f"Objects, and their pixels, have probability >= {chosen:g} (threshold from {origin}); "
+            f"objects of fewer than {structure['min_object']} pixels are dropped."
         )
     return ""

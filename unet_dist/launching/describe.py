@@ -82,7 +82,7 @@ def describe_evaluation(answer: Mapping[str, Any], last: str) -> str:
         lines.append(f"{row['row']}, {counted(row['images'], 'image')}")
         lines += [_metric_line(name, row, unit, "") for name in SHOWN_OF_OBSERVERS if name in row]
     lines.append(answer["protocol"]["sentence"])
-    if how := structure_sentence(answer["structure"]):
+    if how := structure_sentence(answer):
         lines.append(how)
     return "\n".join([*lines, answer["fingerprint"]["short"], last])
 

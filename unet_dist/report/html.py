@@ -185,7 +185,7 @@ def _remarks(evaluation: Mapping[str, Any]) -> list[str]:
         )
     if evaluation["dice_at_half"] is not None:
         remarks.append(f"Dice at threshold 0.5: {evaluation['dice_at_half']:.4f}.")
-    if how := structure_sentence(evaluation["structure"]):
+    if how := structure_sentence(evaluation):
         remarks.append(how)
     return remarks
 

@@ -285,6 +285,7 @@ def _draw(
     """The report picture."""
     records = list(read_records(run.records(0)))
     name = main_dice(result)
+    objects = name == "foreground_dice"
     interval = result["intervals"][name]
     report_picture(
         rows,
@@ -299,9 +300,9 @@ def _draw(
             split=summary.protocol.split,
             images=summary.images,
             dice=math.nan if result[name] is None else result[name],
-            of_objects=name == "foreground_dice",
+            of_objects=objects,
             interval=interval and (interval[0], interval[1]),
-            threshold=summary.threshold,
+            threshold=result["structure"]["threshold"] if objects else summary.threshold,
             confusion_kk=pool([score for score, _ in summary.per_image]).matrix_kk,
             dice_of_class=tuple(one.dice for one in summary.per_class),
             class_names=config.data.names,

@@ -93,25 +93,26 @@ def run_watch(daemon: int, unanswered: dict[str, int]) -> threading.Thread:
 def test_a_lost_daemon_is_killed_and_so_is_a_guard_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, family: "tuple[subprocess.Popen[str], int, int]"
 ) -> None:
-    monkeypatch.setattr(watchdog, "GUARDS_S", 0.5)
+    monkeypatch.setattr(watchdog, "GUARDS_S", 3.0)
     daemon, guard, rank = family
     os.kill(guard, signal.SIGSTOP)
     thread = run_watch(daemon.pid, {"7": 3})
     assert daemon.wait(5) == -signal.SIGKILL
     assert is_alive(guard), "it has a moment to end its rank"
     assert is_alive(rank)
-    thread.join(5)
+    thread.join(30)
     wait_until(lambda: not is_alive(guard) and not is_alive(rank))
 
 
 def test_a_guard_may_end_by_itself_after_a_lost_daemon(
-    family: "tuple[subprocess.Popen[str], int, int]",
+    monkeypatch: pytest.MonkeyPatch, family: "tuple[subprocess.Popen[str], int, int]"
 ) -> None:
+    monkeypatch.setattr(watchdog, "GUARDS_S", 60.0)
     daemon, guard, rank = family
     thread = run_watch(daemon.pid, {"7": 3})
     assert daemon.wait(5) == -signal.SIGKILL
     os.kill(rank, signal.SIGKILL)  # its guard goes with it
-    thread.join(watchdog.GUARDS_S / 2)
+    thread.join(30)
     assert not thread.is_alive()
     assert not is_alive(guard)
 
@@ -124,7 +125,7 @@ def test_a_daemon_that_is_answered_is_left_alone_and_its_end_is_the_watchs() -> 
     assert thread.is_alive()
     daemon.kill()
     daemon.wait()
-    thread.join(1)
+    thread.join(30)
     assert not thread.is_alive()
 
 

@@ -32,8 +32,9 @@ from unet_dist.launching.places import divide
 from unet_dist.report import html
 from unet_dist.report.curves import LINE_COLOURS
 from unet_dist.report.html import report_html
+from unet_dist.report.members import members_section
 from unet_dist.report.plots import VALIDATION
-from unet_dist.runs import RunDir, write_json
+from unet_dist.runs import RunDir, read_json, write_json
 
 VOID = {"meta", "img", "br", "hr", "link"}
 HOSTILE = "<script>alert('1')</script>"
@@ -178,7 +179,7 @@ def test_a_report_says_what_was_measured_and_how_to_repeat_it(run: RunDir) -> No
         "Data set v, format folder; 2 images of the test split, evaluated on 20",
         "Standard deviation over images of the Dice of the foreground: 0.1556.",
         "Dice at threshold 0.5: 0.7999.",
-        "Objects are found at probability >= 0.62 (threshold from validation); those "
+        "Objects, and their pixels, have probability >= 0.62 (threshold from validation); objects "
         "of fewer than 16 pixels are dropped.",
         "few images",
         "121,177 parameters",
@@ -427,6 +428,29 @@ def as_folds(run: RunDir) -> None:
         member.records(0).parent.mkdir()
         evals = [{"kind": "eval", "step": step, "dice": step / 10} for step in (1, 2, 3)]
         member.records(0).write_text("".join(json.dumps(one) + "\n" for one in evals))
+
+
+def test_members_of_numbered_objects_have_the_dice_of_all_their_pixels(run: RunDir) -> None:
+    as_folds(run)
+    summary = read_json(run.summary)
+    for row in summary["members"]:
+        for split in ("test", "left_out"):
+            row[split] |= {"foreground_dice": row[split]["dice"] + 0.3}
+    for over in summary["over_members"].values():
+        over["foreground_dice"] = {**over["dice"], "mean": over["dice"]["mean"] + 0.3}
+    for split in ("val", "test"):
+        summary[split] |= {"foreground_dice": 0.95}
+        summary[split]["intervals"]["foreground_dice"] = [0.9, 0.99]
+    write_json(run.summary, summary)
+    section = members_section(run)
+    assert [row["cells"] for row in section["rows"]] == [
+        ["3", "0.9100", "1.0000", "0.25"],
+        ["4", "0.9500", "1.0000", "0.25"],
+    ]
+    assert section["ends"][0]["cells"][1:3] == ["0.9300", "1.0000"]
+    assert section["sentences"][0].startswith(
+        "Out of fold: Dice 0.9500 (95 % interval 0.9000 to 0.9900), mean of 2 images"
+    )
 
 
 NUMBERS_OF_FOLDS = ("0.6300", "0.0283", "0.7000", "0.0000")

@@ -200,7 +200,7 @@ def test_a_program_is_bounded_in_time_and_output(
     stand_in("npu-smi", script)
     start = time.monotonic()
     # A program that ends is not cut off on a slow machine.
-    timeout_s = 0.1 if "no answer" in fault else 3.0
+    timeout_s = 0.1 if "no answer" in fault else 15.0
     answer = tools.ask("npu-smi", "info", root=root, timeout_s=timeout_s)
     assert time.monotonic() - start < 30
     assert fault in answer.fault
