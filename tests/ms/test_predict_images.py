@@ -16,10 +16,12 @@ from unet_dist.data.dataset import Normalisation
 from unet_dist.data.masks import MaskCoding
 from unet_dist.evaluate.finished import file_digest
 from unet_dist.evaluate.forward import Member, new_predictor
+from unet_dist.evaluate.numbering import Numbering
 from unet_dist.evaluate.prediction_task import PredictionSettings
 from unet_dist.evaluate.predictor import Predictor
+from unet_dist.evaluate.structure import DIVISION
 from unet_dist.model.unet import build_unet
-from unet_dist.records import RecordWriter
+from unet_dist.records import RecordWriter, read_records
 from unet_dist.runs import AttemptDir, read_json
 from unet_dist.train import predict
 
@@ -62,6 +64,7 @@ def run(
     *,
     stop_requested: Callable[[], bool] = lambda: False,
     skipped: int = 0,
+    numbering: Numbering | None = None,
 ) -> dict[str, Any]:
     settings = PredictionSettings(
         config=CONFIG,
@@ -69,6 +72,7 @@ def run(
         uncertainty="none",
         coding=MaskCoding(kind="binary", classes=2, values=(0, 255), shares={}),
         made_by={"weights": ["w"]},
+        numbering=numbering,
     )
     attempt = AttemptDir(folder)
     job = {"images": images, "out": str(folder / "out"), "skipped": skipped, "trained_on": 1}
@@ -132,3 +136,27 @@ def test_a_wish_to_stop_drops_the_image_at_hand_and_says_how_many_are_done(tmp_p
     assert (result["images_done"], result["images"]) == (3, 5)
     assert [one["stem"] for one in result["written"]] == ["s_0"]
     assert not list(out.glob("*s_1*"))
+
+
+def test_numbering_is_a_phase_of_its_own_that_is_shown_and_heeds_a_wish_to_stop(
+    tmp_path: Path,
+) -> None:
+    numbering = Numbering(
+        structure="objects", threshold=0.5, min_object=4, cell_smoothing=0.0, division=DIVISION
+    )
+    images, records = stack(tmp_path, 2), tmp_path / "records.jsonl"
+
+    def phases() -> list[str]:
+        return [record["phase"] for record in read_records(records)]
+
+    def second_is_numbered() -> bool:
+        return phases().count("numbering objects of s.tif") == 2
+
+    result = run(
+        predictor_of(1), images, tmp_path, stop_requested=second_is_numbered, numbering=numbering
+    )
+    assert (result["images_done"], result["images"]) == (1, 2)
+    assert phases().count("measuring objects of s.tif") == 1
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"s_0_objects.png", "s_0_objects.csv"} < names
+    assert not any(name.startswith("s_1") for name in names)

@@ -116,18 +116,18 @@ class _Progress:
         """Raises _Stopped if that is wished for."""
         doing = f"{row * 100 // rows} % of {self.name}"
         self.comm.heartbeat.beat("prediction", step=self.step, doing=doing)
-        if row < rows:
-            phase = f"predicting ({doing})"
-            self.records.write(
-                "progress", step=self.step, phase=phase, done=self.done, total=self.total
-            )
-        self._heed()
+        self._say(f"predicting ({doing})" if row < rows else "")
 
     def tell_phase(self, doing: str) -> None:
         """A phase of its own, since how long rows take tells nothing of it; else likewise."""
-        self.comm.heartbeat.beat("numbering", step=self.step, doing=f"{doing} of {self.name}")
-        self._heed()
+        doing = f"{doing} of {self.name}"
+        self.comm.heartbeat.beat("numbering", step=self.step, doing=doing)
+        self._say(doing)
 
-    def _heed(self) -> None:
+    def _say(self, phase: str) -> None:
+        if phase:
+            self.records.write(
+                "progress", step=self.step, phase=phase, done=self.done, total=self.total
+            )
         if self.stop_requested():
             raise _Stopped
