@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 from unet_dist.cluster.interruptions import Interruptions
 from unet_dist.cluster.limits import Limits
@@ -13,6 +12,7 @@ from unet_dist.cluster.plan import LaunchPlan, ProcessSpec
 from unet_dist.cluster.supervisor import LaunchResult, run_plan
 from unet_dist.cluster.topology import Part, Slot, Topology
 from unet_dist.heartbeat import ENVIRONMENT as HEARTBEAT
+from unet_dist.heartbeat import Heartbeat
 from unet_dist.rank_error import ENVIRONMENT as ERROR_FILE
 from unet_dist.runs import AttemptDir, rank_name
 
@@ -104,7 +104,7 @@ class Alone:
     """The communicator of a single rank, without MPI."""
 
     rank, world = 0, 1
-    heartbeat = SimpleNamespace(beat=lambda *_, **__: None)
+    heartbeat = Heartbeat()
 
     def all_gather(self, payload: bytes) -> list[bytes]:
         return [payload]

@@ -204,7 +204,7 @@ class Progress:
         waited_s = sum(one["data_wait_s"] for one in self._since_line)
         return (
             f"step {record['step']}/{self._total_steps}  loss {decimals(record['loss'])}  "
-            f"Dice {decimals(record['dice'])}  {images / took_s:.1f} images/s  "
+            f"batch Dice {decimals(record['dice'])}  {images / took_s:.1f} images/s  "
             f"waiting for data {waited_s / took_s:.0%}{left}"
         )
 

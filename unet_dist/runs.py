@@ -80,10 +80,6 @@ class RunDir:
         return self.path / "profile_request.json"
 
     @property
-    def picture(self) -> Path:
-        return self.path / "report.png"
-
-    @property
     def members_file(self) -> Path:
         """Only a folder of several runs, an ensemble, has it; see ``Members``."""
         return self.path / "members.json"
@@ -142,9 +138,17 @@ class RunDir:
         """A picture of one evaluated image, for the report."""
         return self.path / "cases" / f"{split}_{number}.png"
 
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
+    def report(self, split: str) -> Path:
+        return self.path / f"report{self._suffix(split)}.html"
+
+    def picture(self, split: str) -> Path:
+        return self.path / f"report{self._suffix(split)}.png"
+
+    def _suffix(self, split: str) -> str:
+        """Empty for the part that a training ends with: another one takes nothing from it."""
+        parts = read_json(self.dataset).get("splits", {}) if self.dataset.is_file() else {}
+        last = next((part for part in SPLITS if parts.get(part)), split)
+        return "" if split == last else f"_{split}"
 
     def records(self, rank: int) -> Path:
         return self.path / "records" / f"{rank_name(rank)}.jsonl"

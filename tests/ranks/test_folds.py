@@ -105,7 +105,7 @@ def test_seeds_share_the_split_and_are_summed_up(tmp_path: Path, tiny: list[str]
     assert splits[0] == splits[1]
     dice = [row["test"]["dice"] for row in answer["members"]]
     assert dice[0] != dice[1]
-    with Image.open(RunDir(run).picture) as picture:  # the curve of the second of them
+    with Image.open(RunDir(run).picture("test")) as picture:  # the curve of the second of them
         assert (np.asarray(picture.convert("RGB")) == (0xD5, 0x5E, 0)).all(axis=2).any()
     assert np.isclose(answer["over_members"]["test"]["dice"]["std"], np.std(dice, ddof=1))
 

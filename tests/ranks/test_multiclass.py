@@ -41,7 +41,7 @@ def test_every_class_is_learnt_named_and_predicted(organs: Path, tmp_path: Path)
     assert list(validation["dice_of_class"]) == NAMES[1:]
     assert "of liver 0." in done.stderr
     # The truth, the prediction and the legend are drawn in the colours of the masks.
-    report = np.asarray(Image.open(RunDir(run).picture).convert("RGB")).reshape(-1, 3)
+    report = np.asarray(Image.open(RunDir(run).picture("test")).convert("RGB")).reshape(-1, 3)
     for colour in class_colours(4)[1:]:
         assert (report == np.array(colour)).all(axis=1).sum() > 100
 

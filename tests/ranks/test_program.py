@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Path:
 def test_a_run_leaves_everything_one_looks_for(run: Path) -> None:
     folder = RunDir(run)
     assert folder.read_status()["state"] == "done"
-    assert cv2.imread(str(folder.picture)) is not None
+    assert cv2.imread(str(folder.picture("test"))) is not None
     assert list(folder.tensorboard.iterdir())
     assert (folder.checkpoints / "BEST").exists()
     log = folder.attempt(0).rank_log(1).read_text()

@@ -76,7 +76,9 @@ def _lines(result: "Comparison", names: list[str]) -> list[str]:
         + ("none" if result.p_value is None else f"p = {result.p_value:.3g}"),
         f"A is better on {counted(result.better, 'image')} and worse on {result.worse}",
         "largest differences: "
-        + ", ".join(f"{id_} {value:+.4f}" for id_, value in result.deciding[:IMAGES_SHOWN]),
+        + ", ".join(f"{id_} {value:+.4f}" for id_, value in result.deciding[:IMAGES_SHOWN])
+        if result.better + result.worse
+        else "every image has the same on both sides",
     ]
     if 0 < result.removable < result.images:
         ahead = "A" if (result.difference > 0) != result.lower_is_better else "B"

@@ -59,7 +59,13 @@ Images = Annotated[
     ),
 ]
 Instances = Annotated[
-    bool, typer.Option("--instances", help="Masks number the objects instead of the classes.")
+    bool | None,
+    typer.Option(
+        "--instances/--classes",
+        help="Masks number the objects, or the classes.  [default: objects where predictions or "
+        "Labelme files of this command number them, else classes]",
+        show_default=False,
+    ),
 ]
 LineWidth = Annotated[
     float | None,
@@ -109,7 +115,7 @@ class Request:
     label_map: Path | None
     others: Literal["refuse", "background", "ignore"] | None
     images: Path | None
-    instances: bool
+    instances: bool | None
     line_width: float | None
     point_radius: float | None
     shape: Literal["polygon", "mask"] | None
@@ -127,7 +133,7 @@ def convert(
     label_map: LabelMapFile = None,
     others: OthersOption = None,
     images: Images = None,
-    instances: Instances = False,
+    instances: Instances = None,
     line_width: LineWidth = None,
     point_radius: PointRadius = None,
     shape: ShapeKind = None,
@@ -213,7 +219,7 @@ def _to_folder(request: Request) -> None:
     from unet_dist.data.convert.labelme import Pen
     from unet_dist.data.convert.masks_to_edit import is_predicted
     from unet_dist.data.convert.open import open_annotations
-    from unet_dist.data.convert.output import check_output, drew_instances
+    from unet_dist.data.convert.output import check_output, drawing_of
 
     source, out = request.source, request.out
     if source.is_dir() and is_predicted(source):
@@ -221,7 +227,8 @@ def _to_folder(request: Request) -> None:
     inputs = [source, *([request.images] if request.images else [])]
     check_output(out, inputs, force=request.force)
     labels = _label_map(request)
-    numbered = drew_instances(source)
+    drawn = drawing_of(source)
+    instances = drawn.instances if request.instances is None else request.instances
     pen = Pen(
         line_width=request.line_width or LINE_WIDTH,
         point_radius=request.point_radius or POINT_RADIUS,
@@ -232,28 +239,25 @@ def _to_folder(request: Request) -> None:
         raise UserError(str(source), "COCO has no lines: --line-width, --point-radius do nothing")
     console = console_for(request.as_json)
     with counter(console, "checking annotations") as on_progress:
-        found = survey(opened, labels, where=str(source), on_progress=on_progress)
+        found = survey(
+            opened, labels, where=str(source), known=drawn.labels, on_progress=on_progress
+        )
     record: dict[str, Any] = {"source": str(source.resolve())}
     record |= {"format": "coco"} if is_coco else {"format": "labelme", **asdict(pen)}
-    record["instances"] = request.instances
+    record["instances"] = instances
     with counter(console, "painting masks") as on_progress:
         done = write_folder(
-            opened, found, out, instances=request.instances, record=record, on_progress=on_progress
+            opened, found, out, instances=instances, record=record, on_progress=on_progress
         )
     yaml_path = out / "data.yaml"
     lines = [f"{counted(done.images, 'image')} with {counted(done.objects, 'object')} in {out}"]
     for label, number in sorted(found.labels.numbers.items(), key=lambda item: item[1]):
-        shown = "" if request.instances else f"{number:3d} "  # no mask has class numbers then
+        shown = "" if instances else f"{number:3d} "  # no mask has class numbers then
         lines.append(f"  {shown}{label}: {counted(done.shapes.get(label, 0), 'shape')}")
     lines += [f"note: {note}" for note in done.notes]
-    if numbered and not request.instances:
-        lines.append(
-            "note: each shape is an object, but those that touch are one in these masks; "
-            "--instances numbers them"
-        )
     lines += ["look at them and train by", f"  unet-dist data check {yaml_path}"]
     lines.append(f"  unet-dist train {yaml_path} --simulate 2")
-    if request.instances:
+    if instances:
         lines.append(
             "or, to tell objects apart that touch, by a recipe such as\n  unet-dist train configs/"
             f"dsb2018.yaml {shlex.quote(f'data.root={out}')} data.masks=masks data.split.by=ratio "
@@ -269,31 +273,37 @@ def _to_labelme(request: Request) -> None:
     from unet_dist.data.convert.to_labelme import Drawing, write_labelme
 
     source, out = request.source, request.out
-    instances = request.instances
+    instances = bool(request.instances)
     names: tuple[str, ...] = ()
     if source.is_dir():
         if request.images is None:
-            raise UserError(str(source), "a folder of masks: pass --images with their images")
+            own = f", or {source / 'data.yaml'} itself" if (source / "data.yaml").is_file() else ""
+            raise UserError(str(source), f"a folder of masks: pass --images with their images{own}")
         check_output(out, [source, request.images], force=request.force)
+        if request.instances is None:
+            instances = masks_to_edit.numbers_objects(source)
         masked = masks_to_edit.masks_of_folder(source, request.images, instances=instances)
         names = () if instances else _names_of_predictions(request)
     else:
-        if request.images is not None or instances:
+        if request.images is not None or request.instances is not None:
             raise UserError(
                 "data convert",
-                f"--images and --instances have no effect: {source} says where and what they are",
+                "--images, --instances and --classes have no effect: "
+                f"{source} says where and what they are",
             )
         masked, config, instances = masks_to_edit.masks_of_dataset(source)
         check_output(out, [source, Path(config.root)], force=request.force)
         names = ("background", "object") if instances else config.names
     if labels := _label_map(request):
         names = labels.names
+    is_noisy = masks_to_edit.is_predicted(source) and not instances
+    min_area = SPECK * is_noisy if request.min_area is None else request.min_area
     drawing = Drawing(
         kind=request.shape or "polygon",
         tolerance=TOLERANCE if request.tolerance is None else request.tolerance,
         names=names or ("background", "object" if instances else "foreground"),
         instances=instances,
-        min_area=_usual_min_area(request) if request.min_area is None else request.min_area,
+        min_area=min_area,
     )
     record = {"source": str(source.resolve()), "format": "masks", **asdict(drawing)}
     record["names"] = list(drawing.names)
@@ -308,23 +318,10 @@ def _to_labelme(request: Request) -> None:
         lines.append(
             f"{what} of fewer than {drawing.min_area} pixels left out; --min-area 0 keeps all"
         )
-    if not instances and source.is_dir() and (numbers := masks_to_edit.numbered_beside(source)):
-        lines.append(
-            "note: classes were drawn, in which objects that touch are one; --instances draws "
-            f"those that are numbered, as in {numbers}"
-        )
     lines += ["correct them by", f"  labelme {out} --labels {out / 'labels.txt'} --nodata"]
     lines += ["and read them back by", f"  {again}"]
     value = {"directory": str(out), "images": len(masked), **asdict(drawn), "names": drawing.names}
     answer(console, request.as_json, "\n".join(lines), value)
-
-
-def _usual_min_area(request: Request) -> int:
-    from unet_dist.data.convert.masks_to_edit import is_predicted
-
-    if request.instances or not request.source.is_dir():
-        return 0
-    return SPECK if is_predicted(request.source) else 0
 
 
 def _names_of_predictions(request: Request) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def predict(
     most viewers show as black), and a CSV of the place, size and probability of each.
 
     What stands in --out already, from the same image, weights and settings, is left as it is: a
-    call that was interrupted goes on where it was.
+    call that was interrupted goes on where it was. Logs of the ranks are kept in RUN/attempts.
 
     \b
     Examples:
@@ -145,6 +145,7 @@ def predict(
                 "written": [],
                 "skipped": skipped,
                 "trained_on": trained_on,
+                "left_out": 0,
                 "faults": [],
             }
             report = {"state": "done", "run": str(run), **nothing}

@@ -15,7 +15,13 @@ def report(
     split: Annotated[
         str, typer.Option(help="train, val or test; by default the best that was evaluated.")
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="File; default RUN/report.html.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File; default RUN/report.html, of another part than a training ends with "
+            "RUN/report_SPLIT.html."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write what is known of a run into one HTML file that needs nothing else to be read.
@@ -38,6 +44,6 @@ def report(
     if not split and not evaluated:
         raise UserError(str(run), f"was not evaluated yet: unet-dist eval {run}")
     split = split or evaluated[0]
-    target = out or folder.report
+    target = out or folder.report(split)
     write_files({target: report_html(folder, split).encode()})
     answer(console_for(as_json), as_json, str(target), {"report": str(target), "split": split})

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.data.object_size import factor_to
+from unet_dist.data.object_size import LEAST, MOST, factor_to
 from unet_dist.errors import counted
 
 LEVELS = 4096
@@ -62,7 +62,7 @@ class Objects:
             factors = [factor_to(self.size, diameter) for diameter in (most, least)]
             text += (
                 f"; data.object_size={self.size:g} resizes images by "
-                f"{factors[0]:.3g} to {factors[1]:.3g}"
+                f"{factors[0]:.3g} to {factors[1]:.3g} (at least {LEAST:g}, at most {MOST:g})"
             )
         return text
 

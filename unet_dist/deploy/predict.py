@@ -140,6 +140,7 @@ def predict_deployed(
         "written": written,
         "skipped": len(listed) - len(todo),
         "trained_on": 0,
+        "left_out": 0,
         "faults": faults,
     }
 

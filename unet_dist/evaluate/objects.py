@@ -11,6 +11,7 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 from unet_dist.data.object_size import median_diameter
+from unet_dist.evaluate.overlays import CORRECT, FALSE, MISSED, NOTHING
 from unet_dist.evaluate.partition import Regions, overlaps
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -132,11 +133,7 @@ def object_score(
     """Compares numbered objects; the numbers need not be consecutive."""
     true, predicted = renumbered(true_objects), renumbered(predicted_objects)
     true_sizes, predicted_sizes = np.bincount(true.ravel()), np.bincount(predicted.ravel())
-    # Only pairs that overlap, since of noise there may be a hundred thousand objects.
-    pairs = overlaps(true, predicted).tocoo()
-    both = (pairs.row > 0) & (pairs.col > 0)
-    row, column, shared = pairs.row[both], pairs.col[both], pairs.data[both]
-    union = true_sizes[row] + predicted_sizes[column] - shared
+    row, column, shared, union = _pairs(true, predicted)
     iou = shared / union
     # The best partner of each true object; one that overlaps none has its own size as union.
     order = np.lexsort((column, -iou, row))
@@ -152,6 +149,34 @@ def object_score(
         intersection=int(shared[best].sum()),
         union=int(union[best].sum()) + alone + unused,
     )
+
+
+def object_errors(
+    true_objects: NDArray[np.integer], predicted_objects: NDArray[np.integer]
+) -> NDArray[np.uint8]:
+    """Of each pixel (``overlays``): CORRECT in a predicted object that has a partner of IoU above a
+    half, FALSE in another one, MISSED in a true object without a partner, off all predicted ones.
+    """
+    true, predicted = renumbered(true_objects), renumbered(predicted_objects)
+    row, column, shared, union = _pairs(true, predicted)
+    found = shared / union > THRESHOLDS[0]
+    of_predicted = np.full(int(predicted.max()) + 1, FALSE, np.uint8)
+    of_true = np.full(int(true.max()) + 1, MISSED, np.uint8)
+    of_predicted[column[found]], of_true[row[found]] = CORRECT, NOTHING
+    of_predicted[0] = of_true[0] = NOTHING
+    return np.where(predicted > 0, of_predicted[predicted], of_true[true])
+
+
+def _pairs(
+    true: NDArray[np.intp], predicted: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+    """Number of the true and of the predicted object, and pixels of intersection and union, of
+    each pair that overlaps: of noise there may be a hundred thousand objects."""
+    pairs = overlaps(true, predicted).tocoo()
+    both = (pairs.row > 0) & (pairs.col > 0)
+    row, column, shared = pairs.row[both], pairs.col[both], pairs.data[both]
+    union = np.bincount(true.ravel())[row] + np.bincount(predicted.ravel())[column] - shared
+    return row, column, shared, union
 
 
 def counted_objects(

@@ -63,7 +63,8 @@ def describe_result(run: RunDir, answer: Mapping[str, Any]) -> str:
     """The evaluation that ``eval`` answers, and why one might not believe it."""
     doubts = doubts_about(run, read_records(run.records(0)), answer)
     last = [f"warning: {doubt}" for doubt in doubts]
-    last.append(f"report {run.report}, picture {run.picture}")
+    split = answer["split"]
+    last.append(f"report {run.report(split)}, picture {run.picture(split)}")
     return describe_evaluation(answer, "\n".join(last))
 
 
@@ -137,6 +138,12 @@ def describe_predictions(
             f"{seen} of the images {'was' if seen == 1 else 'were'} trained on: expect more errors "
             "on new ones"
         )
+    if alone := answer["left_out"]:
+        lines.append(
+            f"{counted(alone, 'image')} of the data set, each predicted by the one fold that left "
+            "it out"
+        )
+    lines += _against_truths([one["pixels"] for one in answer["written"] if one.get("pixels")])
     counts = [one["objects"] for one in answer["written"] if one.get("objects") is not None]
     if counts:
         found = counted(sum(counts), "object or cell", "objects or cells")
@@ -147,6 +154,19 @@ def describe_predictions(
         done = f"{answer['images_done']} of {counted(answer['images'], 'image')} are done"
         lines.append(f"{done}: stopped; the same command goes on")
     return "\n".join(lines)
+
+
+def _against_truths(pixels: Sequence[Mapping[str, int]]) -> list[str]:
+    """What is right and wrong of all images that have a truth."""
+    if not pixels:
+        return []
+    sums = {name: sum(one[name] for one in pixels) for name in pixels[0]}
+    right, *wrong = sums.values()
+    found = 2 * right + sum(wrong)
+    of_objects = any(name.endswith("(TP)") for name in sums)
+    dice = f"; Dice {2 * right / found:.4f}" if of_objects and found else ""
+    listed = ", ".join(f"{name} {number:,}" for name, number in sums.items())
+    return [f"pixels of {counted(len(pixels), 'image')} against the truth: {listed}{dice}, pooled"]
 
 
 def _notes(written: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -161,7 +161,7 @@ class EnsembleJob:
         for split in self.folder.evaluations():
             from unet_dist.report.html import report_html  # NumPy and Matplotlib
 
-            write_text_atomically(self.folder.report, report_html(self.folder, split))
+            write_text_atomically(self.folder.report(split), report_html(self.folder, split))
             return
 
     def _forget_evaluation(self) -> None:

@@ -149,7 +149,11 @@ def verdict_of(
     steps = [record for record in read_records(run.records(0)) if record["kind"] == "step"]
     dice = answer["dice"] if answer["dice"] is not None else 0.0
     passed = dice > goal and not doubts
-    advice = [] if passed else [*doubts, *advise(steps, answer, run.load_config(), run.picture)]
+    advice = (
+        []
+        if passed
+        else [*doubts, *advise(steps, answer, run.load_config(), run.picture(answer["split"]))]
+    )
     return Verdict(
         passed=passed,
         dice=dice,

@@ -99,7 +99,8 @@ def describe_summary(summary: Mapping[str, Any]) -> str:
     shown = [split for split in titles if split in summary["over_members"]]
     width = max(len(row["name"]) for row in summary["members"]) + 2
     heads = "".join(f"{titles[split]:>16}" for split in shown)
-    lines = [f"{'':{width}}{heads}   threshold"] if shown else []
+    chosen = any(row.get("threshold") is not None for row in summary["members"])
+    lines = [f"{'':{width}}{heads}{'   threshold' * chosen}".rstrip()] if shown else []
     for row in summary["members"]:
         scores = (row.get(split, {}) for split in shown)
         dice = (decimals(one[main_dice(one)]) if one else "" for one in scores)

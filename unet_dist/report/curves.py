@@ -85,7 +85,7 @@ def draw_curves(
         plots.append(axes)
     x = _column(steps, "step")
     _draw_noisy(plots[0], x, _column(steps, "loss"), LINE_COLOURS[0])
-    _draw_noisy(plots[1], x, _column(steps, "dice"), LINE_COLOURS[0], label="training batches")
+    _draw_noisy(plots[1], x, _column(steps, "dice"), LINE_COLOURS[0], label="training, pooled")
     _draw_evals(plots[1], evals)
     plots[2].plot(x, _column(steps, "lr"), color=LINE_COLOURS[0])
     plots[2].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))

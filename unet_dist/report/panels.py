@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.data.colours import class_colours
+from unet_dist.data.colours import class_colours, object_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.evaluate import overlays
 from unet_dist.evaluate.metrics import hard_prediction
@@ -45,8 +45,19 @@ MEANINGS_OF_SEVERAL = (
 predicted."""
 
 
-def column_names(*, several: bool) -> tuple[str, str, str, str]:
+MEANINGS_OF_OBJECTS = (
+    (WHITE, "found: overlaps a true object by more than half"),
+    (ORANGE, "false, merged or split"),
+    (BLUE, "missed"),
+    (GREY, "not counted"),
+)
+"""Of single objects."""
+
+
+def column_names(*, several: bool, objects: bool = False) -> tuple[str, str, str, str]:
     """Over the four pictures."""
+    if objects:
+        return "image", "true objects", "objects found", "errors"
     if several:
         return "image", "truth", "most probable class", "errors: class wrongly predicted"
     return "image", "truth", "predicted probability", "errors"
@@ -55,6 +66,16 @@ def column_names(*, several: bool) -> tuple[str, str, str, str]:
 STRIP_SIDE = 420
 """Longer side of a picture of ``strip``, in pixels."""
 STRIP_GAP = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectsShown:
+    """Numbers of objects, 0 where there is none."""
+
+    true_hw: NDArray[np.integer]
+    found_hw: NDArray[np.integer]
+    errors_hw: NDArray[np.uint8]
+    """See ``evaluate.objects.object_errors``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +95,8 @@ class PictureRow:
     """NaN if the image has no foreground, neither drawn nor predicted."""
     class_names: tuple[str, ...] = ()
     """Background first, for the legend of several classes."""
+    objects: ObjectsShown | None = None
+    """Where masks number them: shown in place of classes."""
 
 
 def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
@@ -83,7 +106,10 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
     class in its colour. Errors: white is right, orange is foreground that is not there, blue is
     foreground that was missed. With several classes, whose colours would clash with these: grey is
     right, white was missed, and what is wrong has the colour of the class that was predicted.
+    Single objects each have a colour, and are right, wrong or missed as a whole.
     """
+    if row.objects is not None:
+        return _object_panels(row, row.objects)
     decided_hw = hard_prediction(row.prob_hwk, row.threshold)
     unknown_hw = ~row.fov_hw | (row.truth_hw == IGNORE)
     truth_hw = np.where(unknown_hw, 0, row.truth_hw)
@@ -104,6 +130,23 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
         picture_hwc[unknown_hw] = GREY
     prediction_hwc[~row.fov_hw] = GREY
     return image_bytes(row.image_hwc), shown_hwc, prediction_hwc, errors_hwc
+
+
+def _object_panels(row: PictureRow, objects: ObjectsShown) -> tuple[NDArray[np.uint8], ...]:
+    pictures = [_objects_apart(hw) for hw in (objects.true_hw, objects.found_hw)]
+    pictures.append(ERROR_COLOURS[objects.errors_hw])
+    for picture_hwc in pictures:
+        picture_hwc[~row.fov_hw | (row.truth_hw == IGNORE)] = GREY
+    return image_bytes(row.image_hwc), *pictures
+
+
+def _objects_apart(numbers_hw: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """In colours, of which there are fewer than objects: a black line parts those that touch."""
+    picture_hwc = np.asarray(object_colours(int(numbers_hw.max(initial=0)))[numbers_hw])
+    for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        one, other = numbers_hw[here], numbers_hw[there]
+        picture_hwc[here][(one != other) & (one > 0) & (other > 0)] = BLACK
+    return picture_hwc
 
 
 def shown_panels(row: PictureRow) -> list[NDArray[np.uint8]]:

@@ -37,6 +37,7 @@ from unet_dist.report.page import (
 )
 from unet_dist.report.panels import (
     MEANINGS,
+    MEANINGS_OF_OBJECTS,
     MEANINGS_OF_SEVERAL,
     PictureRow,
     column_names,
@@ -163,7 +164,8 @@ def _comparison_height(rows: Sequence[PictureRow]) -> float:
 
 def _classes(rows: Sequence[PictureRow]) -> int:
     """With the background; 2 where a threshold decides."""
-    return max((row.prob_hwk.shape[2] for row in rows if row.threshold is None), default=2)
+    colours = (row for row in rows if row.threshold is None and row.objects is None)
+    return max((row.prob_hwk.shape[2] for row in colours), default=2)
 
 
 def _class_lines(rows: Sequence[PictureRow]) -> int:
@@ -174,9 +176,10 @@ def _class_lines(rows: Sequence[PictureRow]) -> int:
 
 def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -> None:
     classes = _classes(rows)
+    objects = any(row.objects is not None for row in rows)
     several = classes > 2
     width = _panel_width()
-    for column, name in enumerate(column_names(several=several)):
+    for column, name in enumerate(column_names(several=several, objects=objects)):
         centre = MARGIN + column * (width + GAP) + width / 2
         write_text(figure, centre, top + 0.12, name, size=11, align="center", colour="#333333")
     top += COLUMN_TITLE
@@ -202,7 +205,8 @@ def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -
             part = [(colour, shorten(name, 20)) for colour, name in kinds[first:][:CLASSES_A_LINE]]
             _draw_patches(figure, top + LEGEND / 2, part)
             top += LEGEND
-    _draw_patches(figure, top + LEGEND / 2, MEANINGS_OF_SEVERAL if several else MEANINGS)
+    meanings = MEANINGS_OF_SEVERAL if several else MEANINGS_OF_OBJECTS if objects else MEANINGS
+    _draw_patches(figure, top + LEGEND / 2, meanings)
 
 
 def _draw_patches(figure: "Figure", middle: float, meanings: Sequence[tuple[Rgb, str]]) -> None:

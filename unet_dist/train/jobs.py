@@ -118,7 +118,7 @@ def run_job(
     if comm.rank == 0:
         from unet_dist.report.html import report_html  # as in evaluate_split
 
-        write_text_atomically(run.report, report_html(run, split))
+        write_text_atomically(run.report(split), report_html(run, split))
         write_json(attempt.result(), result)
     barrier(comm)
 
@@ -193,6 +193,7 @@ def evaluate_split(
     # Here, since importing scikit-image takes time that the start of a training need not wait for.
     from unet_dist.evaluate.final import fingerprint_of, measure_samples
     from unet_dist.evaluate.results import plots_of, result_of
+    from unet_dist.train.rows import with_objects
 
     samples = dataset.splits.parts()[split]
     with RecordWriter(run.records(comm.rank)) as records:
@@ -228,6 +229,8 @@ def evaluate_split(
     if comm.rank == 0:
         comm.heartbeat.beat("evaluation", step=trained.step, doing="the report picture")
         rows = _rows(config, dataset, trained.predictor, result)
+        if decision.structure == "objects":
+            rows = with_objects(rows, dataset, samples, decision)
         result["cases"] = _write_cases(run, split, rows)
         write_json(run.evaluation(split), result)
         _draw(run, config, rows, summary, result, comm.world)
@@ -269,7 +272,12 @@ def _write_cases(run: RunDir, split: str, rows: Sequence[PictureRow]) -> list[di
         rows = [*rows[: MOST_CASES // 2], *rows[-MOST_CASES // 2 :]]
     write_files({run.case(split, number): to_png(strip(row)) for number, row in enumerate(rows)})
     return [
-        {"number": number, "id": row.id, "dice": null_if_nan(row.dice)}
+        {
+            "number": number,
+            "id": row.id,
+            "dice": null_if_nan(row.dice),
+            "objects": row.objects is not None,
+        }
         for number, row in enumerate(rows)
     ]
 
@@ -291,7 +299,7 @@ def _draw(
         rows,
         [record for record in records if record["kind"] == "step"],
         [record for record in records if record["kind"] == "eval"],
-        run.picture,
+        run.picture(summary.protocol.split),
         of_members=validations_of_members(run),
         heading=Heading(
             run=run.path.name,

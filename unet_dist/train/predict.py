@@ -88,6 +88,7 @@ def predict_images(
             "written": [by_stem[i["stem"]] for i in job["images"] if i["stem"] in by_stem],
             "skipped": job["skipped"],
             "trained_on": job["trained_on"],
+            "left_out": sum(bool(one["left_out_by"]) for one in by_stem.values()),
             "faults": [fault for part in parts for fault in part[1]],
         }
         if any(part[2] for part in parts):

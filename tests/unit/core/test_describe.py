@@ -41,7 +41,7 @@ def test_a_stopped_prediction_is_told_in_images_and_not_in_steps_of_the_training
     what = {"kind": "predict", "images": ["b", "c", "d"], "skipped": 1, "out": "results"}
     plan, attempt = plan_job(run, what, Placement(simulate=1), Supervision().limits)
     attempt.path.mkdir(parents=True)
-    common = {"skipped": 1, "trained_on": 0, "faults": []}
+    common = {"skipped": 1, "trained_on": 0, "left_out": 0, "faults": []}
 
     far = {"images_done": 2, "images": 4}
     write_json(attempt.result(), {**common, "written": [{"stem": "b"}], **far})

@@ -127,7 +127,13 @@ def test_training_images_of_a_run_are_told_and_it_has_one_view(
 def test_the_summary_says_how_many_images_were_trained_on(tmp_path: Path, images: Path) -> None:
     run = RunDir(tmp_path / "run")
     begun(run, images, "seed")
-    answer: dict[str, Any] = {"written": [{}] * 5, "skipped": 0, "trained_on": 3, "faults": []}
+    answer: dict[str, Any] = {
+        "written": [{}] * 5,
+        "skipped": 0,
+        "trained_on": 3,
+        "left_out": 0,
+        "faults": [],
+    }
     assert "3 of the images were trained on" in describe_predictions(
         run.load_config().data.names, "out", "done", answer
     )
@@ -137,13 +143,32 @@ def test_the_summary_says_how_many_images_were_trained_on(tmp_path: Path, images
     )
 
 
+def test_scores_against_truths_are_told_and_whose_prediction_an_image_of_folds_is() -> None:
+    pixels = {"correct (TP)": 1_000, "false (FP)": 200, "missed (FN)": 50}
+    written = [{"stem": "a", "pixels": pixels}, {"stem": "b", "pixels": pixels}, {"stem": "c"}]
+    answer = {"written": written, "skipped": 0, "trained_on": 0, "left_out": 2, "faults": []}
+    text = describe_predictions(["background", "cell"], "out", "done", answer)
+    assert "2 images of the data set, each predicted by the one fold that left it out" in text
+    assert (
+        "pixels of 2 images against the truth: correct (TP) 2,000, false (FP) 400, missed (FN) "
+        "100; Dice 0.8889, pooled"
+    ) in text
+    classes = {"of the right class": 3, "of another class, or background in truth": 4}
+    answer = {**answer, "written": [{"stem": "a", "pixels": classes}], "left_out": 0}
+    text = describe_predictions(["background", "a", "b"], "out", "done", answer)
+    assert "of the right class 3, of another class, or background in truth 4, pooled" in text
+    assert "fold" not in text
+    nothing = {**answer, "written": [{"stem": "a", "pixels": dict.fromkeys(pixels, 0)}]}
+    assert "Dice" not in describe_predictions(["background", "cell"], "out", "done", nothing)
+
+
 def test_equal_notes_are_told_once_and_none_hides_another_kind() -> None:
     plain = "all of it is predicted"
     written: list[dict[str, Any]] = [{"stem": f"s{n}", "notes": [plain]} for n in range(7)]
     written[6]["notes"] = [plain, "its brightest pixel is 0.062"]
     written += [{"stem": f"d{n}", "notes": [f"its brightest pixel is 0.0{n}"]} for n in range(5)]
     written.append({"stem": "large", "notes": ["its cells are not numbered"]})
-    answer = {"written": written, "skipped": 1, "trained_on": 1, "faults": []}
+    answer = {"written": written, "skipped": 1, "trained_on": 1, "left_out": 0, "faults": []}
     lines = describe_predictions(["background", "cell"], "out", "done", answer).splitlines()
     assert lines == [
         "13 predictions in out, 1 was there already",

@@ -120,7 +120,7 @@ def test_time_left_comes_from_steps_after_the_first_which_compiles(tmp_path: Pat
         ("step", {"step": 24, "step_s": 1.0, **STEP}),
     )
     first, last = [line for line in text.splitlines() if line.startswith("step ")]
-    assert first.startswith("step 1/24  loss 0.5000  Dice 0.7500  4.0 images/s")
+    assert first.startswith("step 1/24  loss 0.5000  batch Dice 0.7500  4.0 images/s")
     assert "left" not in first
     assert last.startswith("step 24/24")
     assert last.endswith("left 0:00")

@@ -50,7 +50,7 @@ def test_how_large_numbered_objects_are_is_told_with_the_resize(write_folder, wr
     of_64, of_4 = 2 * (64 / np.pi) ** 0.5, 2 * (4 / np.pi) ** 0.5
     assert report.facts.objects.diameters == pytest.approx((of_4, of_64, of_64))
     line = "objects: 11; their median diameter is 2.26 to 9.03 pixels by image, 9.03 in the middle"
-    assert f"{line}; data.object_size=6 resizes images by 0.665 to 2.5\n" in report.to_text()
+    assert f"{line}; data.object_size=6 resizes images by 0.665 to 2.5 (at " in report.to_text()
     assert json.loads(report.to_json())["facts"]["objects"]["size"] == 6
     assert f"{line}\n" in report_of(root, mask="instances").to_text()
     assert report_of(write_folder(10)).facts.objects is None

@@ -517,7 +517,7 @@ def test_the_report_of_folds_is_written_again_after_their_summary(run: RunDir) -
         fitting=(1,),
         console=Console(file=io.StringIO()),
     ).lead()
-    seen = Page(run.report.read_text())
+    seen = Page(run.report("test").read_text())
     assert "Cross-validation, 2 folds" in seen.text
     assert "Dice of the test images" in seen.text
 
@@ -530,7 +530,7 @@ def test_the_command_writes_the_split_that_was_asked_for_where_it_was_asked_to(
     for split in ("val", "test"):
         run.evaluation(split).write_text(json.dumps(evaluation(split=split)))
     report(run.path)
-    assert "Metrics of the test split" in Page(run.report.read_text()).text
+    assert "Metrics of the test split" in Page(run.report("test").read_text()).text
     out = tmp_path / "validation.html"
     capsys.readouterr()
     report(run.path, split="val", out=out, as_json=True)
@@ -546,10 +546,10 @@ def test_the_command_writes_the_split_that_was_asked_for_where_it_was_asked_to(
 def test_a_browser_shows_it_whole_offline_and_without_a_complaint(
     run: RunDir, tmp_path: Path
 ) -> None:
-    run.report.write_text(page(run)[0])
+    run.report("test").write_text(page(run)[0])
     with browser_tab(str(find_browser()), tmp_path / "profile") as tab:
         tab.set_width(900)
-        tab.open(run.report.as_uri())
+        tab.open(run.report("test").as_uri())
         assert (
             tab.value("document.title")
             == "a run, v, format folder: Dice 0.8100 (95 %: 0.800 to 0.820)"

@@ -9,6 +9,7 @@ from PIL import Image
 from unet_dist.data.colours import class_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.errors import UserError
+from unet_dist.evaluate.objects import object_errors
 from unet_dist.report.curves import curves_png, draw_curves
 from unet_dist.report.page import new_figure
 from unet_dist.report.panels import (
@@ -18,6 +19,7 @@ from unet_dist.report.panels import (
     ORANGE,
     RIGHT,
     WHITE,
+    ObjectsShown,
     PictureRow,
     panels,
 )
@@ -188,7 +190,7 @@ def test_short_runs_have_whole_steps_and_a_legend_beside_their_curves(count):
         shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
         assert shown == list(range(1, count + 1))
     legend = figure.axes[1].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["training batches", "val"]
+    assert [text.get_text() for text in legend.get_texts()] == ["training, pooled", "val"]
     box, curves = legend.get_window_extent(), figure.axes[1].bbox
     assert box.y0 >= curves.y1 - 0.5
     assert curves.x0 + 40 < box.x0  # behind the title
@@ -227,6 +229,33 @@ def test_the_report_of_folds_holds_the_curve_of_each(tmp_path):
     for colour in ((0, 0x72, 0xB2), (0xD5, 0x5E, 0)):
         assert has_colour(pixels_of(tmp_path / "folds.png"), colour)
         assert not has_colour(pixels_of(tmp_path / "none.png"), colour)
+
+
+def test_single_objects_have_colours_and_are_right_or_wrong_as_a_whole(tmp_path):
+    true, found = np.zeros((2, 12, 20), np.int64)
+    true[2:6, 1:5], true[2:6, 5:9], true[8:11, 1:5] = 1, 8, 3  # 8 has the colour of 1
+    found[2:6, 1:4], found[8:11, 10:14] = 4, 2
+    errors = object_errors(true, found)
+    row = replace(
+        picture_row(size=(12, 20), classes=3),
+        truth_hw=np.zeros((12, 20), np.uint8),
+        fov_hw=np.arange(20)[None] < np.full((12, 1), 19),
+        objects=ObjectsShown(true_hw=true, found_hw=found, errors_hw=errors),
+    )
+    _, truth, shown, wrong = panels(row)
+    assert truth[3, 2].tolist() == truth[3, 7].tolist() == [86, 180, 233]
+    assert truth[3, 4].tolist() == [0, 0, 0], "a line between two that touch"
+    assert truth[9, 2].tolist() == [0, 158, 115]
+    assert shown[3, 2].tolist() == [240, 228, 66]
+    assert wrong[3, 2].tolist() == [255, 255, 255]
+    assert wrong[3, 4].tolist() == [0, 0, 0], "of a true object that was found"
+    assert wrong[9, 12].tolist() == [230, 159, 0]
+    assert wrong[3, 6].tolist() == wrong[9, 2].tolist() == [0, 114, 178]
+    assert wrong[0, 19].tolist() == truth[0, 19].tolist() == [70, 74, 82]
+    page_of([row], tmp_path / "objects.png")
+    pixels = pixels_of(tmp_path / "objects.png")
+    assert has_colour(pixels, (230, 159, 0))
+    assert has_colour(pixels, (0, 158, 115))
 
 
 def test_a_report_can_be_made_before_there_is_anything_to_report(tmp_path):

@@ -54,12 +54,13 @@ def survey(
     labels: LabelMap | None,
     *,
     where: str,
+    known: Sequence[str] = (),
     on_progress: Progress,
 ) -> Survey:
     """Reads everything once, before anything is written.
 
     Args:
-        labels: None numbers all labels in natural order.
+        labels: None numbers all labels, the known ones first and the others in natural order.
 
     Raises:
         UserError: with all faults of all files.
@@ -84,7 +85,7 @@ def survey(
             ]
         on_progress(index + 1, len(names))
     if labels is None and not faults:
-        labels = all_labels([*shapes, *source.labels])
+        labels = all_labels([*shapes, *source.labels], known)
     if labels is not None:
         for label, number in shapes.items():
             if fault := labels.fault(label):

@@ -67,9 +67,10 @@ def list_labels(labels: Sequence[str], others: Others = "refuse") -> LabelMap:
     return LabelMap(numbers={label: n for n, label in enumerate(real, 1)}, others=others)
 
 
-def all_labels(seen: Iterable[str], others: Others = "refuse") -> LabelMap:
-    """Every label, in natural order."""
-    return list_labels(sorted({*seen} - {BACKGROUND, IGNORED}, key=natural_key), others)
+def all_labels(seen: Iterable[str], known: Sequence[str] = ()) -> LabelMap:
+    """Every label: those that are known in their order, the others after them in natural order."""
+    new = {*seen} - {BACKGROUND, IGNORED, *known}
+    return list_labels([*known, *sorted(new, key=natural_key)])
 
 
 def read_label_map(path: Path, others: Others = "refuse") -> LabelMap:

@@ -89,10 +89,12 @@ def is_predicted(folder: Path) -> bool:
     return any(folder.glob(RECORDS))
 
 
-def numbered_beside(folder: Path) -> str:
-    """The file name of some predicted object or cell numbers, empty without any."""
-    pictures = (path for path in files_of(folder, Listing()).values())
-    return min((path.name for path in pictures if path.stem.endswith(NUMBERED)), default="")
+def numbers_objects(folder: Path) -> bool:
+    """Whether predictions in it number single objects. Cells don't count: of membranes one corrects
+    the membranes."""
+    return is_predicted(folder) and any(
+        stem.endswith(NUMBERED[0]) for stem in files_of(folder, Listing())
+    )
 
 
 def predicted_names(folder: Path) -> list[tuple[str, ...]]:

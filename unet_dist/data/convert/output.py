@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,23 @@ def check_output(out: Path, inputs: Sequence[Path], *, force: bool) -> None:
         raise UserError(str(out), "exists: name another folder, or replace this one by --force")
 
 
-def drew_instances(source: Path) -> bool:
-    """Whether a conversion wrote the folder from masks that number objects."""
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What a folder of Labelme files was made of, as far as that is known."""
+
+    instances: bool = False
+    """Each shape is an object of its own."""
+    labels: tuple[str, ...] = ()
+    """Of the classes from 1 on."""
+
+
+def drawing_of(source: Path) -> Drawn:
+    """From the record, if a conversion wrote the folder."""
     record = source / RECORD
-    return record.is_file() and read_yaml_mapping(record).get("instances") is True
+    tree = read_yaml_mapping(record) if record.is_file() else {}
+    names = tree.get("names")
+    labels = names[1:] if isinstance(names, list) else []
+    return Drawn(instances=tree.get("instances") is True, labels=tuple(map(str, labels)))
 
 
 def raise_faults(where: str, faults: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from unet_dist.config_file import load_config
 from unet_dist.data.check import check_dataset
 from unet_dist.data.convert import labelme
 from unet_dist.data.convert.labelme import Pen, open_labelme
-from unet_dist.data.convert.labels import all_labels
+from unet_dist.data.convert.labels import list_labels
 from unet_dist.data.convert.paint import paint_numbers
 from unet_dist.errors import UserError
 
@@ -496,4 +496,4 @@ def test_any_json_gives_a_picture_that_can_be_painted_or_a_user_error(
             picture = source.read(0)
         except UserError:
             continue
-        assert paint_numbers(picture, all_labels(["x"], "ignore")).mask_hw.shape == SIZE
+        assert paint_numbers(picture, list_labels(["x"], "ignore")).mask_hw.shape == SIZE

@@ -102,15 +102,32 @@ def test_simplification_saves_points(dataset: Path, tmp_path: Path) -> None:
     assert points[0] > points[1] > points[2]
 
 
+def test_classes_keep_their_numbers_on_the_way_back_without_a_list(tmp_path: Path) -> None:
+    predictions(tmp_path, {"a": ["background", "z-inside", "border"]})
+    to_labelme(tmp_path)
+    run(tmp_path / "out", tmp_path / "back")
+    (before,) = [np.asarray(Image.open(tmp_path / "m" / "a_mask.png"))]
+    (after,) = masks_of(tmp_path / "back")
+    assert np.array_equal(before, after)
+    file = tmp_path / "out" / "a.json"
+    tree = json.loads(file.read_text())
+    tree["shapes"][0]["label"] = "a new one"
+    file.write_text(json.dumps(tree))
+    told = run(tmp_path / "out", tmp_path / "more").stdout
+    assert [line.split(": ")[0].split() for line in told.splitlines()[1:4]] == [
+        ["1", "z-inside"],
+        ["2", "border"],
+        ["3", "a", "new", "one"],
+    ]
+
+
 def test_instances_survive_the_round_trip(tmp_path: Path) -> None:
     write_synthetic("nuclei", tmp_path / "data", count=2, size=64, seed=0)
     run(tmp_path / "data" / "config.yaml", tmp_path / "l", "--to", "labelme", "--tolerance", "0")
-    told = run(tmp_path / "l", tmp_path / "back", "--instances").stdout
-    assert "--instances numbers them" not in told
+    told = run(tmp_path / "l", tmp_path / "back").stdout  # the record says that they are objects
     assert f"configs/dsb2018.yaml data.root={tmp_path / 'back'} data.masks=masks" in told
-    told = run(tmp_path / "l", tmp_path / "merged", "--labels", "object").stdout
-    assert "those that touch are one in these masks; --instances numbers them" in told
-    assert "dsb2018" not in told
+    assert "dsb2018" not in run(tmp_path / "l", tmp_path / "merged", "--classes").stdout
+    assert {*np.unique(masks_of(tmp_path / "merged")).tolist()} == {0, 1}
     for before, after in zip(masks_of(tmp_path / "data"), masks_of(tmp_path / "back"), strict=True):
         pairs = {*zip(before.ravel().tolist(), after.ravel().tolist(), strict=True)}
         assert len(pairs) == len(np.unique(before)) == len(np.unique(after))
@@ -357,14 +374,18 @@ def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path, ending
     (tmp_path / "m" / "a_prediction.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="holds predictions: add --to labelme --images IMAGES"):
         run(tmp_path / "m", tmp_path / "new")
-    told = to_labelme(tmp_path, "--force").stdout
-    assert f"--instances draws those that are numbered, as in a_{ending}.png" in told
-    assert (
-        "numbered, as in"
-        not in to_labelme(tmp_path, "--instances", "--labels", "cell", "--force").stdout
-    )
-    shapes = json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]
-    assert sorted(shape["group_id"] for shape in shapes) == [1, 2]
+
+    def groups(*options: str) -> list[int | None]:
+        to_labelme(tmp_path, "--force", *options)
+        shapes = json.loads((tmp_path / "out" / "a.json").read_text())["shapes"]
+        return [shape["group_id"] for shape in shapes]
+
+    assert sorted(groups("--instances")) == [1, 2]
+    classes = groups("--classes", "--min-area", "0")
+    assert classes != sorted(groups("--instances"))
+    # Objects are what one corrects of nuclei; of membranes it is these, not the cells.
+    usual = groups() if ending == "objects" else groups("--min-area", "0")
+    assert (sorted(usual) == [1, 2]) if ending == "objects" else (usual == classes)
 
 
 @pytest.mark.parametrize(
