@@ -180,6 +180,10 @@ def test_the_summary_gives_each_fold_the_images_that_it_left_out(tmp_path: Path)
     text = describe_summary(summary)
     assert "over folds, test: mean and standard deviation (SD)\n  dice 0.5000  SD 0.0000" in text
     assert "test, by the ensemble: Dice 0.7500" in text
+    assert text.splitlines()[0].endswith("test Dice   threshold")
+    for row in summary["members"]:  # of several classes the most probable one wins
+        row["threshold"] = None
+    assert describe_summary(summary).splitlines()[0].endswith("test Dice")
     assert text.endswith("As agreed.")
     assert text.count("As agreed.") == 1
     summary["test"]["plots"]["confusion"] = [[0, 85], [0, 15]]

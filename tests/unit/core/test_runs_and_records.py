@@ -68,6 +68,16 @@ def test_a_second_job_in_the_same_run_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_the_report_of_another_part_takes_nothing_from_that_of_the_training(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    write_json(run.dataset, {"splits": {"train": [1, 2], "val": [3], "test": []}})
+    assert (run.report("val").name, run.picture("val").name) == ("report.html", "report.png")
+    assert (run.report("train").name, run.picture("train").name) == (
+        "report_train.html",
+        "report_train.png",
+    )
+
+
 def test_attempts_are_never_overwritten(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert run.next_attempt() == 0

@@ -185,6 +185,11 @@ def test_the_command_prints_the_difference_or_one_json_object(tmp_path):
     assert (
         "A would no longer be better without the 2 of 3 images that favour it most" in said.output
     )
+    same = CliRunner().invoke(
+        app, ["compare", str(a), str(written(tmp_path / "c", [0.95, 0.8, 0.7]))]
+    )
+    assert "every image has the same on both sides" in same.output
+    assert "largest differences" not in same.output
     back = CliRunner().invoke(app, ["compare", str(b), str(a)])
     assert "B would no longer be better without the 2 of 3" in back.output
     tree = json.loads(both.stdout)

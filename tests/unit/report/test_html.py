@@ -530,7 +530,10 @@ def test_the_command_writes_the_split_that_was_asked_for_where_it_was_asked_to(
     for split in ("val", "test"):
         run.evaluation(split).write_text(json.dumps(evaluation(split=split)))
     report(run.path)
-    assert "Metrics of the test split" in Page(run.report("test").read_text()).text
+    assert "Metrics of the test split" in Page((run.path / "report.html").read_text()).text
+    report(run.path, split="val")
+    assert "Metrics of the test split" in Page((run.path / "report.html").read_text()).text
+    assert "Metrics of the val split" in Page((run.path / "report_val.html").read_text()).text
     out = tmp_path / "validation.html"
     capsys.readouterr()
     report(run.path, split="val", out=out, as_json=True)
