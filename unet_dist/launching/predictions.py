@@ -12,6 +12,7 @@ from unet_dist.data.sample import ImageRef
 from unet_dist.errors import UserError
 from unet_dist.evaluate.inputs import list_images, truths_in, truths_of_dataset, views_of_dataset
 from unet_dist.evaluate.numbering import numbering_of
+from unet_dist.launching.copies import Copies
 from unet_dist.runs import RunDir
 from unet_dist.train.checkpoint import load_best
 from unet_dist.train.made_by import made_by
@@ -62,10 +63,11 @@ def list_inputs(
         without = len(inputs) - len(truths)
     views = views_of_dataset(dataset, inputs) if dataset.config.fov == "file" else {}
     training = training_of(folder)
+    copies = Copies(training.sample_ids)
     listed = []
     for image in inputs:
         ref = _resolved(image.ref)
-        sample = training.sample_ids.get(ref, "")
+        sample = training.sample_ids.get(ref) or copies.id_of(ref)
         listed.append(
             {
                 **ref.to_json(),

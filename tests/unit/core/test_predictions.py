@@ -76,7 +76,8 @@ def test_an_image_of_the_data_set_is_predicted_by_the_fold_that_left_it_out(
     run = RunDir(tmp_path / "run")
     config = begun(run, images, "fold")
     elsewhere = tmp_path / "elsewhere.png"
-    shutil.copy(next((images / "images").iterdir()), elsewhere)
+    # Another file, though it shows the same.
+    elsewhere.write_bytes(next((images / "images").iterdir()).read_bytes() + b"\0")
     listed = listed_of(run, config, [images / "images", elsewhere])
     left_out = {
         sample["id"]: name
@@ -109,6 +110,35 @@ def test_training_images_of_seeds_are_told(tmp_path: Path, images: Path) -> None
     assert {one["sample"] for one in listed.values() if one["trained_on"]} == trained_on
     assert not any(one["left_out_by"] for one in listed.values())
     check_views(run, list(listed.values()))
+
+
+def test_a_copy_of_a_training_image_is_recognised_by_its_content(
+    tmp_path: Path, images: Path
+) -> None:
+    ensemble = RunDir(tmp_path / "run")
+    config = begun(ensemble, images, "seed")
+    run = ensemble.member("seed_0")
+    splits = read_json(run.dataset)["splits"]
+    seen, kept = splits["train"][0], splits["test"][0]
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for name, sample in (("b", seen), ("c", kept)):
+        source = images / "images" / Path(sample["image"]["path"]).name
+        shutil.copy(source, copies / f"{name}.png")
+    changed = bytearray((copies / "b.png").read_bytes())
+    changed[-1] ^= 1  # as large, and the same in its middle
+    (copies / "d.png").write_bytes(changed)
+    listed = listed_of(run, config, [copies])
+    assert {stem: (one["sample"], one["trained_on"]) for stem, one in listed.items()} == {
+        "b": (seen["id"], True),
+        "c": (kept["id"], False),
+        "d": ("", False),
+    }
+    (images / "images").rename(images / "elsewhere")
+    try:
+        assert listed_of(run, config, [copies])["b"]["sample"] == ""
+    finally:
+        (images / "elsewhere").rename(images / "images")
 
 
 def test_training_images_of_a_run_are_told_and_it_has_one_view(
