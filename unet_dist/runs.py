@@ -145,9 +145,11 @@ class RunDir:
         return self.path / f"report{self._suffix(split)}.png"
 
     def _suffix(self, split: str) -> str:
-        """Empty for the part that a training ends with: another one takes nothing from it."""
+        """Empty for the part that a training ends with: another one takes nothing from it. An
+        overfit check ends with what it learns."""
         parts = read_json(self.dataset).get("splits", {}) if self.dataset.is_file() else {}
         last = next((part for part in SPLITS if parts.get(part)), split)
+        last = "train" if self.overfit.is_dir() else last
         return "" if split == last else f"_{split}"
 
     def records(self, rank: int) -> Path:

@@ -28,7 +28,7 @@ def test_a_sound_image_is_learnt_by_heart_on_two_ranks(vessels: Path, tmp_path: 
     assert result["dice"] > 0.95
     assert result["images"] == 1
     assert len(steps_of(run, "step")) == result["checkpoint_step"] < config.train.epochs
-    assert folder.picture("test").exists()
+    assert (folder.path / "report.png").exists()
     [image] = (folder.overfit / "images").iterdir()
     assert Image.open(image).size == (32, 32)
     assert "--resume" in train(*check, code=2).stderr

@@ -43,7 +43,7 @@ def test_a_training_is_profiled(tmp_path: Path, tiny: list[str]) -> None:
 
 
 def test_a_rank_that_stands_still_before_each_step_is_named(tmp_path: Path, vessels: Path) -> None:
-    run = launch_planted("steps", tmp_path, vessels, seconds=0.6)
+    run = launch_planted("steps", tmp_path, vessels, seconds=1.5)
     answer = json_of(run_program("profile", "analyze", run.profiles, "--json"))
     assert [(late["rank"], late["cause"]) for late in answer["stragglers"]] == [(1, "host")]
     assert answer["advice"][0]["rule"] == "late_rank"

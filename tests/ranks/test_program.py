@@ -49,7 +49,7 @@ def test_a_run_leaves_everything_one_looks_for(run: Path) -> None:
     assert "Traceback" not in log, "what follows a failure would be read as its cause"
     evaluation = read_json(folder.evaluation("test"))
     assert evaluation["threshold_source"] == "validation"
-    assert folder.report.read_text().count("data:image/png") == 2 + len(evaluation["cases"])
+    assert folder.report("test").read_text().count("data:image/png") == 2 + len(evaluation["cases"])
     chosen = [r for r in read_records(folder.records(0)) if r["kind"] == "eval" and r["best"]][-1]
     assert chosen["step"] == evaluation["checkpoint_step"]
     assert max(dice for _, dice in chosen["dice_by_threshold"]) <= chosen["dice"] + 1e-5
@@ -74,8 +74,9 @@ def test_eval_prints_one_json_object_with_the_documented_keys(run: Path) -> None
     assert fingerprint["images"] == [image["id"] for image in result["per_image"]]
 
 
-def test_a_run_compared_with_itself_does_not_differ(run: Path) -> None:
-    done = run_program("compare", run, run, "--metric", "hausdorff_95", "--json")
+def test_a_run_compared_with_its_copy_does_not_differ(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    done = run_program("compare", run, copy, "--metric", "hausdorff_95", "--json")
     assert done.returncode == 0, done.stderr
     result = json_of(done)
     assert (result["difference"], result["p_value"], result["images"]) == (0, None, 2)
