@@ -16,8 +16,7 @@ LINE_WIDTH, POINT_RADIUS = 10.0, 5.0
 TOLERANCE = 0.75
 """Smooths the stairs of slanted lines, whose corners are 0.71 aside, and little else."""
 SPECK = 10
-"""Pixels. What is smaller in a prediction is noise rather than a structure that somebody would
-correct. Objects that were told apart, and masks that somebody drew, are kept."""
+"""Pixels. What is smaller in a prediction is noise; numbered objects and drawn masks are kept."""
 
 Source = Annotated[
     Path,
@@ -250,13 +249,14 @@ def _to_folder(request: Request) -> None:
             opened, found, out, instances=instances, record=record, on_progress=on_progress
         )
     yaml_path = out / "data.yaml"
+    quoted = shlex.quote(str(yaml_path))
     lines = [f"{counted(done.images, 'image')} with {counted(done.objects, 'object')} in {out}"]
     for label, number in sorted(found.labels.numbers.items(), key=lambda item: item[1]):
         shown = "" if instances else f"{number:3d} "  # no mask has class numbers then
         lines.append(f"  {shown}{label}: {counted(done.shapes.get(label, 0), 'shape')}")
     lines += [f"note: {note}" for note in done.notes]
-    lines += ["look at them and train by", f"  unet-dist data check {yaml_path}"]
-    lines.append(f"  unet-dist train {yaml_path} --simulate 2")
+    commands = [f"data check {quoted}", f"train {quoted} --simulate 2"]
+    lines += ["look at them and train by", *(f"  unet-dist {command}" for command in commands)]
     if instances:
         lines.append(
             "or, to tell objects apart that touch, by a recipe such as\n  unet-dist train configs/"

@@ -54,21 +54,19 @@ def judge_objects(
 
 def choose(structure: Structure, scores: Sequence[Sequence[float]]) -> float:
     """The candidate with the highest mean over the images (rows) where it is defined, as the
-    evaluation counts them; without any such image the default. On an image without objects it is 0
-    where one is found, and defined nowhere else."""
+    evaluation counts them; the default if all images are without objects, or none is found. On an
+    image without objects it is 0 where one is found, and defined nowhere else."""
     candidates, default = (
         (DEPTHS, DEFAULT_DEPTH)
         if structure == "partition"
         else (PROBABILITIES, DEFAULT_PROBABILITY)
     )
     values_ic = np.array(scores, np.float64)
-    values_ic = values_ic[~np.isnan(values_ic).all(axis=1)]
-    if not values_ic.size:
-        return default
     defined_ic = ~np.isnan(values_ic)
-    sums_c, numbers_c = np.nansum(values_ic, axis=0), defined_ic.sum(axis=0)
-    means_c = np.where(numbers_c > 0, sums_c / np.maximum(numbers_c, 1), -1)
-    return candidates[int(means_c.argmax())]
+    if not defined_ic.all(axis=-1).any():
+        return default
+    means_c = np.nansum(values_ic, axis=0) / defined_ic.sum(axis=0)
+    return candidates[int(means_c.argmax())] if means_c.any() else default
 
 
 def _counted(native: Example) -> NDArray[np.bool_]:

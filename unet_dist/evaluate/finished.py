@@ -4,6 +4,7 @@ The record is removed before the files of an image are replaced and written afte
 it stands its files are whole and were made as it says.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ def show_results(
     path.unlink(missing_ok=True)
     for name in former:  # such as numbers of objects that are no longer looked for
         if name.startswith(f"{stem}_") and folder / name not in parts:
-            (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError, ValueError):  # no name that we gave, then
+                (folder / name).unlink(missing_ok=True)
     for final, part in parts.items():
         part.replace(final)
     write_json(path, record.to_json())

@@ -184,17 +184,20 @@ def counted_objects(
     predicted_objects: NDArray[np.integer],
     counted_hw: NDArray[np.bool_],
     min_size: int,
-) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """What counts of both. An object of which the field of view, or pixels that don't count, leave
-    less than ``min_size`` cannot be found, so it is neither missed nor, where it is, false.
+) -> tuple[Regions, Regions]:
+    """What counts of both, numbered from 1 on, whatever numbers the files have. An object of which
+    the field of view, or pixels that don't count, leave less than ``min_size`` cannot be found, so
+    it is neither missed nor, where it is, false.
     """
-    counted_hw = counted_hw & ~_cut_below(true_objects, counted_hw, min_size)
-    kept_hw = counted_hw & ~_cut_below(predicted_objects, counted_hw, min_size)
-    return np.where(counted_hw, true_objects, 0), np.where(kept_hw, predicted_objects, 0)
+    true = renumbered(true_objects).astype(np.int32)
+    predicted = renumbered(predicted_objects).astype(np.int32)
+    counted_hw = counted_hw & ~_cut_below(true, counted_hw, min_size)
+    kept_hw = counted_hw & ~_cut_below(predicted, counted_hw, min_size)
+    return np.where(counted_hw, true, 0), np.where(kept_hw, predicted, 0)
 
 
 def _cut_below(
-    objects_hw: NDArray[np.integer], counted_hw: NDArray[np.bool_], min_size: int
+    objects_hw: Regions, counted_hw: NDArray[np.bool_], min_size: int
 ) -> NDArray[np.bool_]:
     """Pixels of the objects that are smaller than that, but would not be if all pixels counted."""
     most = int(objects_hw.max(initial=0)) + 1

@@ -1,5 +1,6 @@
 """Which image of a data set an image is a copy of, wherever it lies and whatever it is called."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,27 +10,43 @@ from unet_dist.evaluate.fingerprint import FileDigests
 SKETCH = 4096
 """Bytes from the middle of a file: images that are not compressed all have the same size."""
 
+Known = tuple[ImageRef, str]
+
 
 class Copies:
-    """Files of a data set by their content; most are told apart by their size alone."""
+    """Files of a data set by their content; most are told apart by their size alone. Those that
+    were moved, or may not be read, are no reason to fail."""
 
     def __init__(self, sample_ids: Mapping[ImageRef, str]) -> None:
         self._digests = FileDigests()
-        self._of_size: dict[int, list[tuple[ImageRef, str]]] = {}
+        self._of_size: dict[int, list[Known]] = {}
+        self._of_sketch: dict[int, dict[bytes, list[Known]]] = {}
         for ref, id_ in sample_ids.items():
-            if ref.path.is_file():  # the data set may have been moved since
+            with contextlib.suppress(OSError):
                 self._of_size.setdefault(ref.path.stat().st_size, []).append((ref, id_))
 
-    def id_of(self, image: ImageRef) -> str:
-        """Of the sample that has the same bytes and page; empty without one."""
-        for known, id_ in self._of_size.get(image.path.stat().st_size, ()):
-            if known.page == image.page and self._same(known.path, image.path):
-                return id_
-        return ""
+    def ids_of(self, image: ImageRef) -> list[str]:
+        """Of the samples that have the same bytes and page."""
+        size = image.path.stat().st_size
+        if size not in self._of_size:
+            return []
+        if size not in self._of_sketch:
+            self._of_sketch[size] = _by_sketch(self._of_size[size])
+        alike = self._of_sketch[size].get(_sketch(image.path), [])
+        return [
+            id_
+            for known, id_ in alike
+            if known.page == image.page
+            and self._digests.of_file(known.path) == self._digests.of_file(image.path)
+        ]
 
-    def _same(self, one: Path, other: Path) -> bool:
-        alike = _sketch(one) == _sketch(other)
-        return alike and self._digests.of_file(one) == self._digests.of_file(other)
+
+def _by_sketch(files: list[Known]) -> dict[bytes, list[Known]]:
+    found: dict[bytes, list[Known]] = {}
+    for ref, id_ in files:
+        with contextlib.suppress(OSError):
+            found.setdefault(_sketch(ref.path), []).append((ref, id_))
+    return found
 
 
 def _sketch(path: Path) -> bytes:

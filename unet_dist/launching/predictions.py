@@ -29,6 +29,13 @@ class Training:
     left_out_by: Mapping[str, str]
     """Of folds, the one member that predicts an image since its training left it out, by id."""
 
+    def of(self, ids: Sequence[str]) -> tuple[str, bool]:
+        """As which sample an image is predicted, and whether a network that does so was trained on
+        it. An image that the data set holds twice, in two folds, was left out by none of them."""
+        if len({self.left_out_by.get(id_, "") for id_ in ids}) > 1:
+            return "", True
+        return next(iter(ids), ""), any(id_ in self.trained_on for id_ in ids)
+
 
 def training_of(folder: RunDir) -> Training:
     runs = folder.networks()
@@ -67,7 +74,8 @@ def list_inputs(
     listed = []
     for image in inputs:
         ref = _resolved(image.ref)
-        sample = training.sample_ids.get(ref) or copies.id_of(ref)
+        known = training.sample_ids.get(ref)
+        sample, trained_on = training.of([known] if known else copies.ids_of(ref))
         listed.append(
             {
                 **ref.to_json(),
@@ -75,7 +83,7 @@ def list_inputs(
                 "truth": truth.to_json() if (truth := truths.get(image.stem)) else None,
                 "fov": fov.to_json() if (fov := views.get(image.stem)) else None,
                 "sample": sample,
-                "trained_on": sample in training.trained_on,
+                "trained_on": trained_on,
                 "left_out_by": training.left_out_by.get(sample, ""),
             }
         )

@@ -48,7 +48,7 @@ def members_section(run: RunDir) -> dict[str, Any]:
                 "name": row["name"],
                 "cells": [
                     *([str(sizes[row["name"]])] if folds else []),
-                    *(decimals(row[one][leading]) if one in row else "" for one in splits),
+                    *(decimals(row[one].get(leading)) if one in row else "" for one in splits),
                     "" if row.get("threshold") is None else f"{row['threshold']:g}",
                 ],
             }

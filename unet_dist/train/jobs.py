@@ -230,7 +230,7 @@ def evaluate_split(
         comm.heartbeat.beat("evaluation", step=trained.step, doing="the report picture")
         rows = _rows(config, dataset, trained.predictor, result)
         if decision.structure == "objects":
-            rows = with_objects(rows, dataset, samples, decision)
+            rows = with_objects(rows, dataset, samples, decision, comm)
         result["cases"] = _write_cases(run, split, rows)
         write_json(run.evaluation(split), result)
         _draw(run, config, rows, summary, result, comm.world)

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from unet_dist.comm import Communicator
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.sample import IGNORE, Sample
 from unet_dist.evaluate.predictor import Network, Predictor
@@ -34,7 +37,11 @@ def picture_row(
 
 
 def with_objects(
-    rows: Iterable[PictureRow], dataset: Dataset, samples: Sequence[Sample], decision: "Decision"
+    rows: Iterable[PictureRow],
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    decision: "Decision",
+    comm: Communicator,
 ) -> list[PictureRow]:
     """The same with the objects that the final evaluation found."""
     # Here, since importing scikit-image takes time that no training should wait for.
@@ -49,6 +56,7 @@ def with_objects(
     of_id = {sample.id: sample for sample in samples}
     shown = []
     for row in rows:
+        comm.heartbeat.goes_on(f"drawing the objects of {row.id}")
         found_hw = find_objects(
             row.prob_hwk, decision.structure_threshold, min_size=decision.min_object
         )
@@ -56,7 +64,7 @@ def with_objects(
         both = counted_objects(
             dataset.read_objects(of_id[row.id]), found_hw, counted_hw, decision.min_object
         )
-        true_hw, shown_hw = map(renumbered, both)
+        true_hw, shown_hw = (renumbered(one).astype(np.int32) for one in both)
         objects = ObjectsShown(
             true_hw=true_hw, found_hw=shown_hw, errors_hw=object_errors(true_hw, shown_hw)
         )

@@ -22,9 +22,10 @@ from unet_dist.errors import UserError
 from unet_dist.evaluate.finished import PredictionRecord, file_digest, show_results, unfinished
 from unet_dist.evaluate.numbering import numbering_of
 from unet_dist.evaluate.structure import DIVISION
+from unet_dist.launching.copies import Copies
 from unet_dist.launching.datasets import begin_ensemble
 from unet_dist.launching.describe import describe_predictions
-from unet_dist.launching.predictions import check_views, list_inputs
+from unet_dist.launching.predictions import Training, check_views, list_inputs
 from unet_dist.runs import Members, RunDir, read_json, write_json
 
 MADE = {"weights": ["w"]}
@@ -139,6 +140,27 @@ def test_a_copy_of_a_training_image_is_recognised_by_its_content(
         assert listed_of(run, config, [copies])["b"]["sample"] == ""
     finally:
         (images / "elsewhere").rename(images / "images")
+
+
+def test_an_image_that_two_folds_hold_was_left_out_by_none(tmp_path: Path) -> None:
+    refs = []
+    for name in ("a", "b", "c", "new"):
+        (tmp_path / name).write_bytes(b"x" * 9000 if name in "ab" else name.encode() * 9000)
+        refs.append(ImageRef(path=tmp_path / name))
+    a, b, c, new = refs
+    copies = Copies({a: "a", b: "b", c: "c", ImageRef(path=tmp_path / "moved"): "d"})
+    copy = tmp_path / "copy"
+    copy.write_bytes(b"x" * 9000)
+    assert copies.ids_of(ImageRef(path=copy)) == ["a", "b"]
+    assert copies.ids_of(ImageRef(path=copy, page=1)) == []
+    assert copies.ids_of(new) == []
+    training = Training(
+        sample_ids={}, trained_on=frozenset({"c"}), left_out_by={"a": "fold_0", "b": "fold_1"}
+    )
+    assert training.of(["a", "b"]) == ("", True)
+    assert training.of(["a"]) == ("a", False)
+    assert training.of(["d", "c"]) == ("d", True)
+    assert training.of([]) == ("", False)
 
 
 def test_training_images_of_a_run_are_told_and_it_has_one_view(

@@ -184,6 +184,8 @@ def test_objects_that_the_field_of_view_cuts_to_slivers_do_not_count():
     assert measure("a", prob, truth, inside, asked, objects_hw=numbers).objects.predicted == 2
     prob[4:6, 13:20] = 0
     assert measure("a", prob, truth, inside, asked, objects_hw=numbers).objects.predicted == 1
+    far = np.where(numbers == 1, 3_000_000_000, numbers)  # a file may number them as it likes
+    assert measure("a", prob, truth, inside, asked, objects_hw=far).objects.true == 1
     tiny = decision("objects", 0.5, 0.5, min_object=6)
     assert measure("a", prob, truth, inside, tiny, objects_hw=numbers).objects.true == 5
 
@@ -218,7 +220,8 @@ def test_images_without_objects_vote_against_finding_some():
     empty = [0.0] * 6 + [math.nan] * (count - 6)  # nothing is found from there on
     assert choose("objects", [crowded]) == PROBABILITIES[0]
     assert choose("objects", [crowded, empty]) == PROBABILITIES[6]
-    assert choose("objects", [empty]) == PROBABILITIES[0]
+    for nothing in ([empty], [[0.0] * count], [empty, [0.0] * count]):
+        assert choose("objects", nothing) == DEFAULT_PROBABILITY
     assert choose("objects", [[math.nan] * count]) == DEFAULT_PROBABILITY
 
 

@@ -546,7 +546,9 @@ def test_a_record_names_no_other_file_to_be_removed(tmp_path):
     out.mkdir()
     for kept in (tmp_path / "a_far.png", out / "b_mask.png"):
         kept.write_text("mine")
-    forged = {"files": ["../a_far.png", "b_mask.png", 7]}
+    (out / "a_folder").mkdir()
+    names = ["../a_far.png", "b_mask.png", 7, "a_\0", "a_folder", "a_" + "x" * 300]
+    forged = {"files": names}
     (out / "a_prediction.json").write_text(json.dumps(forged))
     predict_file(grey_is_the_probability, task_of(tmp_path / "a.png"), out, settings_of())
     assert (tmp_path / "a_far.png").exists()

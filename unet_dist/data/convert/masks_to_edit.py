@@ -13,7 +13,7 @@ from unet_dist.data.convert.output import raise_faults
 from unet_dist.data.convert.to_labelme import MaskedImage
 from unet_dist.data.dataset import recognise_all
 from unet_dist.data.images import page_count, read_indices
-from unet_dist.data.listing import Listing, closest, files_of
+from unet_dist.data.listing import Listing, closest, files_of, some
 from unet_dist.data.masks import MaskCoding, decode
 from unet_dist.data.sample import ImageRef
 from unet_dist.data.sources import list_samples
@@ -65,6 +65,13 @@ def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[Maske
         listing.faults.append(
             "its predictions number no objects (NAME_objects.png): leave out --instances"
         )
+    with_classes = [stem.removesuffix("_mask") for stem in found if stem.endswith(PREDICTED)]
+    told = {stem.rpartition("_")[0] for stem in predicted}
+    if lacking := [stem for stem in with_classes if stem not in told] if predicted else []:
+        listing.faults.append(
+            f"{some(lacking)}: its objects are not numbered, as those of others are; --classes "
+            "draws the classes of all"
+        )
     references = _pages_of(images, listing)
     if not found:
         listing.faults.append("no mask is in it")
@@ -85,8 +92,9 @@ def masks_of_folder(masks: Path, images: Path, *, instances: bool) -> list[Maske
 
 
 def is_predicted(folder: Path) -> bool:
-    """Whether ``unet-dist predict`` wrote its masks."""
-    return any(folder.glob(RECORDS))
+    """Whether ``unet-dist predict`` wrote its masks; Labelme files may have such a name, too."""
+    first = min(folder.glob(RECORDS), default=None)
+    return first is not None and "shapes" not in read_json(first)
 
 
 def numbers_objects(folder: Path) -> bool:

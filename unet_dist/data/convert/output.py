@@ -54,12 +54,19 @@ class Drawn:
 
 
 def drawing_of(source: Path) -> Drawn:
-    """From the record, if a conversion wrote the folder."""
+    """From the record, if a conversion wrote the folder.
+
+    Raises:
+        UserError: the record was changed into something else.
+    """
     record = source / RECORD
     tree = read_yaml_mapping(record) if record.is_file() else {}
-    names = tree.get("names")
-    labels = names[1:] if isinstance(names, list) else []
-    return Drawn(instances=tree.get("instances") is True, labels=tuple(map(str, labels)))
+    names = tree.get("names") or ["background"]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(str(record), "names must be a list of labels: pass them by --labels")
+    if len(set(names)) < len(names):
+        raise UserError(str(record), "names a label twice: pass them by --labels")
+    return Drawn(instances=tree.get("instances") is True, labels=tuple(names[1:]))
 
 
 def raise_faults(where: str, faults: Sequence[str]) -> None:

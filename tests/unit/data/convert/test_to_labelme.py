@@ -360,6 +360,44 @@ def test_masks_that_number_objects_are_told_by_the_option(tmp_path: Path) -> Non
     assert {shape["label"] for shape in shapes} == {"cell"}
 
 
+def test_an_image_whose_objects_were_not_numbered_is_not_lost(tmp_path: Path) -> None:
+    numbers = np.zeros((8, 8), np.uint16)
+    numbers[1:6, 1:6] = 1
+    for name in ("a", "b"):
+        save(tmp_path / "i" / f"{name}.png", np.zeros((8, 8), np.uint8))
+        save(tmp_path / "m" / f"{name}_mask.png", np.where(numbers > 0, 255, 0).astype(np.uint8))
+        (tmp_path / "m" / f"{name}_prediction.json").write_text('{"schema": 1}')
+    save(tmp_path / "m" / "a_objects.png", numbers)
+    with pytest.raises(UserError, match=r"b: its objects are not numbered.*--classes draws"):
+        to_labelme(tmp_path)
+    assert to_labelme(tmp_path, "--classes").stdout.startswith("2 images with 2 shapes")
+
+
+def test_labelme_files_may_be_called_as_records_are(tmp_path: Path) -> None:
+    predictions(tmp_path, {"a_prediction": ["background", "cup", "disc"]})
+    to_labelme(tmp_path)
+    assert (tmp_path / "out" / "a_prediction.json").is_file()
+    assert run(tmp_path / "out", tmp_path / "back").stdout.startswith("1 image with 2 objects")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["background", "a", "a"], "names a label twice"),
+        (["background", ""], "must be a list of labels"),
+        ("background", "must be a list of labels"),
+        (["background", True], "must be a list of labels"),
+    ],
+)
+def test_a_record_that_was_changed_is_named(tmp_path: Path, names: object, told: str) -> None:
+    predictions(tmp_path, {"a": ["background", "cup", "disc"]})
+    to_labelme(tmp_path)
+    record = tmp_path / "out" / "converted.yaml"
+    record.write_text(yaml.safe_dump({**yaml.safe_load(record.read_text()), "names": names}))
+    with pytest.raises(UserError, match=rf"converted\.yaml: .*{told}"):
+        run(tmp_path / "out", tmp_path / "back")
+
+
 @pytest.mark.parametrize("ending", ["objects", "cells"])
 def test_objects_of_predictions_are_in_files_of_their_own(tmp_path: Path, ending: str) -> None:
     numbers = np.zeros((8, 8), np.uint16)
