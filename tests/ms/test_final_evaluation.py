@@ -13,7 +13,7 @@ from tests.light import Alone
 from unet_dist.config_file import build_config
 from unet_dist.data.dataset import open_dataset
 from unet_dist.data.synthetic import write_synthetic
-from unet_dist.evaluate.candidates import PROBABILITIES
+from unet_dist.evaluate.candidates import DEFAULT_PROBABILITY, PROBABILITIES
 from unet_dist.evaluate.final import decide, fingerprint_of, measure_samples
 from unet_dist.evaluate.fingerprint import PROTOCOL_KEYS
 from unet_dist.evaluate.structure import Structure, structure_of
@@ -85,11 +85,16 @@ def test_objects_with_borders_have_a_threshold_and_a_least_size(tmp_path):
     nuclei = ["data.format=labelmap", "data.classes=3"]
     predictor, dataset = opened(tmp_path, "nuclei", *nuclei, "evaluate.min_object=10000")
     got = decided(predictor, dataset, threshold=None, source="argmax")
-    assert got.structure_threshold in PROBABILITIES
+    assert got.structure_threshold == DEFAULT_PROBABILITY, "no candidate finds an object"
     assert got.structure_source == "validation"
-    [result] = measure_samples(predictor, dataset, dataset.splits.test[:1], got, Alone())
+    found = replace(got, structure_threshold=0.1)
+    [result] = measure_samples(predictor, dataset, dataset.splits.test[:1], found, Alone())
     assert result.model.shape["foreground_dice"] > 0.8
     assert result.model.objects.predicted == 0, "evaluate.min_object drops every object"
+    kept, dataset = opened(tmp_path / "kept", "nuclei", *nuclei)
+    assert decided(kept, dataset, threshold=None, source="argmax").structure_threshold in (
+        set(PROBABILITIES) - {DEFAULT_PROBABILITY}
+    )
     asked, dataset = opened(tmp_path / "a", "nuclei", *nuclei, "evaluate.threshold=0.25")
     configured = decided(asked, dataset, threshold=None, source="argmax")
     assert (configured.structure_threshold, configured.structure_source) == (0.25, "configured")
