@@ -117,10 +117,11 @@ class TakesKeys(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = {option for parameter in self.params for option in parameter.opts}
-        for option in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
+        given = (arg.partition("=")[0] for arg in args if arg.startswith("--"))
+        for option in (option for option in given if option not in options):
             name = option.lstrip("-").replace("-", "_")
             keys = [key for key, _ in known_keys() if name in (key, key.rpartition(".")[2])]
-            if keys and option not in options:
+            if keys:
                 by = " or ".join(f"{key}=VALUE" for key in keys)
                 raise UserError(option, f"is no option: it is set by {by}")
         return super().parse_args(ctx, args)

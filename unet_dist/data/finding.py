@@ -14,7 +14,7 @@ from unet_dist.data.dataset import read_view, size_faults
 from unet_dist.data.facts import LEVELS
 from unet_dist.data.images import read_image, read_indices, to_unit_range
 from unet_dist.data.masks import MaskCoding, count_values, expected_kind, object_borders
-from unet_dist.data.object_size import median_diameter
+from unet_dist.data.object_size import diameters_of, median_or_0
 from unet_dist.data.sample import IGNORE, Sample
 from unet_dist.errors import UserError
 
@@ -74,7 +74,7 @@ def examine(sample: Sample, config: DataConfig) -> Examined:
     unit = to_unit_range(image, config.channels)[view]
     levels = np.rint(unit * (LEVELS - 1)).astype(np.int64)
     inside = unit.astype(np.float64)
-    numbers_hw = np.where(view, mask, 0) if config.has_objects else np.zeros_like(mask)
+    diameters = diameters_of(np.where(view, mask, 0)) if config.has_objects else np.empty(0)
     layout = f"{image.dtype} {image.shape}".encode()
     finding = Finding(
         sample=sample,
@@ -84,8 +84,8 @@ def examine(sample: Sample, config: DataConfig) -> Examined:
         digest=hashlib.blake2b(layout + image.tobytes(), digest_size=16).digest(),
         mask_digest=hashlib.blake2b(mask.tobytes(), digest_size=16).digest(),
         values=count_values(mask),
-        objects=int(np.count_nonzero(np.unique(numbers_hw))),
-        diameter=median_diameter(numbers_hw),
+        objects=len(diameters),
+        diameter=median_or_0(diameters),
         border_pixels=int(object_borders(mask, config.border).sum())
         if expected_kind(config) == "instances_border"
         else 0,

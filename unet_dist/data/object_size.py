@@ -12,14 +12,24 @@ LEAST, MOST = 0.4, 2.5
 """Factors of a resize."""
 
 
-def median_diameter(numbers_hw: NDArray[np.integer]) -> float:
-    """Of circles as large as the objects, in pixels; 0 of an image without any.
+def diameters_of(numbers_hw: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Of circles as large as each of the objects, in pixels.
 
     Args:
         numbers_hw: of the objects, 0 being the background.
     """
     _, areas = np.unique(numbers_hw[numbers_hw > 0], return_counts=True)
-    return float(np.median(2 * np.sqrt(areas / np.pi))) if len(areas) else 0.0
+    return np.asarray(2 * np.sqrt(areas / np.pi))
+
+
+def median_or_0(diameters: NDArray[np.float64]) -> float:
+    """0 of an image without objects."""
+    return float(np.median(diameters)) if len(diameters) else 0.0
+
+
+def median_diameter(numbers_hw: NDArray[np.integer]) -> float:
+    """Of ``diameters_of``; 0 of an image without objects."""
+    return median_or_0(diameters_of(numbers_hw))
 
 
 def resize_numbers(numbers_hw: NDArray[np.integer], size: tuple[int, ...]) -> NDArray[np.integer]:

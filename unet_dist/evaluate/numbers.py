@@ -51,9 +51,7 @@ class Numbers:
         self._prob_hwk[rows], self._fov_hw[rows] = prob_hwk, fov_hw
         self._row = rows.stop
 
-    def found(
-        self, on_phase: Callable[[str], None] = lambda doing: None
-    ) -> tuple[NDArray[np.int32], str]:
+    def found(self, on_phase: Callable[[str], None]) -> tuple[NDArray[np.int32], str]:
         """The numbers, and ``table``.
 
         Args:

@@ -151,24 +151,24 @@ def object_score(
     )
 
 
-def object_errors(
-    true_objects: NDArray[np.integer], predicted_objects: NDArray[np.integer]
-) -> NDArray[np.uint8]:
+def object_errors(true: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Of each pixel (``overlays``): CORRECT in a predicted object that has a partner of IoU above a
     half, FALSE in another one, MISSED in a true object without a partner, off all predicted ones.
+
+    Args:
+        true: small numbers, as ``counted_objects`` gives them; likewise ``predicted``.
     """
-    true, predicted = renumbered(true_objects), renumbered(predicted_objects)
     row, column, shared, union = _pairs(true, predicted)
     found = shared / union > THRESHOLDS[0]
     of_predicted = np.full(int(predicted.max()) + 1, FALSE, np.uint8)
     of_true = np.full(int(true.max()) + 1, MISSED, np.uint8)
     of_predicted[column[found]], of_true[row[found]] = CORRECT, NOTHING
     of_predicted[0] = of_true[0] = NOTHING
-    return np.where(predicted > 0, of_predicted[predicted], of_true[true])
+    return np.asarray(np.where(predicted > 0, of_predicted[predicted], of_true[true]))
 
 
 def _pairs(
-    true: NDArray[np.intp], predicted: NDArray[np.intp]
+    true: NDArray[np.integer], predicted: NDArray[np.integer]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
     """Number of the true and of the predicted object, and pixels of intersection and union, of
     each pair that overlaps: of noise there may be a hundred thousand objects."""

@@ -171,14 +171,14 @@ class Pictures:
             objects_hw: numbers to be drawn in place of the classes.
         """
         image_hwc = self._image.finished()
-        labels_hw: NDArray[Any] = self._labels.finished()
-        colours = self.colours
-        if objects_hw is not None:
-            labels_hw = objects_hw
+        labels_hw: NDArray[np.integer]
+        if objects_hw is None:
+            labels_hw, colours = self._labels.finished(), self.colours
+        else:
+            labels_hw, colours = objects_hw, object_colours(int(objects_hw.max(initial=0)))
             for axis in (0, 1):  # one of the numbers in a block: small objects stay
                 blocks = np.arange(0, objects_hw.shape[axis], self._factor)
                 labels_hw = np.maximum.reduceat(labels_hw, blocks, axis=axis)
-            colours = object_colours(int(objects_hw.max(initial=0)))
         pictures = {"overlay": overlay(image_hwc, labels_hw, colours)}
         if self._errors is not None:
             pictures["errors"] = error_overlay(

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from unet_dist.data.sample import ImageRef
@@ -18,12 +19,18 @@ class Copies:
     were moved, or may not be read, are no reason to fail."""
 
     def __init__(self, sample_ids: Mapping[ImageRef, str]) -> None:
+        self._sample_ids = sample_ids
         self._digests = FileDigests()
-        self._of_size: dict[int, list[Known]] = {}
         self._of_sketch: dict[int, dict[bytes, list[Known]]] = {}
-        for ref, id_ in sample_ids.items():
+
+    @cached_property
+    def _of_size(self) -> dict[int, list[Known]]:
+        """Images that are known by their path need no look at thousands of files."""
+        found: dict[int, list[Known]] = {}
+        for ref, id_ in self._sample_ids.items():
             with contextlib.suppress(OSError):
-                self._of_size.setdefault(ref.path.stat().st_size, []).append((ref, id_))
+                found.setdefault(ref.path.stat().st_size, []).append((ref, id_))
+        return found
 
     def ids_of(self, image: ImageRef) -> list[str]:
         """Of the samples that have the same bytes and page."""

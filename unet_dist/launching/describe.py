@@ -163,8 +163,8 @@ def _against_truths(pixels: Sequence[Mapping[str, int]]) -> list[str]:
     sums = {name: sum(one[name] for one in pixels) for name in pixels[0]}
     right, *wrong = sums.values()
     found = 2 * right + sum(wrong)
-    of_objects = any(name.endswith("(TP)") for name in sums)
-    dice = f"; Dice {2 * right / found:.4f}" if of_objects and found else ""
+    one_class = any(name.endswith("(TP)") for name in sums)
+    dice = f"; Dice {2 * right / found:.4f}" if one_class and found else ""
     listed = ", ".join(f"{name} {number:,}" for name, number in sums.items())
     return [f"pixels of {counted(len(pixels), 'image')} against the truth: {listed}{dice}, pooled"]
 

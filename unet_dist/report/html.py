@@ -25,7 +25,7 @@ from unet_dist.records import read_records
 from unet_dist.report.curves import curves_png, validations_png
 from unet_dist.report.members import members_section, validations_of_members
 from unet_dist.report.origin import command_of, data_set_of, evaluated_on, facts_of, settings_of
-from unet_dist.report.panels import MEANINGS, MEANINGS_OF_OBJECTS, MEANINGS_OF_SEVERAL, column_names
+from unet_dist.report.panels import column_names, meanings_of
 from unet_dist.report.plots import plots_png
 from unet_dist.report.template import data_uri, render, shown_picture
 from unet_dist.runs import RunDir, read_json
@@ -71,7 +71,6 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
     several = len(names) > 2
     records = list(read_records(run.records(0)))
     objects = any(case.get("objects") for case in evaluation["cases"])
-    legend = MEANINGS_OF_OBJECTS if objects else MEANINGS_OF_SEVERAL if several else MEANINGS
     columns = [name for name in SHOWN_PER_IMAGE if name in evaluation["per_image"][0]]
     cases = _cases(run, evaluation)
     half = -(-len(cases) // 2)
@@ -99,7 +98,7 @@ def _page(run: RunDir, evaluation: Mapping[str, Any]) -> str:
         observers=evaluation["observers"],
         members=members_section(run),
         panels=column_names(several=several, objects=objects),
-        legend=legend,
+        legend=meanings_of(several=several, objects=objects),
         colours=[] if objects else list(zip(class_colours(len(names)), names, strict=True))[1:],
         cases={"Worst": cases[:half], "Best": cases[half:][::-1]},
         plots=data_uri(plots),

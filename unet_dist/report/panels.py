@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_dist.data.colours import class_colours, object_colours
+from unet_dist.data.colours import Rgb, class_colours, object_colours
 from unet_dist.data.sample import IGNORE
 from unet_dist.evaluate import overlays
 from unet_dist.evaluate.metrics import hard_prediction
@@ -63,6 +63,13 @@ def column_names(*, several: bool, objects: bool = False) -> tuple[str, str, str
     return "image", "truth", "predicted probability", "errors"
 
 
+def meanings_of(*, several: bool, objects: bool) -> tuple[tuple[Rgb, str], ...]:
+    """The legend below them: colours of the errors."""
+    if objects:
+        return MEANINGS_OF_OBJECTS
+    return MEANINGS_OF_SEVERAL if several else MEANINGS
+
+
 STRIP_SIDE = 420
 """Longer side of a picture of ``strip``, in pixels."""
 STRIP_GAP = 6
@@ -98,6 +105,11 @@ class PictureRow:
     objects: ObjectsShown | None = None
     """Where masks number them: shown in place of classes."""
 
+    @property
+    def unknown_hw(self) -> NDArray[np.bool_]:
+        """Pixels that do not count."""
+        return np.asarray(~self.fov_hw | (self.truth_hw == IGNORE))
+
 
 def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
     """Image, truth, prediction and errors, each as bytes [H, W, 3].
@@ -111,7 +123,7 @@ def panels(row: PictureRow) -> tuple[NDArray[np.uint8], ...]:
     if row.objects is not None:
         return _object_panels(row, row.objects)
     decided_hw = hard_prediction(row.prob_hwk, row.threshold)
-    unknown_hw = ~row.fov_hw | (row.truth_hw == IGNORE)
+    unknown_hw = row.unknown_hw
     truth_hw = np.where(unknown_hw, 0, row.truth_hw)
     if row.threshold is None:
         colours = np.array(class_colours(row.prob_hwk.shape[2]), np.uint8)
@@ -136,7 +148,7 @@ def _object_panels(row: PictureRow, objects: ObjectsShown) -> tuple[NDArray[np.u
     pictures = [_objects_apart(hw) for hw in (objects.true_hw, objects.found_hw)]
     pictures.append(ERROR_COLOURS[objects.errors_hw])
     for picture_hwc in pictures:
-        picture_hwc[~row.fov_hw | (row.truth_hw == IGNORE)] = GREY
+        picture_hwc[row.unknown_hw] = GREY
     return image_bytes(row.image_hwc), *pictures
 
 

@@ -36,11 +36,9 @@ from unet_dist.report.page import (
     write_text,
 )
 from unet_dist.report.panels import (
-    MEANINGS,
-    MEANINGS_OF_OBJECTS,
-    MEANINGS_OF_SEVERAL,
     PictureRow,
     column_names,
+    meanings_of,
     panels,
 )
 
@@ -205,8 +203,7 @@ def _draw_comparison(figure: "Figure", rows: Sequence[PictureRow], top: float) -
             part = [(colour, shorten(name, 20)) for colour, name in kinds[first:][:CLASSES_A_LINE]]
             _draw_patches(figure, top + LEGEND / 2, part)
             top += LEGEND
-    meanings = MEANINGS_OF_SEVERAL if several else MEANINGS_OF_OBJECTS if objects else MEANINGS
-    _draw_patches(figure, top + LEGEND / 2, meanings)
+    _draw_patches(figure, top + LEGEND / 2, meanings_of(several=several, objects=objects))
 
 
 def _draw_patches(figure: "Figure", middle: float, meanings: Sequence[tuple[Rgb, str]]) -> None:

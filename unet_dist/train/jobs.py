@@ -28,7 +28,7 @@ from unet_dist.report.pictures import Heading, report_picture
 from unet_dist.runs import SPLITS, AttemptDir, RunDir, write_json, write_text_atomically
 from unet_dist.train.loop import Outcome, train
 from unet_dist.train.predict import predict_images
-from unet_dist.train.rows import picture_row
+from unet_dist.train.rows import picture_row, with_objects
 from unet_dist.train.rungs import Rungs
 from unet_dist.train.trained import (
     Trained,
@@ -193,7 +193,6 @@ def evaluate_split(
     # Here, since importing scikit-image takes time that the start of a training need not wait for.
     from unet_dist.evaluate.final import fingerprint_of, measure_samples
     from unet_dist.evaluate.results import plots_of, result_of
-    from unet_dist.train.rows import with_objects
 
     samples = dataset.splits.parts()[split]
     with RecordWriter(run.records(comm.rank)) as records:
@@ -228,9 +227,7 @@ def evaluate_split(
     }
     if comm.rank == 0:
         comm.heartbeat.beat("evaluation", step=trained.step, doing="the report picture")
-        rows = _rows(config, dataset, trained.predictor, result)
-        if decision.structure == "objects":
-            rows = with_objects(rows, dataset, samples, decision, comm)
+        rows = _rows(config, dataset, trained.predictor, result, decision, comm)
         result["cases"] = _write_cases(run, split, rows)
         write_json(run.evaluation(split), result)
         _draw(run, config, rows, summary, result, comm.world)
@@ -251,7 +248,12 @@ def _progress(
 
 
 def _rows(
-    config: Config, dataset: Dataset, predictor: Predictor[Network], result: Mapping[str, Any]
+    config: Config,
+    dataset: Dataset,
+    predictor: Predictor[Network],
+    result: Mapping[str, Any],
+    decision: "Decision",
+    comm: Communicator,
 ) -> list[PictureRow]:
     """The images to show, from the worst to the best."""
     name = main_dice(result)
@@ -259,10 +261,14 @@ def _rows(
     dice = {id_: math.nan if value is None else value for id_, value in values.items()}
     worst, best = worst_and_best(dice, max(1, config.log.images))
     samples = {sample.id: sample for sample in dataset.splits.parts()[result["split"]]}
-    return [
-        picture_row(predictor, dataset, samples[id_], result["threshold"], dice[id_])
-        for id_ in (*worst, *reversed(best))
-    ]
+    rows = []
+    for id_ in (*worst, *reversed(best)):
+        row = picture_row(predictor, dataset, samples[id_], result["threshold"], dice[id_])
+        if decision.structure == "objects":
+            comm.heartbeat.goes_on(f"drawing the objects of {id_}")
+            row = with_objects(row, dataset, samples[id_], decision)
+        rows.append(row)
+    return rows
 
 
 def _write_cases(run: RunDir, split: str, rows: Sequence[PictureRow]) -> list[dict[str, Any]]:

@@ -1,14 +1,10 @@
 """An image with its truth and its prediction, for TensorBoard and the report picture."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from unet_dist.comm import Communicator
 from unet_dist.data.dataset import Dataset
-from unet_dist.data.sample import IGNORE, Sample
+from unet_dist.data.sample import Sample
 from unet_dist.evaluate.predictor import Network, Predictor
 from unet_dist.report.panels import ObjectsShown, PictureRow
 
@@ -37,36 +33,17 @@ def picture_row(
 
 
 def with_objects(
-    rows: Iterable[PictureRow],
-    dataset: Dataset,
-    samples: Sequence[Sample],
-    decision: "Decision",
-    comm: Communicator,
-) -> list[PictureRow]:
+    row: PictureRow, dataset: Dataset, sample: Sample, decision: "Decision"
+) -> PictureRow:
     """The same with the objects that the final evaluation found."""
     # Here, since importing scikit-image takes time that no training should wait for.
-    from unet_dist.evaluate.objects import (
-        counted_objects,
-        find_objects,
-        object_errors,
-        renumbered,
-    )
+    from unet_dist.evaluate.objects import counted_objects, find_objects, object_errors
 
-    assert decision.structure_threshold is not None
-    of_id = {sample.id: sample for sample in samples}
-    shown = []
-    for row in rows:
-        comm.heartbeat.goes_on(f"drawing the objects of {row.id}")
-        found_hw = find_objects(
-            row.prob_hwk, decision.structure_threshold, min_size=decision.min_object
-        )
-        counted_hw = row.fov_hw & (row.truth_hw != IGNORE)
-        both = counted_objects(
-            dataset.read_objects(of_id[row.id]), found_hw, counted_hw, decision.min_object
-        )
-        true_hw, shown_hw = (renumbered(one).astype(np.int32) for one in both)
-        objects = ObjectsShown(
-            true_hw=true_hw, found_hw=shown_hw, errors_hw=object_errors(true_hw, shown_hw)
-        )
-        shown.append(replace(row, objects=objects))
-    return shown
+    threshold, min_size = decision.structure_threshold, decision.min_object
+    assert threshold is not None
+    found_hw = find_objects(row.prob_hwk, threshold, min_size=min_size)
+    true_hw = dataset.read_objects(sample)
+    true_hw, found_hw = counted_objects(true_hw, found_hw, ~row.unknown_hw, min_size)
+    errors_hw = object_errors(true_hw, found_hw)
+    shown = ObjectsShown(true_hw=true_hw, found_hw=found_hw, errors_hw=errors_hw)
+    return replace(row, objects=shown)
