@@ -2,6 +2,7 @@
 checkpoints."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unet_dist.comm import Communicator
@@ -9,6 +10,7 @@ from unet_dist.config import Config
 from unet_dist.config_data import DataConfig
 from unet_dist.data.dataset import Dataset
 from unet_dist.data.loader import TrainLoader
+from unet_dist.data.sample import Sample
 from unet_dist.evaluate.forward import Member
 from unet_dist.evaluate.on_ranks import score_samples, summary_of, threshold_for
 from unet_dist.evaluate.predictor import Predictor
@@ -23,6 +25,9 @@ from unet_dist.train.checkpoint import TrainState, save_checkpoint
 from unet_dist.train.rows import picture_row
 from unet_dist.train.state import collect, weights_for_evaluation
 from unet_dist.train.step import TrainStep
+
+TOLD_EVERY_S = 2.0
+"""How far a validation is; the quick ones say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +49,30 @@ class Training:
     """Of a search, which may ask for the latency."""
 
 
+def telling(
+    comm: Communicator, records: RecordWriter, step: int, samples: Sequence[Sample]
+) -> Callable[[int, int], None]:
+    """Beats for each image of this rank's share, and says how far all are if that takes long: a
+    network that was hardly trained may find so many small objects that images are enlarged."""
+    last = time.monotonic()
+
+    def on_image(done: int, total: int) -> None:
+        nonlocal last
+        doing = f"image {done + 1} of {total}" if done < total else "comparing"
+        comm.heartbeat.beat("validation", step=step, doing=doing)
+        if done < total and time.monotonic() - last >= TOLD_EVERY_S:
+            last = time.monotonic()
+            number = len(samples)
+            done = min(done * comm.world, number)
+            records.write("progress", step=step, phase="validating", done=done, total=number)
+
+    return on_image
+
+
 def validate(training: Training, state: TrainState, loader: TrainLoader) -> TrainState:
     """Scores the validation images, chooses the threshold, and notes whether this is the best."""
     started = time.monotonic()
-
-    def on_image(done: int, total: int) -> None:
-        doing = f"image {done + 1} of {total}" if done < total else "comparing"
-        training.comm.heartbeat.beat("validation", step=state.step, doing=doing)
-
+    on_image = telling(training.comm, training.records, state.step, training.dataset.splits.val)
     on_image(0, len(training.dataset.splits.val))
     training.predictor.members[0].load(weights_for_evaluation(training.net, training.step))
     samples = training.dataset.splits.val
