@@ -15,10 +15,14 @@ from unet_dist.records import read_records
 from unet_dist.runs import RunDir, read_json
 
 FAILS_TWICE = """
-import os, pathlib, sys
-attempt = pathlib.Path(os.environ["UNET_DIST_ATTEMPT"]).name
-print("attempt", attempt)
-if attempt != "2" and os.environ["OMPI_COMM_WORLD_RANK"] == "1":
+import os, pathlib, sys, time
+folder = pathlib.Path(os.environ["UNET_DIST_ATTEMPT"])
+print("attempt", folder.name, flush=True)
+if os.environ["OMPI_COMM_WORLD_RANK"] == "0":
+    (folder / "said").touch()
+elif folder.name != "2":
+    while not (folder / "said").exists():  # or rank 0 would be ended before it speaks
+        time.sleep(0.01)
     sys.exit(3)
 """
 
